@@ -1,0 +1,125 @@
+"""A PyTorch module as a checked ONNX file that carries its own description."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Iterator, Tuple
+
+import onnx
+import onnx.version_converter
+import torch
+from torch import nn
+
+from ssn_edge.errors import ModelError
+from ssn_edge.schema import METADATA_KEY, ModelInfo
+
+OPSET = 17
+"""The newest that TensorRT 8.5 and 8.6 read."""
+
+TRACED_OPSET = 18
+"""The oldest that torch writes."""
+
+
+def trace(module: nn.Module, size_hw: Tuple[int, int]) -> onnx.ModelProto:
+    """The module's graph in float32: ``image`` -> ``anomaly_map``, ``score``, batch axis ``N``.
+
+    torch writes opset 18 at least, so the graph is converted down; its padding is folded first,
+    which the converter could not take.
+    """
+    example = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            module.float().eval(),
+            (example,),
+            input_names=["image"],
+            output_names=["anomaly_map", "score"],
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=4096)},),
+            opset_version=TRACED_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        model = program.model_proto
+    _constants_to_initializers(model.graph)
+    _fold_padding(model.graph)
+    model = onnx.version_converter.convert_version(model, OPSET)
+    for node in model.graph.node:  # an attribute of opset 18 that the converter leaves behind
+        stale = [a for a in node.attribute if a.name == "noop_with_empty_axes"]
+        for attribute in stale:
+            node.attribute.remove(attribute)
+    return _tidy(model)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks on three channels; its errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Unique node names, no unused weights, no stale shapes, no exporter notes."""
+    used = {name for node in model.graph.node for name in node.input}
+    for weight in [w for w in model.graph.initializer if w.name not in used]:
+        model.graph.initializer.remove(weight)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in [*model.graph.initializer, *model.graph.input, *model.graph.output]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    del model.graph.value_info[:]
+    del model.functions[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    model.doc_string = ""
+    return model
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    for node in constants:
+        value = onnx.helper.get_attribute_value(node.attribute[0])
+        value.name = node.output[0]
+        graph.initializer.append(value)
+        graph.node.remove(node)
+
+
+def _fold_padding(graph: onnx.GraphProto) -> None:
+    """Zero padding of height and width in front of a convolution becomes its ``pads``."""
+    arrays = {w.name: onnx.numpy_helper.to_array(w) for w in graph.initializer}
+    for pad in [node for node in graph.node if node.op_type == "Pad"]:
+        users = [node for node in graph.node if pad.output[0] in node.input]
+        amounts = arrays[pad.input[1]].tolist()  # all axes' begins, then all ends
+        value = arrays[pad.input[2]].item() if len(pad.input) > 2 and pad.input[2] else 0
+        if [u.op_type for u in users] != ["Conv"] or value or any(amounts[:2] + amounts[4:6]):
+            continue
+        (pads,) = (a for a in users[0].attribute if a.name == "pads")
+        extra = amounts[2:4] + amounts[6:8]
+        pads.ints[:] = [a + b for a, b in zip(pads.ints, extra)]
+        users[0].input[0] = pad.input[0]
+        graph.node.remove(pad)
+
+
+def check(model: onnx.ModelProto) -> None:
+    """onnx.checker with shape inference; ModelError if it objects."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"exported graph is invalid: {str(error).splitlines()[0]}") from None
+
+
+def describe(model: onnx.ModelProto, info: ModelInfo) -> None:
+    """Put the description into the model's metadata."""
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    model.producer_name = "ssn-export"

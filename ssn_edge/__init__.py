@@ -1,0 +1,21 @@
+"""ssn-edge's runtime: a model file and frames in, verdicts out. NumPy and OpenCV only."""
+
+from ssn_edge.detector import Detection, Detector, Latency
+from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
+from ssn_edge.postprocess import Region
+from ssn_edge.schema import ModelInfo, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "Detection",
+    "Detector",
+    "InputError",
+    "Latency",
+    "ModelError",
+    "ModelInfo",
+    "Region",
+    "SsnEdgeError",
+    "Verdict",
+]

@@ -1,0 +1,25 @@
+"""What can go wrong, as one tree:
+
+    SsnEdgeError
+     |- InputError     a file, folder, frame, camera or option that cannot be used
+     |- ModelError     a model file or checkpoint that cannot be used
+     `- BackendError   an inference library that is missing or failed
+
+Every message is one line: what it is about, the value found, and the remedy.
+"""
+
+
+class SsnEdgeError(Exception):
+    """Base of all errors that ssn-edge raises on purpose."""
+
+
+class InputError(SsnEdgeError):
+    """An image, folder, frame, camera or option that cannot be used."""
+
+
+class ModelError(SsnEdgeError):
+    """A model file or checkpoint that is damaged, foreign or of another schema."""
+
+
+class BackendError(SsnEdgeError):
+    """An inference library that is not installed, does not know the model, or failed."""

@@ -1,0 +1,133 @@
+"""Images and frames as the model takes them: one reader and one resize for every stage.
+
+Training, evaluation, export and the runtime call the same functions, so that a file gives the
+same pixels, and so the same score, everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from ssn_edge.errors import InputError
+from ssn_edge.files import PathLike, replacing
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def list_images(folder: PathLike) -> List[Path]:
+    """Image files directly inside ``folder``, sorted by name, hidden ones left out."""
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """An image file as BGR uint8 [H, W, 3]; grey, RGBA and 16-bit files are converted.
+
+    Raises InputError where the file is missing, not an image, or cut off (OpenCV itself fills
+    the rest of a truncated JPEG with grey and says nothing). Orientation tags are ignored, as a
+    camera has none.
+    """
+    return to_bgr8(_decode(path), str(path))
+
+
+def read_mask(path: PathLike, image_hw: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """A defect mask as bool [H, W]: pixels above half of the mask's own maximum.
+
+    That takes masks of 0/1, of 0/255 and smoothed or JPEG-compressed ones alike (the magnetic
+    tiles' are). Raises InputError for another height and width than ``image_hw``, where given.
+    """
+    mask = _decode(path)
+    if mask.ndim == 3:
+        mask = mask[..., :3].max(axis=2)
+    if image_hw is not None and mask.shape != tuple(image_hw):
+        raise InputError(
+            f"{path}: mask of {mask.shape[0]}x{mask.shape[1]} for an image of "
+            f"{image_hw[0]}x{image_hw[1]}; masks must have their image's size"
+        )
+    return mask > mask.max() / 2
+
+
+def _decode(path: PathLike) -> np.ndarray:
+    try:
+        data = np.fromfile(str(path), dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None or _is_truncated(data.tobytes()):
+        raise InputError(
+            f"{path}: not a complete image ({data.size} bytes); save or copy it again"
+        )
+    return image
+
+
+def _is_truncated(data: bytes) -> bool:
+    """True for a JPEG or PNG whose end marker is missing.
+
+    Inside a JPEG's scan the end marker cannot occur (0xFF is stuffed), so it is looked for
+    behind the last start of scan; cameras append data of their own after it.
+    """
+    if data[:2] == b"\xff\xd8":
+        return data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
+    return data[:4] == b"\x89PNG" and b"IEND" not in data
+
+
+def write_image(path: PathLike, image: np.ndarray) -> None:
+    """Write BGR or grey uint8 in the format of the suffix, whole or not at all."""
+    with replacing(path) as temporary:
+        done, data = cv2.imencode(Path(path).suffix, image)
+        if not done:
+            raise InputError(f"{path}: could not be encoded; use .png or .jpg")
+        temporary.write_bytes(data.tobytes())
+
+
+def to_bgr8(frame: np.ndarray, name: str = "frame") -> np.ndarray:
+    """Grey, BGR or BGRA of uint8 or uint16 as BGR uint8 [H, W, 3], without a copy if it is.
+
+    16 bits keep their upper 8: a fixed scale, so that brightness means the same in every frame.
+    Raises InputError for another dtype or shape.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype not in (np.uint8, np.uint16):
+        found = getattr(frame, "dtype", type(frame).__name__)
+        raise InputError(f"{name}: pixels of type {found}; give uint8 (0..255) or uint16")
+    channels = frame.shape[2] if frame.ndim == 3 else 1
+    if frame.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in frame.shape:
+        raise InputError(
+            f"{name}: array of shape {frame.shape}; give [height, width] grey, "
+            "[height, width, 3] BGR or [height, width, 4] BGRA"
+        )
+    if frame.dtype == np.uint16:
+        frame = (frame >> 8).astype(np.uint8)
+    if channels == 1:
+        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+    return frame if channels == 3 else cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)
+
+
+def resize(
+    bgr: np.ndarray, size_hw: Tuple[int, int], out: Optional[np.ndarray] = None
+) -> np.ndarray:
+    """Stretch uint8 BGR to the model's (height, width): bilinear, on the 8-bit pixels.
+
+    The published code's resize (OpenCV's INTER_LINEAR, no antialiasing). ``out`` receives the
+    result where given. An image of that size already comes back as it is.
+    """
+    height, width = size_hw
+    if bgr.shape[:2] == (height, width):
+        if out is None:
+            return bgr
+        np.copyto(out, bgr)
+        return out
+    return cv2.resize(bgr, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def resize_mask(mask: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:
+    """A bool mask at (height, width), nearest neighbour, for evaluation at the map's size."""
+    height, width = size_hw
+    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return resized.astype(bool)

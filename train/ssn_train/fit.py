@@ -1,0 +1,213 @@
+"""The training loop: cached features in, trained heads out, interruptible at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_train import checkpoint, training
+from ssn_train.backbones import Backbone
+from ssn_train.cache import FeatureCache
+from ssn_train.datasets import Sample
+from ssn_train.model import SuperSimpleNet
+from ssn_train.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
+
+SAVE_EVERY_S = 60.0
+
+
+class Interrupted(SsnEdgeError):
+    """Training was stopped by a signal; the run folder can be resumed."""
+
+
+@dataclass
+class Progress:
+    """What a resumed run needs besides weights and optimizer: steps done and their losses."""
+
+    step: int = 0
+    history: List[Tuple[float, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    model: SuperSimpleNet
+    feature_mean: torch.Tensor
+    feature_std: torch.Tensor
+    history: np.ndarray
+    """float32 [steps, 4]: the four loss terms of every step."""
+    seconds: float
+    """Wall time of the optimizer steps of this process."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's length in steps and when the learning rates drop."""
+
+    steps: int
+    per_epoch: int
+    batch: int
+    milestones: Tuple[int, ...]
+
+    @classmethod
+    def of(cls, settings: Settings, photos: int) -> "Plan":
+        batch = min(settings.batch, photos)
+        per_epoch = photos // batch  # whole batches only: BatchNorm sees the same count each time
+        if settings.steps is not None:
+            drops = training.milestones(settings.steps)
+            return cls(settings.steps, per_epoch, batch, tuple(drops))
+        drops = [epoch * per_epoch for epoch in training.milestones(settings.epochs)]
+        return cls(settings.epochs * per_epoch, per_epoch, batch, tuple(drops))
+
+    def indices(self, seed: int, step: int, photos: int) -> np.ndarray:
+        """The photos of one batch: the epoch's permutation depends on seed and epoch alone."""
+        epoch, position = divmod(step, self.per_epoch)
+        generator = training.step_generator(seed + 1, epoch)
+        order = torch.randperm(photos, generator=generator).numpy()
+        return order[position * self.batch : (position + 1) * self.batch]
+
+
+def fit(
+    settings: Settings,
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    run: Path,
+    device: str,
+    workers: int,
+    resume: bool,
+) -> Fitted:
+    """Train on normal photos. Raises Interrupted after saving when a signal asks to stop."""
+    if len(samples) < 2:
+        raise InputError(f"{len(samples)} good photo to train on; at least 2 are needed")
+    with tqdm(total=len(samples), desc="features", unit="img") as bar:
+        cache = FeatureCache(
+            backbone, [s.path for s in samples], settings.size, run, device, workers, tick=bar.update
+        )
+    torch.manual_seed(settings.seed)
+    model = SuperSimpleNet(backbone.module, backbone.channels, settings.size)
+    mean, std = cache.statistics()
+    if backbone.standardise:
+        model.set_statistics(mean, std)
+    model.to(device).train()
+    model.discriminator.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    optimizer = training.make_optimizer(model, settings.rate_scale)
+    progress = _restore(run, settings, model, optimizer) if resume else Progress()
+    started, before = time.perf_counter(), progress.step
+    _loop(settings, backbone, cache, model, optimizer, progress, run, device)
+    seconds = time.perf_counter() - started
+    if progress.step > before:
+        per_step = seconds / (progress.step - before)
+        tqdm.write(f"{progress.step} steps, {per_step:.2f} s each")
+    history = np.asarray(progress.history, np.float32).reshape(-1, 4)
+    return Fitted(model.eval(), mean, std, history, seconds)
+
+
+def _loop(
+    settings: Settings,
+    backbone: Backbone,
+    cache: FeatureCache,
+    model: SuperSimpleNet,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    run: Path,
+    device: str,
+) -> None:
+    plan = Plan.of(settings, len(cache))
+    standard = STANDARDISED_NOISE if backbone.standardise else PAPER_NOISE
+    noise_std = standard if settings.noise_std is None else settings.noise_std
+    channels = sum(backbone.channels)
+    saved = time.monotonic()
+    bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
+    with bar, stop_requests() as stop:
+        while progress.step < plan.steps:
+            step = progress.step
+            training.set_rates(optimizer, sum(step >= drop for drop in plan.milestones))
+            features = [f.to(device) for f in cache[plan.indices(settings.seed, step, len(cache))]]
+            size = tuple(2 * n for n in features[0].shape[2:])
+            draws = training.draw(
+                plan.batch, channels, size, noise_std, settings.perlin_threshold,
+                training.step_generator(settings.seed, step),
+            )
+            draws = training.Draws(*(part.to(device) for part in draws))
+            loss = training.batch_loss(model, features, draws, plain=settings.plain)
+            training.take_step(optimizer, loss.total)
+            progress.history.append(tuple(float(term.detach()) for term in loss))
+            progress.step += 1
+            total = sum(progress.history[-1])
+            if not math.isfinite(total):
+                raise InputError(f"the loss became {total} at step {step}; lower --lr-scale")
+            bar.set_postfix(loss=f"{np.mean([sum(h) for h in progress.history[-20:]]):.3f}")
+            bar.update()
+            if stop.is_set() or time.monotonic() - saved > SAVE_EVERY_S:
+                _save(run, settings, model, optimizer, progress)
+                saved = time.monotonic()
+            if stop.is_set():
+                raise Interrupted(f"stopped after step {progress.step} of {plan.steps}")
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a step is never left half done.
+
+    A second signal acts as usual. Outside the main thread signals cannot be caught.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    previous = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def request(number: int, frame: Any) -> None:
+        stop.set()
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+    for kind in kinds:
+        signal.signal(kind, request)
+    try:
+        yield stop
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
+def _save(
+    run: Path,
+    settings: Settings,
+    model: SuperSimpleNet,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Everything that changes while training; the frozen backbone is not written again."""
+    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    tensors.update(checkpoint.optimizer_tensors(optimizer))
+    tensors["history"] = torch.tensor(progress.history, dtype=torch.float64).reshape(-1, 4)
+    header: Dict[str, Any] = {
+        "schema": checkpoint.SCHEMA,
+        "step": progress.step,
+        "settings": settings.to_dict(),
+    }
+    checkpoint.save(run / checkpoint.RESUME_FILE, tensors, header)
+
+
+def _restore(
+    run: Path, settings: Settings, model: SuperSimpleNet, optimizer: torch.optim.Optimizer
+) -> Progress:
+    path = run / checkpoint.RESUME_FILE
+    tensors, header = checkpoint.load(path)
+    settings.check_same(header["settings"])
+    history = tensors.pop("history")
+    state = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
+    model.load_state_dict(state, strict=False)  # the backbone has its weights already
+    checkpoint.restore_optimizer(optimizer, tensors)
+    return Progress(header["step"], [tuple(row) for row in history.tolist()])

@@ -1,0 +1,210 @@
+"""A whole training run: data in, a run folder with model, metrics and pictures out."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+import timm
+import torch
+from tqdm import tqdm
+
+from ssn_edge.errors import InputError
+from ssn_edge.files import write_json
+from ssn_edge.images import read_image, resize, write_image
+from ssn_edge.schema import Verdict
+from ssn_train import backbones, checkpoint, datasets, evaluate, plots
+from ssn_train.backbones import Backbone
+from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE, Header
+from ssn_train.datasets import DataSet, Sample
+from ssn_train.evaluate import Predictions
+from ssn_train.fit import Fitted, fit
+from ssn_train.settings import Settings, fingerprint
+
+REFERENCE_EACH = 4
+"""Photos of each kind (training, good test, defective test) kept beside the model."""
+
+
+def train(
+    dataset: DataSet, settings: Settings, run: Path, device: str, workers: int, resume: bool
+) -> Dict[str, Any]:
+    """Train, calibrate, evaluate and write the run folder; returns the content of metrics.json.
+
+    Raises InputError for data or options that cannot be used, Interrupted (with a resumable run
+    folder) when a signal asked to stop.
+    """
+    _prepare_folder(run, resume)
+    backbone = backbones.create(settings.backbone)
+    source = backbones.load_weights(backbone, settings.weights)
+    backbone.module.to(device).eval().requires_grad_(False)
+    usable, test = _check(dataset)
+    rest, held = datasets.split_samples(usable, settings.holdout, settings.seed)
+    fitted = fit(settings, backbone, rest, run, device, workers, resume)
+    verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
+    document, predictions, masks = _evaluate(fitted, backbone, test, verdict, device, workers)
+    document.update(
+        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device)
+    )
+    header = _header(fitted, backbone, source, settings, verdict, rest)
+    _write(run, document, predictions, masks, verdict, fitted)
+    write_reference(run / "reference", rest, test, settings.size)
+    checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
+    (run / RESUME_FILE).unlink(missing_ok=True)
+    return document
+
+
+def _prepare_folder(run: Path, resume: bool) -> None:
+    if (run / MODEL_FILE).exists():
+        raise InputError(f"{run}: already holds a finished run; choose another --out")
+    waiting = (run / RESUME_FILE).exists()
+    if waiting and not resume:
+        raise InputError(f"{run}: holds an interrupted run; add --resume, or choose another --out")
+    if resume and not waiting:
+        raise InputError(f"{run}: nothing to resume there; leave --resume out")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be made ({error.strerror}); choose another --out") from None
+
+
+def _check(dataset: DataSet) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
+    """Read everything once before hours of training; unreadable photos are named and skipped."""
+    total = len(dataset.train) + len(dataset.test)
+    with tqdm(total=total, desc="checking photos", unit="img") as bar:
+        train, problems = datasets.check_samples(dataset.train, bar.update)
+        test, more = datasets.check_samples(dataset.test, bar.update)
+    problems += more
+    for problem in problems[:5]:
+        tqdm.write(f"skipped: {problem}")
+    if problems:
+        tqdm.write(f"{len(problems)} of {total} photos skipped")
+    if len(train) < 2:
+        raise InputError(
+            f"{dataset.root}: {len(train)} readable good photos; at least 2 are needed"
+        )
+    return train, test
+
+
+def _calibrate(
+    fitted: Fitted,
+    backbone: Backbone,
+    rest: Sequence[Sample],
+    held: Sequence[Sample],
+    settings: Settings,
+    device: str,
+    workers: int,
+) -> Verdict:
+    """Held-back normal photos; without any, the training ones, which are easier: said so."""
+    origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
+    normal = _predict(fitted, backbone, held or rest, "calibrating", device, workers)
+    return evaluate.calibrate(normal, settings.verdict_source, origin)
+
+
+def _predict(
+    fitted: Fitted,
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    what: str,
+    device: str,
+    workers: int,
+) -> Predictions:
+    with tqdm(total=len(samples), desc=what, unit="img", disable=not samples) as bar:
+        return evaluate.predict(
+            fitted.model, backbone, samples, device, workers, tick=bar.update
+        )
+
+
+def _evaluate(
+    fitted: Fitted,
+    backbone: Backbone,
+    test: Sequence[Sample],
+    verdict: Verdict,
+    device: str,
+    workers: int,
+) -> Tuple[Dict[str, Any], Predictions, np.ndarray]:
+    predictions = _predict(fitted, backbone, test, "evaluating", device, workers)
+    masks = evaluate.load_masks(test, fitted.model.image_size)
+    document = evaluate.report(predictions, masks, verdict) if test else {"metrics": {}}
+    return document, predictions, masks
+
+
+def _environment(settings: Settings, fitted: Fitted, source: str, device: str) -> Dict[str, Any]:
+    return {
+        "settings": settings.to_dict(),
+        "weights": source,
+        "steps": len(fitted.history),
+        "training_seconds": round(fitted.seconds, 1),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
+        },
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _header(
+    fitted: Fitted,
+    backbone: Backbone,
+    source: str,
+    settings: Settings,
+    verdict: Verdict,
+    samples: Sequence[Sample],
+) -> Header:
+    return Header(
+        backbone=backbone.name,
+        timm_name=backbone.timm_name,
+        weights=source,
+        mean=backbone.mean,
+        std=backbone.std,
+        height=settings.size[0],
+        width=settings.size[1],
+        feature_mean=tuple(fitted.feature_mean.tolist()),
+        feature_std=tuple(fitted.feature_std.tolist()),
+        standardise=backbone.standardise,
+        settings=settings.to_dict(),
+        data=fingerprint(samples),
+        verdict=verdict,
+    )
+
+
+def _write(
+    run: Path,
+    document: Dict[str, Any],
+    predictions: Predictions,
+    masks: np.ndarray,
+    verdict: Verdict,
+    fitted: Fitted,
+) -> None:
+    write_json(run / "metrics.json", document)
+    evaluate.write_predictions(run / "predictions.csv", predictions, verdict)
+    plots.loss_curve(run / "loss.png", fitted.history)
+    plots.write_all(run, predictions, masks, verdict)
+
+
+def write_reference(
+    folder: Path, train: Sequence[Sample], test: Sequence[Sample], size: Tuple[int, int]
+) -> List[Path]:
+    """A few photos at the model's size, for the export's comparison on real images."""
+    good = [s for s in test if not s.label]
+    bad = [s for s in test if s.label]
+    chosen = [s for group in (train, good, bad) for s in _spread(group, REFERENCE_EACH)]
+    paths = [folder / f"{i:02d}-{s.defect}.png" for i, s in enumerate(chosen)]
+    for path, sample in zip(paths, chosen):
+        write_image(path, resize(read_image(sample.path), size))
+    return paths
+
+
+def _spread(samples: Sequence[Sample], count: int) -> List[Sample]:
+    """``count`` samples at even distances, so that every kind of defect has a chance."""
+    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+    return [samples[i] for i in places]
