@@ -15,7 +15,7 @@ Same loss and gradients up to rounding (tested in float64 against the plain modu
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -23,40 +23,52 @@ from torch import Tensor, nn
 
 from ssn_train.model import LEAKY_SLOPE, Discriminator
 
-BLOCK_ROWS = 2048
-"""Pixels per block: 256 x 1024 float32 hidden values are 1 MiB, in reach of a core's cache."""
+BLOCK_ROWS = 1024
+"""Pixels per block: 1024 x 1024 float32 hidden values are 4 MiB."""
 
 
 class _LeakyProduct(torch.autograd.Function):
-    """``leaky(x W^T + t) . w2`` for rows ``x`` [M, C]: float [M], hidden values never kept."""
+    """``leaky(x W^T + t) . w2`` for rows ``x`` [M, C]: float [M], hidden values never kept.
+
+    The products run in ``dtype``; sums over pixels are kept in the inputs' own type.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, shift: Tensor, w2: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, shift, w2)
-        out = x.new_empty(len(x))
-        for start in range(0, len(x), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+    def forward(
+        ctx, x: Tensor, weight: Tensor, shift: Tensor, w2: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        low = [part.to(dtype) for part in (x, weight, shift, w2)]
+        ctx.save_for_backward(*low)
+        ctx.full_dtype = x.dtype
+        x, weight, shift, w2 = low
+        out = torch.empty(len(x), dtype=ctx.full_dtype, device=x.device)
+        for rows in _blocks(x):
             hidden = torch.addmm(shift, x[rows], weight.T)
-            torch.mv(F.leaky_relu_(hidden, LEAKY_SLOPE), w2, out=out[rows])
+            out[rows] = torch.mv(F.leaky_relu_(hidden, LEAKY_SLOPE), w2)
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tuple[Tensor, ...]:
+    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         x, weight, shift, w2 = ctx.saved_tensors
-        grad_x = torch.empty_like(x)
-        grad_weight, grad_shift = torch.zeros_like(weight), torch.zeros_like(shift)
-        grad_w2 = torch.zeros_like(w2)
-        for start in range(0, len(x), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+        full = ctx.full_dtype
+        grad = grad.to(x.dtype)
+        grad_x = torch.empty_like(x, dtype=full)
+        grad_weight = torch.zeros_like(weight, dtype=full)
+        grad_shift, grad_w2 = (torch.zeros_like(v, dtype=full) for v in (shift, w2))
+        for rows in _blocks(x):
             hidden = torch.addmm(shift, x[rows], weight.T)
             grad_hidden = torch.ops.aten.leaky_relu_backward(
                 torch.outer(grad[rows], w2), hidden, LEAKY_SLOPE, False
             )
             grad_w2 += torch.mv(F.leaky_relu_(hidden, LEAKY_SLOPE).T, grad[rows])
-            torch.mm(grad_hidden, weight, out=grad_x[rows])
-            grad_weight.addmm_(grad_hidden.T, x[rows])
+            grad_x[rows] = grad_hidden @ weight
+            grad_weight += grad_hidden.T @ x[rows]
             grad_shift += grad_hidden.sum(0)
-        return grad_x, grad_weight, grad_shift, grad_w2
+        return grad_x, grad_weight, grad_shift, grad_w2, None
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, len(x), BLOCK_ROWS))
 
 
 def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, rows: Tensor) -> Tuple[Tensor, Tensor]:
@@ -80,11 +92,16 @@ def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, rows: Tensor) -> Tup
     return scale[:, None] * weight, shift
 
 
-def seg_logits(discriminator: Discriminator, perturbed: Tensor) -> Tensor:
-    """``discriminator.seg(perturbed)`` in training mode: [2B, C, H, W] -> [2B, 1, H, W]."""
+def seg_logits(
+    discriminator: Discriminator, perturbed: Tensor, dtype: Optional[torch.dtype] = None
+) -> Tensor:
+    """``discriminator.seg(perturbed)`` in training mode: [2B, C, H, W] -> [2B, 1, H, W].
+
+    ``dtype`` of the large products, the input's own by default.
+    """
     conv, norm, _, last = discriminator.seg
     n, channels, height, width = perturbed.shape
     rows = perturbed.permute(0, 2, 3, 1).reshape(-1, channels)
     weight, shift = _fold_batch_norm(conv, norm, rows)
-    logits = _LeakyProduct.apply(rows, weight, shift, last.weight[0, :, 0, 0])
+    logits = _LeakyProduct.apply(rows, weight, shift, last.weight[0, :, 0, 0], dtype or rows.dtype)
     return logits.view(n, 1, height, width)

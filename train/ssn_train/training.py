@@ -83,11 +83,14 @@ def batch_loss(
     label: Optional[Tensor] = None,
     overlap: bool = False,
     plain: bool = False,
+    low_precision: bool = False,
 ) -> losses.Loss:
     """Loss of a batch of raw features [B, C_l, h_l, w_l] with the given draws.
 
     ``mask`` [B, 1, H, W] and ``label`` [B] of real defects, none when unsupervised. ``plain`` takes
     the segmentation head's own modules instead of :mod:`ssn_train.lean`'s exact rewriting.
+    ``low_precision`` runs the heads' large products in bfloat16 (not with ``plain``); statistics,
+    losses and weights stay in float32.
     """
     layout = torch.contiguous_format if plain else torch.channels_last
     adapted = model.adapt(features).contiguous(memory_format=layout)
@@ -102,8 +105,11 @@ def batch_loss(
     if plain:
         seg_logits = heads.seg(perturbed.features)
     else:
-        seg_logits = lean.seg_logits(heads, perturbed.features)
-    score_logit = heads.classify(perturbed.features, seg_logits)
+        dtype = torch.bfloat16 if low_precision else None
+        seg_logits = lean.seg_logits(heads, perturbed.features, dtype)
+    with torch.autocast(adapted.device.type, torch.bfloat16, enabled=low_precision):
+        score_logit = heads.classify(perturbed.features, seg_logits)
+    score_logit = score_logit.to(seg_logits.dtype)
     return losses.loss(seg_logits, perturbed.mask, score_logit, perturbed.label)
 
 

@@ -1,0 +1,51 @@
+"""What a timing depends on: processor, its clock, threads, versions. No torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import cv2
+import numpy as np
+
+import ssn_edge
+
+
+def describe() -> Dict[str, Any]:
+    """Device, clock state and versions, as far as the system tells; None where it does not."""
+    return {
+        "device": processor(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "clock_mhz": _clock_mhz(),
+        "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "versions": {
+            "ssn-edge": ssn_edge.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+    }
+
+
+def processor() -> str:
+    """The processor's own name."""
+    text = _read("/proc/cpuinfo") or ""
+    match = re.search(r"model name\s*:\s*(.+)", text)
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
+
+
+def _clock_mhz() -> Optional[float]:
+    match = re.search(r"cpu MHz\s*:\s*([\d.]+)", _read("/proc/cpuinfo") or "")
+    return float(match.group(1)) if match else None
+
+
+def _read(path: str) -> Optional[str]:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
