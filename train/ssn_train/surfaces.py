@@ -19,6 +19,9 @@ from typing import Callable, NamedTuple
 import cv2
 import numpy as np
 
+from ssn_edge.files import replacing
+from ssn_edge.images import write_image
+
 FIELD = 256      # side of the square of surface that one photo shows
 MARGIN = 32      # surface drawn beyond each side, so that a turned camera sees no edge
 PITCH = 12       # distance between neighbouring threads of the fabric
@@ -268,13 +271,6 @@ def make_photo(rng, texture, defect=None, size=FIELD):
     return _photograph(rng, _camera(rng), surface, cover, size)
 
 
-def _write_image(path, image) -> None:
-    """Write a PNG file, making its folder; OSError where that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"cannot write {path}")
-
-
 def write_dataset(folder, texture, seed=0, size=FIELD, n_train=120, n_test_good=40,
                   n_per_defect=15, progress=None) -> None:
     """Write a data set in the MVTec AD layout into folder, which must not exist yet.
@@ -295,10 +291,10 @@ def write_dataset(folder, texture, seed=0, size=FIELD, n_train=120, n_test_good=
             name, defect, _ = groups[g]
             rng = np.random.default_rng([seed, g, i])
             photo, mask = make_photo(rng, texture, defect, size)
-            _write_image(draft / name / f"{i:03d}.png", photo)
+            write_image(draft / name / f"{i:03d}.png", photo)
             if defect is not None:
                 truth = draft / "ground_truth" / defect.__name__
-                _write_image(truth / f"{i:03d}_mask.png", mask)
+                write_image(truth / f"{i:03d}_mask.png", mask)
             if progress is not None:
                 progress(done, len(photos))
         draft.chmod(0o755)          # mkdtemp makes it private
@@ -331,14 +327,15 @@ def write_clip(path, texture, seed=0, size=FIELD, frames=120, fps=30, n_defects=
     side = FIELD + 2 * MARGIN
     surface, cover = _strip(rng, texture, side + STEP * (frames - 1), n_defects)
     camera = _camera(rng)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (size, size))
-    if not writer.isOpened():
-        raise OSError(f"cannot write {path}")
     shown = []
-    for k in reversed(range(frames)):           # so that the surface runs downwards
-        window = slice(k * STEP, k * STEP + side)
-        photo, mask = _photograph(rng, camera, surface[window], cover[window], size)
-        writer.write(photo)
-        shown.append(int(np.count_nonzero(mask)))
-    writer.release()
+    with replacing(path) as draft:
+        writer = cv2.VideoWriter(str(draft), cv2.VideoWriter_fourcc(*"MJPG"), fps, (size, size))
+        if not writer.isOpened():
+            raise OSError(f"cannot write {path}")
+        for k in reversed(range(frames)):       # so that the surface runs downwards
+            window = slice(k * STEP, k * STEP + side)
+            photo, mask = _photograph(rng, camera, surface[window], cover[window], size)
+            writer.write(photo)
+            shown.append(int(np.count_nonzero(mask)))
+        writer.release()
     return shown

@@ -1,0 +1,47 @@
+# Each target builds what it needs; nothing else has to be set up first.
+PYTHON ?= python3
+TEXTURES ?= fabric
+DATA ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for your own, TEXTURES=all
+	.venv/bin/python -m ssn_bench.demo --textures "$(TEXTURES)" $(if $(DATA),--data "$(DATA)")
+
+test: .venv/dev .venv-lean/ready  ## everything that CI runs
+	.venv/bin/ruff check .
+	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
+	.venv/bin/python -m pytest
+	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench
+
+# What runs on a Jetson with Python 3.8 (docs/architecture.md).
+PY38 = ssn_edge benchmarks/ssn_bench/cli.py benchmarks/ssn_bench/run.py \
+       benchmarks/ssn_bench/protocol.py benchmarks/ssn_bench/report.py \
+       benchmarks/ssn_bench/environment.py export/ssn_export/cli.py export/ssn_export/__init__.py \
+       train/ssn_train/__init__.py train/ssn_train/datasets.py train/ssn_train/metrics.py
+
+lint: .venv/dev
+	.venv/bin/ruff check .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python setup.cfg
+	@echo "installing ssn-edge with torch: a few minutes, several GB, once"
+	.venv/bin/python -m pip install --quiet --editable ".[demo]"
+	touch $@
+
+.venv/dev: .venv/demo setup.cfg
+	.venv/bin/python -m pip install --quiet --editable ".[all,dev]"
+	touch $@
+
+# The oldest numpy that this Python has, no torch: the runtime as a device has it.
+.venv-lean/ready: setup.cfg
+	$(PYTHON) -m venv .venv-lean
+	.venv-lean/bin/python -m pip install --quiet --editable ".[bench,openvino]" "numpy<2" \
+	    "opencv-python<5" pytest hypothesis
+	touch $@
+
+clean:  ## remove environments, demo results and build leftovers
+	rm -rf .venv .venv-lean demo build dist *.egg-info

@@ -1,0 +1,175 @@
+"""Fidelity on any clone: our functions against the independent float64 reference, random inputs."""
+
+import copy
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssn_train import anomalies, losses, perlin, training
+from ssn_train.model import SuperSimpleNet
+
+
+def random_model(channels, image_size, seed=0):
+    """A float64 model whose every parameter and statistic is away from its initial value."""
+    torch.manual_seed(seed)
+    model = SuperSimpleNet(None, channels, image_size).double().eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.add_(0.1 * torch.randn_like(value))
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                value.normal_()
+    return model
+
+
+@given(
+    batch=st.integers(1, 2),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    level2=st.tuples(st.integers(4, 11), st.integers(4, 11)),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=15, deadline=None)
+def test_forward_matches_reference(batch, channels, level2, seed):
+    image_size = tuple(8 * n for n in level2)
+    level3 = tuple(-(-n // 2) for n in level2)  # ceil: 15 -> 8
+    model = random_model(channels, image_size, seed)
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(batch, c, *hw)) for c, hw in zip(channels, (level2, level3))]
+    with torch.no_grad():
+        final_map, score = model.predict([torch.from_numpy(a) for a in arrays])
+    p = {k: v.numpy() for k, v in model.state_dict().items()}
+    seg, _, logit = reference.heads(arrays, p)
+    np.testing.assert_allclose(final_map, reference.anomaly_map(seg, image_size), atol=1e-10)
+    np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), atol=1e-10)
+
+
+def test_standardised_features_are_an_exact_diagonal():
+    model = random_model((2, 3), (48, 64))
+    features = [torch.randn(1, 2, 6, 8).double(), torch.randn(1, 3, 3, 4).double()]
+    mean, std = torch.randn(5).double(), torch.rand(5).double() + 0.5
+    plain = model.upscale(
+        [(f - m[:, None, None]) / s[:, None, None]
+         for f, m, s in zip(features, mean.split((2, 3)), std.split((2, 3)))]
+    )
+    model.set_statistics(mean, std)
+    torch.testing.assert_close(model.upscale(features), plain)
+
+
+@given(exponents=st.tuples(st.integers(0, 4), st.integers(0, 4)), seed=st.integers(0, 999))
+@settings(max_examples=10, deadline=None)
+def test_perlin_noise_matches_reference(exponents, seed):
+    cells = tuple(2**e for e in exponents)
+    angles = np.random.default_rng(seed).random((cells[0] + 1, cells[1] + 1))
+    ours = perlin.perlin_noise(torch.from_numpy(angles), (16, 32))
+    np.testing.assert_allclose(ours, reference.perlin(angles, (16, 32)), atol=1e-12)
+
+
+@given(size=st.tuples(st.integers(1, 40), st.integers(1, 40)), seed=st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_perlin_masks_of_any_size(size, seed):
+    """Also under 17 pixels, where the published code fails."""
+    masks = perlin.perlin_masks(3, size, 0.2, torch.Generator().manual_seed(seed))
+    assert masks.shape == (3, 1, *size)
+    assert set(masks.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_half_of_the_masks_are_empty():
+    masks = perlin.perlin_masks(400, (32, 32), 0.2, torch.Generator().manual_seed(0))
+    full = masks.flatten(1).any(1).float().mean()
+    assert 0.4 < full < 0.6
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_synthetic_anomalies_match_reference(overlap):
+    rng = np.random.default_rng(3)
+    features, noise = rng.normal(size=(3, 4, 6, 5)), rng.normal(size=(6, 4, 6, 5))
+    mask = (rng.random((3, 1, 6, 5)) > 0.8).astype(float)
+    mask[2] = 0
+    label = np.array([1.0, 0.0, 1.0])  # the last: a defect whose mask vanished on shrinking
+    drawn = (rng.random((6, 1, 6, 5)) > 0.5).astype(float)
+    drawn[2], drawn[1] = 0, 0
+    t = [torch.from_numpy(a) for a in (features, mask, label, noise, drawn)]
+    ours = anomalies.add_noise(*t[:4], anomalies.noise_regions(t[4], t[1], overlap))
+    exact = reference.synthetic(features, mask, label, noise, drawn, overlap)
+    for value, value64 in zip(ours, exact):
+        np.testing.assert_allclose(value, value64, atol=0)
+    assert ours.label[2] == 1
+
+
+@given(
+    bad=st.sampled_from([0.0, 0.01, 0.4, 1.0]), scale=st.floats(0.1, 8), seed=st.integers(0, 99)
+)
+@settings(max_examples=25, deadline=None)
+def test_losses_match_reference(bad, scale, seed):
+    rng = np.random.default_rng(seed)
+    seg, score = scale * rng.normal(size=(2, 1, 7, 9)), scale * rng.normal(size=2)
+    mask = (rng.random(seg.shape) < bad).astype(float)
+    label = mask.reshape(2, -1).max(1)
+    ours = losses.loss(*(torch.from_numpy(a) for a in (seg, mask, score, label)))
+    np.testing.assert_allclose(
+        [float(v) for v in ours], reference.losses(seg, mask, score, label), rtol=1e-9, atol=1e-12
+    )
+
+
+def _losses_and_gradients(plain):
+    torch.manual_seed(1)
+    model = SuperSimpleNet(None, (3, 5), (48, 80)).double().train()
+    features = [torch.randn(3, 3, 6, 10).double(), torch.randn(3, 5, 3, 5).double()]
+    generator = training.step_generator(0, 0)
+    draws = training.draw(3, 8, (12, 20), 0.3, 0.2, generator)
+    draws = training.Draws(*(d.double() for d in draws))
+    loss = training.batch_loss(model, features, draws, plain=plain).total
+    loss.backward()
+    return loss.item(), dict(model.named_parameters()), dict(model.named_buffers())
+
+
+def test_lean_step_is_the_plain_step():
+    """Same loss, gradients and running statistics up to float64 rounding."""
+    plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(plain=True)
+    lean_loss, lean_parameters, lean_buffers = _losses_and_gradients(plain=False)
+    assert lean_loss == pytest.approx(plain_loss, rel=1e-13)
+    for name, parameter in plain_parameters.items():
+        torch.testing.assert_close(
+            lean_parameters[name].grad, parameter.grad, rtol=1e-11, atol=1e-13, msg=name
+        )
+    for name, buffer in plain_buffers.items():
+        torch.testing.assert_close(lean_buffers[name], buffer, rtol=1e-12, atol=1e-13, msg=name)
+
+
+def test_gradient_stops_at_the_map_only():
+    """Unsupervised: the score's gradient reaches features, not the segmentation head."""
+    for stop in (True, False):
+        torch.manual_seed(0)
+        model = SuperSimpleNet(None, (2, 2), (32, 32), stop_grad=stop).train()
+        adapted = torch.randn(2, 4, 8, 8, requires_grad=True)
+        seg_logits = model.discriminator.seg(adapted)
+        model.discriminator.classify(adapted, seg_logits).sum().backward()
+        assert adapted.grad.abs().sum() > 0
+        reached = model.discriminator.seg[3].weight.grad is not None
+        assert reached is not stop
+
+
+def test_backbone_stays_frozen_and_in_evaluation_mode():
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    model = SuperSimpleNet(backbone, (1, 1), (32, 32)).train()
+    assert not backbone.training and model.discriminator.training
+    assert not any(p.requires_grad for p in backbone.parameters())
+    trained = {id(p) for g in training.make_optimizer(model).param_groups for p in g["params"]}
+    assert trained.isdisjoint(id(p) for p in backbone.parameters())
+    assert len(trained) == len([p for p in model.parameters() if p.requires_grad])
+
+
+def test_bfloat16_products_stay_close():
+    torch.manual_seed(0)
+    model = SuperSimpleNet(None, (8, 8), (64, 64)).train()
+    features = [torch.randn(4, 8, 8, 8), torch.randn(4, 8, 4, 4)]
+    draws = training.draw(4, 16, (16, 16), 0.3, 0.2, training.step_generator(0, 0))
+    full = training.batch_loss(copy.deepcopy(model), features, draws).total
+    low = training.batch_loss(model, features, draws, low_precision=True).total
+    assert low.item() == pytest.approx(full.item(), rel=2e-2)
