@@ -184,7 +184,7 @@ def _summarise(results: Dict[str, Any]) -> None:
     p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
     skipped = f", {counts['unreadable']} unreadable" if counts["unreadable"] else ""
     click.echo(
-        f"{len(times)} frames: {counts['OK']} OK, {counts['NG']} NG{skipped}; "
+        f"{len(times)} frame{'s' * (len(times) != 1)}: {counts['OK']} OK, {counts['NG']} NG{skipped}; "
         f"{statistics.median(times):.1f} ms median, {p99:.1f} ms p99 a frame, "
         f"{len(times) / results['seconds']:.1f} frames/s with reading and writing"
     )

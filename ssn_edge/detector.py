@@ -72,7 +72,7 @@ class Detector:
         backend: str = "auto",
         threshold: Optional[float] = None,
         batch: int = 1,
-    ) -> "Detector":
+    ) -> Detector:
         """Open an ``.onnx`` file written by ssn-export.
 
         ``threshold`` replaces the model's image threshold; ``batch`` is the number of images that
@@ -149,7 +149,7 @@ class Detector:
         """Free the session; the detector cannot be used afterwards. May be called twice."""
         self._session = None
 
-    def __enter__(self) -> "Detector":
+    def __enter__(self) -> Detector:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

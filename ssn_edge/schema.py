@@ -79,7 +79,7 @@ class ModelInfo:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, name: str) -> "ModelInfo":
+    def from_json(cls, text: str, name: str) -> ModelInfo:
         """Read and check a document; ModelError names ``name`` and what does not fit."""
         document = parse(text, name)
         try:

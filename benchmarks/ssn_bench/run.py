@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -67,7 +68,7 @@ def _deployed(
     for batch in (1, THROUGHPUT_BATCH):
         with Detector.open(model, backend, batch=batch) as detector:
             images = _images(batch, detector.info)
-            timings.append(_timed(lambda: detector.infer_batch(images), batch, share, "deployed"))
+            timings.append(_timed(partial(detector.infer_batch, images), batch, share, "deployed"))
             info, name = detector.info, detector.backend_name
     return info, _entry(f"{info.precision}, {name}", timings)
 
@@ -83,7 +84,7 @@ def _eager(run: Path, info: ModelInfo, share: Optional[float]) -> Dict[str, Any]
     timings = []
     for batch in (1, THROUGHPUT_BATCH):
         images = _images(batch, info)
-        timings.append(_timed(lambda: infer(images), batch, share, "eager"))
+        timings.append(_timed(partial(infer, images), batch, share, "eager"))
     return _entry(eager.version(), timings)
 
 

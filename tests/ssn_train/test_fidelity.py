@@ -18,7 +18,7 @@ def random_model(channels, image_size, seed=0):
     torch.manual_seed(seed)
     model = SuperSimpleNet(None, channels, image_size).double().eval()
     with torch.no_grad():
-        for name, value in model.named_parameters():
+        for value in model.parameters():
             value.add_(0.1 * torch.randn_like(value))
         for name, value in model.named_buffers():
             if name.endswith("running_var"):

@@ -46,6 +46,8 @@ Examples:
 @click.option("--workers", default=os.cpu_count() or 1, show_default="processors",
               type=click.IntRange(min=1), help="Threads that read photos.")
 @click.option("--plain", is_flag=True, help="The heads' own modules instead of the lean step.")
+@click.option("--bfloat16", is_flag=True,
+              help="Large products in bfloat16: twice as fast where the processor has AMX.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, same options.")
 @one_line_errors
 def main(data: Path, run: Path, size: str, lr_scale: float, noise: Optional[float], device: str,

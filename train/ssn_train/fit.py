@@ -59,7 +59,7 @@ class Plan:
     milestones: Tuple[int, ...]
 
     @classmethod
-    def of(cls, settings: Settings, photos: int) -> "Plan":
+    def of(cls, settings: Settings, photos: int) -> Plan:
         batch = min(settings.batch, photos)
         per_epoch = photos // batch  # whole batches only: BatchNorm sees the same count each time
         if settings.steps is not None:
@@ -138,7 +138,9 @@ def _loop(
                 training.step_generator(settings.seed, step),
             )
             draws = training.Draws(*(part.to(device) for part in draws))
-            loss = training.batch_loss(model, features, draws, plain=settings.plain)
+            loss = training.batch_loss(
+                model, features, draws, plain=settings.plain, low_precision=settings.bfloat16
+            )
             training.take_step(optimizer, loss.total)
             progress.history.append(tuple(float(term.detach()) for term in loss))
             progress.step += 1

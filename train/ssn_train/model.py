@@ -95,7 +95,7 @@ class SuperSimpleNet(nn.Module):
         if backbone is not None:
             backbone.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> "SuperSimpleNet":
+    def train(self, mode: bool = True) -> SuperSimpleNet:
         """Training mode for the heads; the backbone always stays in evaluation mode."""
         super().train(mode)
         if self.backbone is not None:

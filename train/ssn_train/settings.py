@@ -36,12 +36,15 @@ class Settings:
     verdict_source: str = "score"
     seed: int = 42
     plain: bool = False
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         if min(self.size) < MIN_SIZE:
             raise InputError(f"--size {self.size[0]}x{self.size[1]}: at least {MIN_SIZE}x{MIN_SIZE}")
         if self.batch < 2:
             raise InputError(f"--batch {self.batch}: BatchNorm needs at least 2")
+        if self.plain and self.bfloat16:
+            raise InputError("--plain and --bfloat16: the plain step is the float32 reference")
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON would give it back: tuples are lists."""

@@ -1,0 +1,45 @@
+"""One small trained and exported run, shared by the tests of this folder."""
+
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="training needs torch")
+
+from ssn_export.cli import main as export_main  # noqa: E402
+from ssn_train import surfaces  # noqa: E402
+from ssn_train.cli import main as train_main  # noqa: E402
+
+OPTIONS = ["--size", "64x96", "--steps", "6", "--batch", "4", "--workers", "2"]
+
+
+def call(command, *words):
+    """(exit code, output) of one of our commands."""
+    result = CliRunner().invoke(command, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "granular"
+    surfaces.write_dataset(folder, "granular", size=128, n_train=12, n_test_good=4, n_per_defect=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """Folder with run/, model.onnx, model.fp16.onnx and model.reference.npz."""
+    folder = tmp_path_factory.mktemp("trained")
+    code, output = call(train_main, data, "--out", folder / "run", *OPTIONS)
+    assert code == 0, output
+    code, export_output = call(
+        export_main, folder / "run", "--out", folder / "model.onnx", "--fp16"
+    )
+    assert code == 0, export_output
+    return SimpleNamespace(
+        run=folder / "run", model=folder / "model.onnx", half=folder / "model.fp16.onnx",
+        reference=folder / "model.reference.npz", export_output=export_output,
+    )

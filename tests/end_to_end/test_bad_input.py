@@ -1,0 +1,215 @@
+"""Wrong input to training, export and benchmark: one line, exit code 2, nothing half-written."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import OPTIONS, call
+from safetensors.torch import load_file, save_file
+
+from ssn_bench.cli import main as bench_main
+from ssn_export import run as export_run
+from ssn_export import verify
+from ssn_export.cli import main as export_main
+from ssn_train import backbones
+from ssn_train.cli import main as train_main
+
+
+def fails(command, *words):
+    code, output = call(command, *words)
+    assert code == 2, output
+    (line,) = [line for line in output.splitlines() if line.lower().startswith("error")]
+    return line
+
+
+def photo(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    cv2.imwrite(str(path), rng.integers(0, 256, (70, 90, 3), np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A plain folder: four good photos, one defective with a mask."""
+    root = tmp_path / "photos"
+    for i in range(4):
+        photo(root / "good" / f"{i}.png", i)
+    photo(root / "bad" / "x.png", 9)
+    mask = np.zeros((70, 90), np.uint8)
+    mask[20:30, 20:30] = 255
+    (root / "masks").mkdir()
+    cv2.imwrite(str(root / "masks" / "x.png"), mask)
+    return root
+
+
+def test_data_folders(tmp_path):
+    out = tmp_path / "run"
+    assert "no such folder" in fails(train_main, tmp_path / "none", "--out", out)
+    (tmp_path / "empty").mkdir()
+    assert "no good photos" in fails(train_main, tmp_path / "empty", "--out", out)
+    (tmp_path / "mvtec" / "train" / "fine").mkdir(parents=True)
+    assert "expected" in fails(train_main, tmp_path / "mvtec", "--out", out)
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "tiles" / "split.json").write_text("{}")
+    assert "split.json: expected" in fails(train_main, tmp_path / "tiles", "--out", out)
+    (tmp_path / "tiles" / "split.json").write_text(
+        json.dumps({"unsupervised": {"train": ["../secret.jpg"], "test": []}})
+    )
+    assert "leads out of the folder" in fails(train_main, tmp_path / "tiles", "--out", out)
+    assert not out.exists()
+
+
+def test_mask_of_another_size(photos, tmp_path):
+    cv2.imwrite(str(photos / "masks" / "x.png"), np.zeros((71, 90), np.uint8))
+    line = fails(train_main, photos, "--out", tmp_path / "run", *OPTIONS)
+    assert "x.png: mask of 71x90 for an image of 70x90" in line
+
+
+def test_unreadable_photos_are_skipped_and_counted(photos, tmp_path, capfd):
+    (photos / "good" / "torn.png").write_bytes((photos / "good" / "0.png").read_bytes()[:400])
+    code, output = call(train_main, photos, "--out", tmp_path / "run", *OPTIONS, "--steps", 1)
+    assert code == 0, output
+    text = output + capfd.readouterr().err
+    assert "torn.png" in text and "1 of 6 photos skipped" in text
+
+
+def test_all_photos_unreadable(tmp_path):
+    for i in range(3):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{i}.jpg").write_bytes(b"\xff\xd8 no")
+    line = fails(train_main, tmp_path / "photos", "--out", tmp_path / "run")
+    assert "0 readable good photos" in line
+
+
+def test_training_options(photos, tmp_path):
+    def refused(*words):
+        return fails(train_main, photos, "--out", tmp_path / "run", *words)
+
+    assert "--size 12x12: at least" in refused("--size", "12x12")
+    assert "--size abc: expected HxW" in refused("--size", "abc")
+    assert "--backbone resnet_of_dreams: unknown" in refused("--backbone", "resnet_of_dreams")
+    assert "8 and 16 are needed" in refused("--backbone", "vit_tiny_patch16_224")
+    assert "--weights none.pth: no such file" in refused("--weights", "none.pth")
+    assert "nothing to resume" in refused("--resume")
+    assert "--device cuda:99" in refused("--device", "cuda:99")
+    assert "not in the range" in refused("--batch", "1")
+
+
+def test_unwritable_output(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = fails(train_main, photos, "--out", tmp_path / "file" / "run", *OPTIONS)
+    assert "cannot be made" in line
+
+
+def test_weights_files(photos, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    def refused(path):
+        return fails(train_main, photos, "--out", tmp_path / "run", "--weights", path)
+
+    torch.save(Evil(), tmp_path / "evil.pth")
+    assert "cannot be read" in refused(tmp_path / "evil.pth")
+    assert not (tmp_path / "owned").exists()
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    assert "does not fit tf_efficientnet_lite0" in refused(tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "not a dictionary of tensors" in refused(tmp_path / "list.pth")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    assert "cannot be read" in refused(tmp_path / "cut.safetensors")
+
+
+def test_weights_that_cannot_be_downloaded_name_both_ways_out(monkeypatch):
+    def offline(name, pretrained=False, **kwargs):
+        raise OSError("no network")
+
+    backbone = backbones.create("resnet18")
+    monkeypatch.setattr(backbones.timm, "create_model", offline)
+    with pytest.raises(backbones.InputError, match="--weights FILE.*efficientnet_lite0"):
+        backbones.load_weights(backbone, None)
+
+
+def test_checkpoints_of_another_kind(trained, tmp_path):
+    assert "no such checkpoint" in fails(export_main, tmp_path / "none")
+    for name, damage in {
+        "cut": lambda data, path: path.write_bytes(data[: len(data) // 2]),
+        "foreign": lambda data, path: save_file({"a": torch.zeros(1)}, path),
+        "newer": lambda data, path: save_file(
+            {"a": torch.zeros(1)}, path, {"ssn_edge": json.dumps({"schema": 7})}
+        ),
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        damage((trained.run / "model.safetensors").read_bytes(), folder / "model.safetensors")
+        line = fails(export_main, folder, "--out", tmp_path / "m.onnx")
+        expected = {"cut": "damaged", "foreign": "no ssn-edge header", "newer": "schema version 7"}
+        assert expected[name] in line
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_export_options(trained, tmp_path):
+    assert "ends in .onnx" in fails(export_main, trained.run, "--out", tmp_path / "m.engine")
+    line = fails(export_main, trained.run, "--data", tmp_path, "--out", tmp_path / "m.onnx")
+    assert "no images to compare on" in line
+
+
+def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
+    """The gate itself: a graph with one weight off is refused and leaves nothing behind."""
+    trace = export_run.onnx_file.trace
+
+    def wrong(module, size):
+        model = trace(module, size)
+        weight = next(w for w in model.graph.initializer if len(w.dims) == 4 and w.dims[0] == 1024)
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[:8] *= 1.01
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        return model
+
+    monkeypatch.setattr(export_run.onnx_file, "trace", wrong)
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx")
+    assert "export refused: map_rms" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_gate_counts_verdicts():
+    truth = verify.Reference(np.zeros((2, 1, 1, 3), np.uint8), np.array([[[0.0]], [[2.0]]]),
+                             np.array([0.2, 0.8]))
+    verdict = verify.Verdict("score", 0.5, 0.0, "chosen", 0)
+    flipped = verify.compare(truth, truth.maps, np.array([0.2, 0.4]), verdict, "float32")
+    assert (flipped.verdicts_changed, flipped.changed_outside_margin) == (1, 1)
+    with pytest.raises(verify.ModelError, match="1 verdicts changed"):
+        verify.gate(flipped, "float32")
+    same = verify.compare(truth, truth.maps, truth.scores, verdict, "float32")
+    verify.gate(same, "float32")
+
+
+def test_bench_input(trained, tmp_path):
+    assert "no such model" in fails(bench_main, tmp_path / "none.onnx")
+    line = fails(
+        bench_main, trained.model, "--budget", "1", "--against", tmp_path,
+        "--out", tmp_path / "b.json",
+    )
+    assert "no such checkpoint" in line and not (tmp_path / "b.json").exists()
+
+
+def test_full_disk(trained, tmp_path, monkeypatch):
+    """A disk that fills while the model is written leaves neither model nor scraps."""
+    def full(model, path):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(export_run.onnx, "save", full)
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx")
+    assert "No space left" in line and not list(tmp_path.iterdir())
+
+
+def test_state_dictionary_of_the_published_code_loads(trained):
+    """Names are the published ones, so weights can be exchanged."""
+    names = set(load_file(trained.run / "model.safetensors"))
+    assert {"discriminator.fc_score.weight", "feature_adaptor.projection.bias",
+            "discriminator.dec_head.1.running_var"} <= names

@@ -1,0 +1,163 @@
+"""Photos -> run folder -> model file -> verdicts, as a user goes through it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from conftest import OPTIONS, call
+from safetensors import safe_open
+
+from ssn_bench.cli import main as bench_main
+from ssn_edge import Detector, backends
+from ssn_edge.cli import main as run_main
+from ssn_edge.images import read_image
+from ssn_edge.schema import METADATA_KEY, ModelInfo
+from ssn_train.cli import main as train_main
+
+TRAIN = [sys.executable, "-c", "from ssn_train.cli import main; main()"]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def test_run_folder(trained):
+    names = {path.name for path in trained.run.iterdir()}
+    expected = {"model.safetensors", "metrics.json", "predictions.csv", "reference"}
+    assert expected | {"loss.png", "scores.png", "images.png", "roc_pr.png"} <= names
+    assert "resume.safetensors" not in names
+    document = json.loads((trained.run / "metrics.json").read_text())
+    assert {"I-AUROC", "I-AUROC (map maximum)", "P-AUROC", "AUPRO", "AP-det"} <= set(
+        document["metrics"]
+    )
+    assert set(document["per_defect"]) == {"crack", "pit", "smear", "stain"}
+    assert document["verdict"]["n"] == 1 and "held-back" in document["verdict"]["method"]
+    with safe_open(str(trained.run / "model.safetensors"), framework="np") as file:
+        header = json.loads(file.metadata()["ssn_edge"])
+    assert header["timm_name"] == "tf_efficientnet_lite0.in1k" and header["standardise"]
+    assert len(header["feature_mean"]) == 40 + 112
+
+
+def test_exported_file_describes_itself(trained):
+    for path, precision in ((trained.model, "float32"), (trained.half, "float16")):
+        model = onnx.load(path)
+        assert [entry.version for entry in model.opset_import if not entry.domain] == [17]
+        text = {p.key: p.value for p in model.metadata_props}[METADATA_KEY]
+        info = ModelInfo.from_json(text, str(path))
+        assert (info.precision, info.size_hw, info.colour) == (precision, (64, 96), "BGR")
+        assert info.parity["images"] == 12 and info.parity["map_rms"] < 3e-3
+        kinds = {v.name: v.type.tensor_type.elem_type for v in [*model.graph.input, *model.graph.output]}
+        assert kinds == {"image": 2, "anomaly_map": 1, "score": 1}  # uint8, float32, float32
+        users = [n.op_type for n in model.graph.node if "image" in n.input]
+        assert users == ["Cast"]
+    assert "verdicts changed" in trained.export_output
+    halves = [w for w in onnx.load(trained.half).graph.initializer if w.data_type == 10]
+    assert halves and trained.half.stat().st_size < 0.7 * trained.model.stat().st_size
+    z = np.load(trained.reference)
+    assert z["images"].shape == (12, 64, 96, 3) and z["anomaly_map"].dtype == np.float32
+
+
+@pytest.mark.parametrize("backend", backends.installed())
+def test_ssn_run_gives_the_scores_of_training(trained, backend, tmp_path):
+    """The same file through ssn-run and through ssn-train's evaluation: the same score."""
+    with open(trained.run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    for row in rows:
+        lines = tmp_path / "lines.jsonl"
+        words = (trained.model, row["file"], "--json", lines, "--backend", backend)
+        code, output = call(run_main, *words)
+        assert code == 0, output
+        found = json.loads(lines.read_text())
+        assert found["score"] == pytest.approx(float(row["score"]), abs=2e-5)
+        assert found["map_max"] == pytest.approx(float(row["map_max"]), abs=2e-4)
+    with Detector.open(trained.half, backend) as detector:
+        detection = detector.detect(read_image(rows[0]["file"]))
+        assert detection.score == pytest.approx(float(rows[0]["score"]), abs=1e-2)
+
+
+def losses_and_weights(run):
+    with safe_open(str(run / "model.safetensors"), framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}
+
+
+def test_interrupted_run_resumes_to_the_same_result(trained, data, tmp_path):
+    """Ctrl-C in a real process, then --resume: the weights of an uninterrupted run."""
+    run = tmp_path / "run"
+    words = [*TRAIN, str(data), "--out", str(run), *OPTIONS[:2], "--batch", "4", "--workers", "2"]
+    process = subprocess.Popen(
+        [*words, "--steps", "4000"], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    seen = ""
+    while "training:" not in seen or " 3/4000" not in seen:
+        chunk = process.stderr.read(64)
+        assert chunk, seen
+        seen += chunk
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "--resume" in rest
+    assert sorted(p.name for p in run.iterdir()) == ["resume.safetensors"]
+    code, output = call(train_main, data, "--out", run, *OPTIONS)
+    assert code == 2 and "--resume" in output
+    code, output = call(train_main, data, "--out", run, *OPTIONS, "--resume")
+    assert code == 2 and "steps is 6, the run was started with 4000" in output
+
+
+def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, monkeypatch):
+    from ssn_train import fit
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(fit, "SAVE_EVERY_S", 0.0)
+    save = fit._save
+
+    def save_and_stop(run, settings, model, optimizer, progress):
+        save(run, settings, model, optimizer, progress)
+        if progress.step == 3:
+            raise fit.Interrupted("stopped by the test")
+
+    monkeypatch.setattr(fit, "_save", save_and_stop)
+    assert call(train_main, data, "--out", run, *OPTIONS)[0] == 130
+    monkeypatch.setattr(fit, "_save", save)
+    code, output = call(train_main, data, "--out", run, *OPTIONS, "--resume")
+    assert code == 0, output
+    whole, resumed = losses_and_weights(trained.run), losses_and_weights(run)
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=0, atol=1e-6, err_msg=name)
+    assert json.loads((run / "metrics.json").read_text())["run"]["steps"] == 6
+    assert call(train_main, data, "--out", run, *OPTIONS)[0] == 2  # finished: not overwritten
+
+
+def test_bench(trained, tmp_path):
+    out = tmp_path / "bench.json"
+    words = (trained.model, "--against", trained.run, "--budget", "2", "--out", out)
+    code, output = call(bench_main, *words)
+    assert code == 0, output
+    assert "Not comparable" in output and "9.30" in output and "268.8" in output
+    assert "Shortened, not the protocol" in output
+    document = json.loads(out.read_text())
+    assert document["shortened"] and len(document["measurements"]) == 2
+    for entry in document["measurements"]:
+        assert entry["latency"]["batch"] == 1 and entry["throughput"]["batch"] == 16
+        assert entry["latency"]["repetitions"] >= 10
+
+
+def test_without_torch(trained, data, tmp_path):
+    """ssn-run and ssn-bench in a process where torch cannot be imported."""
+    image = next((data / "test" / "good").iterdir())
+    block = "import sys; sys.modules['torch'] = None; "
+    for code in (
+        f"from ssn_edge.cli import main; main([{str(trained.model)!r}, {str(image)!r}])",
+        f"from ssn_bench.cli import main; main([{str(trained.model)!r}, '--budget', '1', "
+        f"'--out', {str(tmp_path / 'b.json')!r}])",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", block + code], env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "b.json").read_text())["shortened"]

@@ -1,0 +1,143 @@
+"""The detector on a model with known answers, on every installed back end."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+
+from ssn_edge import BackendError, Detector, InputError, ModelError, backends, schema
+from ssn_edge.schema import ModelInfo, Verdict
+
+FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
+
+
+@pytest.fixture(params=backends.installed())
+def detector(request, tmp_path):
+    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), request.param) as opened:
+        yield opened
+
+
+def expected_map(frame):
+    return cv2.resize(frame, (tiny.WIDTH, tiny.HEIGHT)).astype(np.float32).mean(2)
+
+
+def test_detect(detector):
+    truth = expected_map(FRAME)
+    detection = detector.detect(FRAME)
+    np.testing.assert_allclose(detection.anomaly_map, truth, rtol=1e-5)
+    assert detection.score == pytest.approx(truth.max() / 255, rel=1e-5)
+    assert detection.is_defect is (detection.score >= 0.5)
+    np.testing.assert_array_equal(detection.mask, truth >= 100)
+    assert detection.latency.total_ms > 0
+    dark = detector.detect(FRAME // 8)
+    assert not dark.is_defect and not dark.regions and not dark.mask.any()
+
+
+def test_bright_spot_is_boxed_in_the_frame(detector):
+    frame = np.zeros((320, 480), np.uint16)
+    frame[100:140, 200:260] = 60000
+    (region,) = detector.detect(frame).regions
+    assert (region.x, region.y) == (200, 100)
+    assert (region.width, region.height) == (60, 40)
+
+
+def test_infer_into_equals_detect(detector):
+    map_out, mask_out = np.empty((32, 48), np.float32), np.empty((32, 48), np.uint8)
+    score = detector.infer_into(FRAME, map_out, mask_out)
+    detection = detector.detect(FRAME)
+    assert score == detection.score
+    np.testing.assert_array_equal(map_out, detection.anomaly_map)
+    np.testing.assert_array_equal(mask_out, detection.mask)
+
+
+@pytest.mark.parametrize(
+    "out", [np.empty((48, 32), np.float32), np.empty((32, 48)), np.empty((32, 96), np.float32)[:, ::2]]
+)
+def test_infer_into_checks_its_arrays(detector, out):
+    with pytest.raises(InputError, match="map_out.*expected"):
+        detector.infer_into(FRAME, out)
+
+
+@pytest.mark.parametrize("name", backends.installed())
+def test_batches(tmp_path, name):
+    path = tiny.write_model(tmp_path / "m.onnx")
+    frames = np.random.default_rng(1).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    with Detector.open(path, name, batch=3) as detector:
+        maps, scores = detector.infer_batch(frames)
+        np.testing.assert_allclose(maps, frames.astype(np.float32).mean(3), rtol=1e-5)
+        np.testing.assert_allclose(scores, maps.max((1, 2)) / 255, rtol=1e-6)
+        with pytest.raises(InputError, match="expected uint8"):
+            detector.infer_batch(frames[:2])
+        with pytest.raises(InputError, match="infer_batch"):
+            detector.detect(frames[0])
+
+
+def test_threshold_and_close(tmp_path):
+    path = tiny.write_model(tmp_path / "m.onnx")
+    detector = Detector.open(path, threshold=0.999)
+    assert not detector.detect(FRAME).is_defect
+    detector.close()
+    detector.close()
+    with pytest.raises(ModelError, match="closed"):
+        detector.detect(FRAME)
+
+
+def test_map_max_verdict(tmp_path):
+    verdict = Verdict("map_max", 150.0, 150.0, "chosen", 0)
+    path = tiny.write_model(tmp_path / "m.onnx", tiny.info(verdict=verdict).to_json())
+    with Detector.open(path) as detector:
+        bright, dark = np.full((9, 9), 160, np.uint8), np.full((9, 9), 140, np.uint8)
+        assert detector.detect(bright).is_defect and detector.detect(bright).regions
+        assert not detector.detect(dark).is_defect and not detector.detect(dark).regions
+
+
+@pytest.mark.parametrize("name", backends.installed())
+def test_damaged_and_foreign_models(tmp_path, name):
+    good = tiny.write_model(tmp_path / "m.onnx").read_bytes()
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(good[: len(good) // 2])
+    with pytest.raises(ModelError, match="cut.onnx.*again"):
+        Detector.open(cut, name)
+    bare = tiny.write_model(tmp_path / "bare.onnx", with_metadata=False)
+    with pytest.raises(ModelError, match="no ssn-edge metadata"):
+        Detector.open(bare, name)
+    document = json.loads(tiny.info().to_json())
+    newer = tiny.write_model(tmp_path / "newer.onnx", json.dumps({**document, "schema": 99}))
+    with pytest.raises(ModelError, match="schema version 99"):
+        Detector.open(newer, name)
+    broken = tiny.write_model(tmp_path / "broken.onnx", json.dumps({**document, "verdict": {}}))
+    with pytest.raises(ModelError, match="does not follow schema"):
+        Detector.open(broken, name)
+
+
+def test_missing_model_and_backend(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no such model"):
+        Detector.open(tmp_path / "none.onnx")
+    path = tiny.write_model(tmp_path / "m.onnx")
+    with pytest.raises(BackendError, match="choose auto"):
+        Detector.open(path, "tensorflow")
+    monkeypatch.setattr(backends, "installed", lambda: [])
+    with pytest.raises(BackendError, match=r'pip install "ssn-edge\[onnxruntime\]"'):
+        Detector.open(path)
+
+
+def test_missing_library_names_its_extra(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "ssn_edge.backends.openvino_backend", raising=False)
+    with pytest.raises(BackendError, match=r"ssn-edge\[openvino\]"):
+        Detector.open(tiny.write_model(tmp_path / "m.onnx"), "openvino")
+
+
+def test_metadata_round_trip():
+    info = tiny.info(parity={"map_rms": 1e-6})
+    assert ModelInfo.from_json(info.to_json(), "x") == info
+    with pytest.raises(ModelError, match="not JSON"):
+        schema.parse("{", "x")
+    for wrong in ({"source": "median"}, {"image_threshold": float("nan")}):
+        with pytest.raises(ModelError):
+            dataclasses.replace(info.verdict, **wrong)

@@ -1,0 +1,60 @@
+"""The matrices against OpenCV in float64, and the geometry of regions."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssn_edge import postprocess
+
+
+@given(h=st.integers(4, 60), w=st.integers(4, 60), scale=st.integers(2, 5), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_map_matrices_are_resize_and_blur(h, w, scale, seed):
+    out_h, out_w = h * scale + 13, w * scale + 13
+    x = np.random.default_rng(seed).normal(size=(h, w))
+    resized = postprocess.resize_matrix(h, out_h) @ x @ postprocess.resize_matrix(w, out_w).T
+    # OpenCV holds its bilinear weights in float32
+    np.testing.assert_allclose(resized, cv2.resize(x, (out_w, out_h)), atol=2e-5)
+    full = postprocess.map_matrix(h, out_h) @ x @ postprocess.map_matrix(w, out_w).T
+    blurred = cv2.GaussianBlur(resized, (25, 25), 4, borderType=cv2.BORDER_REFLECT_101)
+    np.testing.assert_allclose(full, blurred, atol=1e-9)
+
+
+@given(n_in=st.integers(1, 30), n_out=st.integers(1, 90), aligned=st.booleans())
+def test_resize_matrix_keeps_constants_and_ends(n_in, n_out, aligned):
+    matrix = postprocess.resize_matrix(n_in, n_out, aligned)
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    if aligned and n_out > 1:
+        ramp = matrix @ np.arange(n_in)
+        assert ramp[0] == 0 and ramp[-1] == pytest.approx(n_in - 1)
+
+
+def test_gaussian_needs_room():
+    with pytest.raises(ValueError, match="more than 12 pixels, got 12"):
+        postprocess.gaussian_matrix(12)
+
+
+def test_regions_in_frame_pixels():
+    anomaly_map = np.zeros((10, 20), np.float32)
+    anomaly_map[2:4, 5:8] = 3
+    anomaly_map[8, 19] = 7
+    anomaly_map[7, 18] = 5  # touches it diagonally: one region
+    mask = (anomaly_map > 1).astype(np.uint8)
+    regions = postprocess.find_regions(anomaly_map, mask, (100, 400))
+    assert regions == (
+        postprocess.Region(360, 70, 40, 20, 7.0),
+        postprocess.Region(100, 20, 60, 20, 3.0),
+    )
+
+
+@given(
+    mask=st.integers(1, 2**30 - 1), frame=st.tuples(st.integers(1, 999), st.integers(1, 999))
+)
+@settings(max_examples=50, deadline=None)
+def test_regions_stay_inside_the_frame(mask, frame):
+    bits = np.array([mask >> k & 1 for k in range(30)], np.uint8).reshape(5, 6)
+    for region in postprocess.find_regions(bits.astype(np.float32), bits, frame):
+        assert 0 <= region.x < region.x + region.width <= frame[1]
+        assert 0 <= region.y < region.y + region.height <= frame[0]

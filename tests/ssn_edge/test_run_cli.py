@@ -1,0 +1,115 @@
+"""ssn-run on every kind of source, and its one-line errors."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from ssn_edge import sources
+from ssn_edge.cli import main
+from ssn_edge.errors import InputError
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(tiny.write_model(tmp_path / "m.onnx"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.full((40, 60, 3), 30, np.uint8))
+    cv2.imwrite(str(folder / "b.png"), np.full((40, 60), 250, np.uint8))
+    return folder
+
+
+def run(*words):
+    result = CliRunner().invoke(main, [str(w) for w in words])
+    assert "Traceback" not in result.output
+    return result
+
+
+def fails(*words):
+    """Exit code 2 and one line."""
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_folder_with_pictures_and_lines(model, photos, tmp_path):
+    lines = tmp_path / "out" / "results.jsonl"
+    result = run(model, photos, "--save", tmp_path / "pictures", "--json", lines)
+    assert result.exit_code == 0, result.output
+    first, second = (json.loads(line) for line in lines.read_text().splitlines())
+    assert (first["frame"], first["is_defect"]) == ("a.png", False)
+    assert (second["frame"], second["is_defect"]) == ("b.png", True)
+    assert second["regions"] == [{"x": 0, "y": 0, "width": 60, "height": 40, "peak": 250.0}]
+    assert "2 frames: 1 OK, 1 NG" in result.output
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["a.jpg", "b.jpg"]
+    shown = cv2.imread(str(tmp_path / "pictures" / "a.jpg"))
+    assert shown.shape[0] > 40 and shown.shape[1] == 60  # banner below
+
+
+def test_glob_single_image_and_threshold(model, photos):
+    assert "1 frame: 1 OK" in run(model, photos / "a.*").output
+    assert "1 frame: 0 OK, 1 NG" in run(model, photos / "a.png", "--threshold", "0.1").output
+
+
+def test_video_and_max_frames(model, tmp_path):
+    path = str(tmp_path / "clip.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for level in (10, 240, 10, 10):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    assert "4 frames: 3 OK, 1 NG" in run(model, path).output
+    assert "2 frames: 1 OK, 1 NG" in run(model, path, "--max-frames", 2).output
+
+
+def test_broken_image_in_a_folder_is_counted(model, photos):
+    (photos / "c.png").write_bytes(b"\x89PNG no")
+    result = run(model, photos)
+    assert result.exit_code == 0 and "1 OK, 1 NG, 1 unreadable" in result.output
+    assert "c.png" in result.output
+
+
+def test_errors_are_one_line(model, photos, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    (tmp_path / "broken.avi").write_bytes(b"RIFF")
+    (tmp_path / "file").write_text("")
+    cases = {
+        "no such file or folder": (model, tmp_path / "none.png"),
+        "no images in this folder": (model, empty),
+        "matches no image": (model, tmp_path / "*.webp"),
+        "not a complete image": (model, broken),
+        "no such video": (model, tmp_path / "none.mp4"),
+        "broken.avi: does not open": (model, tmp_path / "broken.avi"),
+        "camera 97: does not open": (model, 97),
+        "no such model file": (tmp_path / "none.onnx", photos),
+        "not an .onnx file": (photos / "a.png", photos),
+        "results.jsonl: cannot be written": (model, photos, "--json", tmp_path / "file/results.jsonl"),
+        "a.jpg: cannot be written": (model, photos, "--save", tmp_path / "file"),
+    }
+    for expected, words in cases.items():
+        assert expected in fails(*words)
+
+
+def test_image_smaller_than_the_map(model, tmp_path):
+    cv2.imwrite(str(tmp_path / "dot.png"), np.full((1, 1), 255, np.uint8))
+    assert "1 NG" in run(model, tmp_path / "dot.png").output
+
+
+def test_missing_stream_is_an_input_error():
+    with pytest.raises(InputError, match="does not open; check the address"):
+        sources.open_source("rtsp://127.0.0.1:9/none")
+
+
+def test_help_shows_examples():
+    assert "Examples:" in run("--help").output

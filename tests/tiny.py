@@ -1,0 +1,45 @@
+"""A model file with known answers, made without torch: the map is the pixels' mean over colours,
+the score the map's maximum over 255."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ssn_edge.schema import METADATA_KEY, ModelInfo, Verdict
+
+HEIGHT, WIDTH = 32, 48
+
+
+def info(**changes):
+    verdict = Verdict("score", 0.5, 100.0, "chosen for the test", 0)
+    fields = dict(
+        height=HEIGHT, width=WIDTH, verdict=verdict, backbone="none", precision="float32",
+        checkpoint_sha256="0" * 64,
+    )
+    fields.update(changes)
+    return ModelInfo(**fields)
+
+
+def write_model(path, metadata=None, with_metadata=True):
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["peak"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["peak", "full"], ["score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])],
+        [
+            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", HEIGHT, WIDTH]),
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(np.float32(255), "full")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    if with_metadata:
+        helper.set_model_props(model, {METADATA_KEY: metadata or info().to_json()})
+    onnx.save(model, str(path))
+    return path
