@@ -33,8 +33,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
 SIZE = "128x128"
-TRAINING = ["--size", SIZE, "--batch", "8", "--lr-scale", "5"]
-STEPS = 300
+TRAINING = ["--size", SIZE, "--batch", "8", "--lr-scale", "10", "--noise", "0.4"]
+TRAINING += ["--verdict-source", "map_max"]
+"""A short run: large steps, noise that is learned at once, and the map's maximum as the verdict,
+which ranks better than the classification score before that head has seen thousands of steps."""
+
+STEPS = 240
 BENCH_SECONDS = 24
 CLIP_DEFECT_PIXELS = 200
 """A clip's frame counts as defective from so many defect pixels on: less is just entering."""
@@ -114,7 +118,8 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     deployed = timing["measurements"][0]
     return {
         "name": data.name,
-        "I-AUROC": metrics.get("I-AUROC"),
+        "I-AUROC": metrics.get("I-AUROC (map maximum)"),
+        "by score": metrics.get("I-AUROC"),
         "AUPRO": metrics.get("AUPRO"),
         "ms": deployed["latency"]["median_ms"],
         "img/s": deployed["throughput"]["images_per_second"],
@@ -208,14 +213,16 @@ def _table(rows: List[Dict[str, Any]]) -> str:
     def figure(value: Optional[float]) -> str:
         return "-" if value is None else f"{value:.3f}"
 
-    lines = [f"{'data':20s}{'I-AUROC':>9s}{'AUPRO':>8s}{'ms':>8s}{'img/s':>8s}"]
+    lines = [f"{'data':22s}{'I-AUROC':>9s}{'AUPRO':>8s}{'ms':>8s}{'img/s':>8s}"]
     for row in rows:
         lines.append(
-            f"{row['name']:20s}{figure(row['I-AUROC']):>9s}{figure(row['AUPRO']):>8s}"
+            f"{row['name'][:21]:22s}{figure(row['I-AUROC']):>9s}{figure(row['AUPRO']):>8s}"
             f"{row['ms']:8.2f}{row['img/s']:8.1f}"
         )
+        lines.append(f"{'  by score':22s}{figure(row['by score']):>9s}")
         if "baseline" in row:
-            lines.append(f"{'  pixel mean/deviation':20s}{figure(row['baseline']):>7s}")
+            lines.append(f"{'  pixel mean/deviation':22s}{figure(row['baseline']):>9s}")
+    lines.append("I-AUROC of the verdict's value, the map's maximum; by score: the classification head's")
     shortened = ", shortened benchmark, not the protocol" if any(r["shortened"] for r in rows) else ""
     lines.append(f"ms at batch 1, img/s at batch 16, {SIZE}, {rows[0]['device']}{shortened}")
     return "\n".join(lines)
