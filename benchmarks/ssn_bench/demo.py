@@ -38,7 +38,7 @@ TRAINING += ["--verdict-source", "map_max"]
 """A short run: large steps, noise that is learned at once, and the map's maximum as the verdict,
 which ranks better than the classification score before that head has seen thousands of steps."""
 
-STEPS = 240
+STEPS = 180
 BENCH_SECONDS = 24
 CLIP_DEFECT_PIXELS = 200
 """A clip's frame counts as defective from so many defect pixels on: less is just entering."""
