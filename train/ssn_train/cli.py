@@ -18,7 +18,7 @@ from ssn_edge.errors import InputError
 Examples:
   ssn-train photos/ --out runs/first                   # photos/good, and photos/bad if there is one
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
-  ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 5
+  ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
   ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut"""
 )
 @click.argument("data", type=click.Path(path_type=Path))
@@ -31,7 +31,7 @@ Examples:
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps, in place of --epochs.")
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=2))
 @click.option("--lr-scale", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
-              help="Factor on the heads' learning rates; 5 suits short runs.")
+              help="Factor on the paper's learning rates; 3 suits short runs.")
 @click.option("--noise", type=click.FloatRange(min=0, min_open=True),
               help="Deviation of the synthetic anomalies.  [default: 0.015 for wide_resnet50_2, else 0.3]")
 @click.option("--perlin-threshold", default=0.2, show_default=True, type=float,

@@ -91,7 +91,8 @@ class SuperSimpleNet(nn.Module):
         self.discriminator = Discriminator(sum(channels), stop_grad)
         self.register_buffer("feature_shift", torch.zeros(sum(channels)))
         self.register_buffer("feature_scale", torch.ones(sum(channels)))
-        self.apply(_initialise)
+        self.feature_adaptor.apply(_initialise)
+        self.discriminator.apply(_initialise)  # never the backbone: it comes with its weights
         if backbone is not None:
             backbone.requires_grad_(False).eval()
 
@@ -157,6 +158,6 @@ class SuperSimpleNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Xavier normal for our own layers, as published (the backbone gets its weights later)."""
+    """Xavier normal, as published."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.xavier_normal_(module.weight)

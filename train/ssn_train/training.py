@@ -50,9 +50,7 @@ def draw(
 def make_optimizer(model: SuperSimpleNet, rate_scale: float = 1.0) -> torch.optim.AdamW:
     """AdamW with the published groups: adaptor, segmentation head, classification head.
 
-    ``rate_scale`` multiplies the heads' rates alone. The noise has a fixed size and is added behind
-    the adaptor, so a fast adaptor runs away from it: at ten times its rate the running BatchNorm
-    statistics no longer fit and every photo scores 1.
+    ``rate_scale`` multiplies all three rates; 1 is the paper.
     """
     heads = model.discriminator
     groups = (
@@ -60,8 +58,7 @@ def make_optimizer(model: SuperSimpleNet, rate_scale: float = 1.0) -> torch.opti
         list(heads.seg.parameters()),
         [*heads.dec_head.parameters(), *heads.fc_score.parameters()],
     )
-    scales = (1.0, rate_scale, rate_scale)
-    rates = [rate * scale for rate, scale in zip(LEARNING_RATES, scales)]
+    rates = [rate * rate_scale for rate in LEARNING_RATES]
     return torch.optim.AdamW(
         {"params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay}
         for params, rate, decay in zip(groups, rates, WEIGHT_DECAYS)
