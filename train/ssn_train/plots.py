@@ -114,9 +114,9 @@ def sheet(
         bottom.imshow(heatmap(predictions.maps[index], low, high)[..., ::-1])
         sample = predictions.samples[index]
         top.set_title(f"{sample.defect}\n{values[index]:.3g}", fontsize=8)
-    for caption in captions:
-        figure_y = axes[2 * captions.index(caption), 0].get_position().y1
-        figure.text(0.125, figure_y + 0.02, caption, fontsize=11, weight="bold", va="bottom")
+    for row, caption in enumerate(captions):
+        label = axes[2 * row, 0]
+        label.text(-0.12, 0.5, caption, transform=label.transAxes, rotation=90, va="center", ha="right")
     _save(figure, path)
 
 
