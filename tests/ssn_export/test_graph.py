@@ -1,0 +1,104 @@
+"""The exported module and its half-precision form, for every tested backbone."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+from ssn_edge.schema import Verdict
+from ssn_export import half, onnx_file, verify
+from ssn_export.graph import Deployed
+from ssn_train import backbones
+from ssn_train.model import SuperSimpleNet
+
+NAMES = ["efficientnet_lite0", "resnet18", "resnet50", "wide_resnet50_2"]
+VERDICT = Verdict("score", 0.5, 0.0, "chosen for the test", 0)
+
+
+def random_model(name, size):
+    """Random weights, and BatchNorm statistics away from their initial values."""
+    torch.manual_seed(0)
+    backbone = backbones.create(name)
+    model = SuperSimpleNet(backbone.module, backbone.channels, size).eval()
+    channels = sum(backbone.channels)
+    if backbone.standardise:
+        model.set_statistics(0.1 * torch.randn(channels), 0.5 + torch.rand(channels))
+    for key, value in model.named_buffers():
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif key.endswith("running_mean"):
+            value.normal_(std=0.1)
+    return model, backbone
+
+
+def photos(count, size):
+    return np.random.default_rng(1).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(64, 96), (75, 50)])
+def test_deployed_is_the_model_in_float64(name, size):
+    model, backbone = random_model(name, size)
+    images = photos(2, size)
+    truth = verify.reference(model, backbone, images)
+    with torch.inference_mode():
+        maps, scores = Deployed(model, backbone).double()(torch.from_numpy(images))
+    np.testing.assert_allclose(maps, truth.maps, rtol=0, atol=1e-10 * np.abs(truth.maps).max())
+    np.testing.assert_allclose(scores, truth.scores, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
+def test_onnx_graph(name):
+    size = (64, 96)
+    model, backbone = random_model(name, size)
+    images = photos(3, size)
+    truth = verify.reference(model, backbone, images)
+    graph = onnx_file.trace(Deployed(model, backbone), size)
+    onnx_file.check(graph)
+    kinds = {node.op_type for node in graph.graph.node}
+    assert not kinds & {"Pad", "Einsum", "Shape", "BatchNormalization", "Constant"}
+    assert TensorProto.DOUBLE not in {w.data_type for w in graph.graph.initializer}
+    verify.gate(verify.compare(truth, *verify.run_onnx(graph, images), VERDICT, "float32"), "float32")
+
+    typed = half.to_half(graph)
+    onnx_file.check(typed)
+    small = verify.compare(truth, *verify.run_onnx(typed, images), VERDICT, "float16")
+    assert 1e-6 < small.map_rms < 5e-2  # half at all, and nothing broken
+    names = [w.name for w in typed.graph.initializer]
+    assert len(names) == len(set(names))
+    floats = [w for w in typed.graph.initializer if w.data_type == TensorProto.FLOAT]
+    assert not floats
+    everything = frozenset(node.name for node in graph.graph.node)
+    same = half.to_half(graph, everything)
+    np.testing.assert_array_equal(
+        verify.run_onnx(same, images)[0], verify.run_onnx(graph, images)[0]
+    )
+
+
+def test_channels_are_bgr():
+    """Swapping the input's channels is what swapping the training's RGB is."""
+    size = (48, 48)
+    model, backbone = random_model("resnet18", size)
+    image = photos(1, size)
+    swapped = verify.reference(model, backbone, image[..., ::-1].copy())
+    deployed = Deployed(model, backbone).double()
+    with torch.inference_mode():
+        right = deployed(torch.from_numpy(image[..., ::-1].copy()))[0]
+        wrong = deployed(torch.from_numpy(image))[0]
+    np.testing.assert_allclose(right, swapped.maps, atol=1e-9)
+    assert not np.allclose(wrong, swapped.maps, atol=1e-3)
+
+
+def test_mixed_graph_casts_once_and_keeps_its_outputs():
+    size = (48, 64)
+    model, backbone = random_model("resnet18", size)
+    graph = onnx_file.trace(Deployed(model, backbone), size)
+    nodes = [node.name for node in graph.graph.node]
+    mixed = half.to_half(graph, frozenset(nodes[: len(nodes) // 2]))
+    onnx_file.check(mixed)
+    casts = [(n.input[0], n.attribute[0].i) for n in mixed.graph.node if n.op_type == "Cast"]
+    assert len(casts) == len(set(casts))
+    outputs = {v.name: v.type.tensor_type.elem_type for v in mixed.graph.output}
+    assert outputs == {"anomaly_map": TensorProto.FLOAT, "score": TensorProto.FLOAT}
+    onnx.checker.check_model(mixed, full_check=True)
