@@ -9,8 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for your own, TEXTURES=all
 	.venv/bin/python -m ssn_bench.demo --textures "$(TEXTURES)" $(if $(DATA),--data "$(DATA)")
 
-test: .venv/dev .venv-lean/ready  ## everything that CI runs
-	$(RUFF)
+test: lint .venv-lean/ready  ## everything that CI runs
 	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
 	.venv/bin/python -m pytest
 	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench

@@ -56,9 +56,9 @@ def test_torch_stays_out(module):
         f"import {module}; assert sys.modules['torch'] is None"
     )
     path = [str(ROOT), *(str(folder.parent) for folder in FOLDERS.values())]
-    subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=True
-    )
+    words = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_exported_names():

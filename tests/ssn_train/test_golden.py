@@ -21,7 +21,7 @@ def _report(request):
         print(f"\ngolden: {REPORT['arrays']} arrays compared, largest deviation {REPORT['worst']:.1e}")
 
 
-def close(ours, theirs, rtol, atol, name, report=True):
+def assert_close(ours, theirs, rtol, atol, name, report=True):
     ours = np.asarray(ours, np.float64)
     theirs = np.asarray(theirs, np.float64)
     REPORT["arrays"] += 1
@@ -64,7 +64,7 @@ def test_forward(golden, name, cases):
             "out/anomaly_map": final_map,
         }
         for key, value in ours.items():
-            close(value, z[f"case{case}/{key}"], 1e-4, 1e-5, f"{name} case {case} {key}")
+            assert_close(value, z[f"case{case}/{key}"], 1e-4, 1e-5, f"{name} case {case} {key}")
         p64 = {k: v.astype(np.float64) for k, v in parameters.items()}
         seg64, vector64, score64 = reference.heads([a.astype(np.float64) for a in arrays], p64)
         for key, value in {
@@ -73,7 +73,7 @@ def test_forward(golden, name, cases):
             "out/score_logit": score64,
             "out/anomaly_map": reference.anomaly_map(seg64, size),
         }.items():
-            close(value, z[f"case{case}/{key}"], 1e-4, 1e-5, f"reference {key}")
+            assert_close(value, z[f"case{case}/{key}"], 1e-4, 1e-5, f"reference {key}")
 
 
 def test_anomaly_map_post(golden):
@@ -82,9 +82,9 @@ def test_anomaly_map_post(golden):
         name = case["case"]
         model = SuperSimpleNet(None, (1, 1), case["output_size"])
         x = z[f"{name}/in"]
-        close(model.anomaly_map(torch.from_numpy(x)), z[f"{name}/out"], 0, 1e-5, name)
+        assert_close(model.anomaly_map(torch.from_numpy(x)), z[f"{name}/out"], 0, 1e-5, name)
         exact = reference.anomaly_map(x.astype(np.float64), case["output_size"])
-        close(exact, z[f"{name}/out"], 0, 1e-5, f"reference {name}")
+        assert_close(exact, z[f"{name}/out"], 0, 1e-5, f"reference {name}")
 
 
 def test_perlin_noise(golden):
@@ -93,16 +93,16 @@ def test_perlin_noise(golden):
         if "case" in entry and "error" not in entry:
             case = f"case{entry['case']}"
             angles, noise = z[f"{case}/rand_u"], z[f"{case}/noise"]
-            close(perlin.perlin_noise(torch.from_numpy(angles), noise.shape), noise, 0, 1e-5, case)
+            assert_close(perlin.perlin_noise(torch.from_numpy(angles), noise.shape), noise, 0, 1e-5, case)
             if noise.size <= 64 * 64:
-                close(reference.perlin(angles, noise.shape), noise, 0, 1e-5, f"reference {case}")
+                assert_close(reference.perlin(angles, noise.shape), noise, 0, 1e-5, f"reference {case}")
         if "gen" in entry and entry["no_anomaly"] == "empty":
             generator = torch.Generator().manual_seed(entry["torch_seed"])
             expected = z[f"gen{entry['gen']}/mask"]
             masks = perlin.perlin_masks(
                 len(expected), expected.shape[2:], entry["thr"], generator
             )
-            close(masks, expected, 0, 0, f"gen{entry['gen']}")
+            assert_close(masks, expected, 0, 0, f"gen{entry['gen']}")
 
 
 def test_synthetic_anomalies(golden):
@@ -118,13 +118,13 @@ def test_synthetic_anomalies(golden):
         ours = anomalies.add_noise(*t[:4], regions)
         exact = reference.synthetic(features, mask, label, noise, perlin_mask, case["overlap"])
         for key, value, value64 in zip(("features", "mask", "label"), ours, exact):
-            close(value, z[f"{name}/out/{key}"], 0, 1e-6, f"{name} {key}")
-            close(value64, z[f"{name}/out/{key}"], 0, 1e-6, f"reference {name} {key}")
+            assert_close(value, z[f"{name}/out/{key}"], 0, 1e-6, f"{name} {key}")
+            assert_close(value64, z[f"{name}/out/{key}"], 0, 1e-6, f"reference {name} {key}")
         generator = torch.Generator().manual_seed(case["torch_seed"])
         b, c, h, w = features.shape
         draws = training.draw(b, c, (h, w), case["noise_std"], case["perlin_thr"], generator)
-        close(draws.noise, noise, 0, 1e-7, f"{name} noise from the seed")
-        close(draws.perlin_mask, perlin_mask, 0, 0, f"{name} masks from the seed")
+        assert_close(draws.noise, noise, 0, 1e-7, f"{name} noise from the seed")
+        assert_close(draws.perlin_mask, perlin_mask, 0, 0, f"{name} masks from the seed")
 
 
 def test_losses(golden):
@@ -139,16 +139,16 @@ def test_losses(golden):
         terms = losses.loss(seg, mask, score, label)
         terms.total.backward()
         for key, value in zip(("l1_normal", "l1_anomalous", "focal_seg", "focal_cls"), terms):
-            close(value.detach(), z[f"{name}/out/{key}"], 1e-5, 1e-5, f"{name} {key}")
-        close(terms.total.detach(), z[f"{name}/out/total"], 1e-5, 1e-5, f"{name} total")
-        close(seg.grad, z[f"{name}/grad/seg_logits"], 1e-4, 1e-5, f"{name} gradient")
-        close(score.grad, z[f"{name}/grad/score_logit"], 1e-4, 1e-5, f"{name} score gradient")
+            assert_close(value.detach(), z[f"{name}/out/{key}"], 1e-5, 1e-5, f"{name} {key}")
+        assert_close(terms.total.detach(), z[f"{name}/out/total"], 1e-5, 1e-5, f"{name} total")
+        assert_close(seg.grad, z[f"{name}/grad/seg_logits"], 1e-4, 1e-5, f"{name} gradient")
+        assert_close(score.grad, z[f"{name}/grad/score_logit"], 1e-4, 1e-5, f"{name} score gradient")
         if "saturated" in name or "big" in name:
             continue  # float64's sigmoid saturates later than the published float32 one
         arrays = [z[f"{name}/in/{k}"] for k in ("seg_logits", "mask", "score_logit", "label")]
         exact = reference.losses(*(a.astype(np.float64) for a in arrays))
         for key, value in zip(("l1_normal", "l1_anomalous", "focal_seg", "focal_cls"), exact):
-            close(value, z[f"{name}/out/{key}"], 1e-5, 1e-5, f"reference {name} {key}")
+            assert_close(value, z[f"{name}/out/{key}"], 1e-5, 1e-5, f"reference {name} {key}")
 
 
 UNDETERMINED = ("seg.0.bias", "dec_head.0.bias", "running_mean")
@@ -179,14 +179,14 @@ def test_train_steps(golden, kind, plain):
             label = torch.from_numpy((truth.reshape(len(truth), -1).max(1) > 0).astype(np.float32))
         loss = training.batch_loss(model, features, draws, mask, label, plain=plain).total
         norm = training.take_step(optimizer, loss, training.CLIP_NORM if supervised else None)
-        close(loss.detach(), z[f"{kind}/loss"][step], 2e-5, 0, f"loss {step}")
+        assert_close(loss.detach(), z[f"{kind}/loss"][step], 2e-5, 0, f"loss {step}")
         if supervised:
-            close(norm, z[f"{kind}/grad_norm_before_clip"][step], 1e-4, 0, f"norm {step}")
+            assert_close(norm, z[f"{kind}/grad_norm_before_clip"][step], 1e-4, 0, f"norm {step}")
     for name, value in model.state_dict().items():
         key = f"{kind}/final/{name}"
         if key in z.files:
             free = name.endswith(UNDETERMINED)
-            close(value, z[key], 0, 2e-3 if free else 2e-5, key, report=not free)
+            assert_close(value, z[key], 0, 2e-3 if free else 2e-5, key, report=not free)
     assert [g["weight_decay"] for g in optimizer.param_groups] == [
         g["weight_decay"] for g in meta["runs"][0]["groups"]
     ]
@@ -202,4 +202,4 @@ def test_schedule(golden):
         for epoch, expected in enumerate(rates):
             training.set_rates(optimizer, sum(epoch >= drop for drop in drops))
             ours = [group["lr"] for group in optimizer.param_groups]
-            close(ours, expected, 1e-9, 0, f"{epochs} epochs, epoch {epoch}")
+            assert_close(ours, expected, 1e-9, 0, f"{epochs} epochs, epoch {epoch}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.images import read_image, read_mask, resize_mask
+from ssn_edge.images import read_mask, resize_mask
 from ssn_edge.schema import Verdict
 from ssn_train import metrics
 from ssn_train.backbones import Backbone
@@ -79,12 +79,14 @@ def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
 
 
 def load_masks(samples: Sequence[Sample], size_hw: Tuple[int, int]) -> np.ndarray:
-    """Truth at the model's size, bool [N, H, W]; empty where there is no mask."""
+    """Truth at the model's size, bool [N, H, W]; empty where there is no mask.
+
+    ``datasets.check_samples`` has held the masks against their photos' sizes already.
+    """
     masks = np.zeros((len(samples), *size_hw), bool)
     for mask, sample in zip(masks, samples):
         if sample.mask is not None:
-            image_hw = read_image(sample.path).shape[:2]
-            mask[:] = resize_mask(read_mask(sample.mask, image_hw), size_hw)
+            mask[:] = resize_mask(read_mask(sample.mask), size_hw)
     return masks
 
 

@@ -7,6 +7,7 @@ H x W = 2h x 2w the segmentation map.
 
 from __future__ import annotations
 
+import functools
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -142,7 +143,7 @@ class SuperSimpleNet(nn.Module):
         Exact in the logits' dtype up to its rounding; the matrices are computed in float64.
         """
         g_h, g_w = (
-            torch.from_numpy(map_matrix(n_in, n_out)).to(seg_logits)
+            _map_matrix(n_in, n_out).to(seg_logits)
             for n_in, n_out in zip(seg_logits.shape[2:], self.image_size)
         )
         return g_h @ seg_logits @ g_w.T
@@ -155,6 +156,12 @@ class SuperSimpleNet(nn.Module):
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor]:
         """Anomaly map and score of normalised RGB images [B, 3, height, width]."""
         return self.predict(self.features(images))
+
+
+@functools.lru_cache(maxsize=8)
+def _map_matrix(n_in: int, n_out: int) -> Tensor:
+    """``map_matrix`` as a tensor, computed once per size: it would be a part of every frame."""
+    return torch.from_numpy(map_matrix(n_in, n_out))
 
 
 def _initialise(module: nn.Module) -> None:
