@@ -32,39 +32,45 @@ def _conv1x1(x, weight):
     return np.einsum("oc,bchw->bohw", weight[:, :, 0, 0], x)
 
 
-def _norm(x, p, name, axis_shape=(1, -1, 1, 1)):
+def _norm(x, p, name, batch_statistics=False):
     mean, var = p[f"{name}.running_mean"], p[f"{name}.running_var"]
+    if batch_statistics:
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3))
     scale = p[f"{name}.weight"] / np.sqrt(var + 1e-5)
-    return (x - mean.reshape(axis_shape)) * scale.reshape(axis_shape) + p[
-        f"{name}.bias"
-    ].reshape(axis_shape)
+    bias = p[f"{name}.bias"].reshape(1, -1, 1, 1)
+    return (x - mean.reshape(1, -1, 1, 1)) * scale.reshape(1, -1, 1, 1) + bias
 
 
-def heads(features, p):
-    """(seg logits, cls features [B, 258], score logits) in evaluation mode from two raw levels."""
+def pooled_and_adapted(features, p):
+    """Both [B, C, H, W] from two raw levels."""
     size = tuple(2 * n for n in features[0].shape[2:])
     pooled = pool(np.concatenate([upscale(f, size) for f in features], 1))
     adapted = _conv1x1(pooled, p["feature_adaptor.projection.weight"])
-    adapted = adapted + p["feature_adaptor.projection.bias"][None, :, None, None]
-    hidden = _conv1x1(adapted, p["discriminator.seg.0.weight"])
-    hidden = _norm(
-        hidden + p["discriminator.seg.0.bias"][None, :, None, None], p, "discriminator.seg.1"
-    )
+    return pooled, adapted + p["feature_adaptor.projection.bias"][None, :, None, None]
+
+
+def heads(features, p, variant="icpr"):
+    """(seg logits, cls features [B, 258], score logits) in evaluation mode from two raw levels."""
+    pooled, adapted = pooled_and_adapted(features, p)
+    return discriminate(adapted, adapted if variant == "icpr" else pooled, p)
+
+
+def discriminate(for_seg, for_cls, p, batch_statistics=False):
+    """The two heads on what each of them sees."""
+    hidden = _conv1x1(for_seg, p["discriminator.seg.0.weight"])
+    hidden = hidden + p["discriminator.seg.0.bias"][None, :, None, None]
+    hidden = _norm(hidden, p, "discriminator.seg.1", batch_statistics)
     seg = _conv1x1(np.where(hidden > 0, hidden, 0.2 * hidden), p["discriminator.seg.3.weight"])
-    x = np.pad(np.concatenate([adapted, seg], 1), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    x = np.pad(np.concatenate([for_cls, seg], 1), ((0, 0), (0, 0), (2, 2), (2, 2)))
     weight = p["discriminator.dec_head.0.weight"]
-    h, w = size
+    h, w = seg.shape[2:]
     conv = sum(
         np.einsum("oc,bchw->bohw", weight[:, :, i, j], x[:, :, i : i + h, j : j + w])
         for i in range(5)
         for j in range(5)
     )
-    conv = _norm(
-        conv + p["discriminator.dec_head.0.bias"][None, :, None, None],
-        p,
-        "discriminator.dec_head.1",
-    )
-    conv = np.maximum(conv, 0)
+    conv = conv + p["discriminator.dec_head.0.bias"][None, :, None, None]
+    conv = np.maximum(_norm(conv, p, "discriminator.dec_head.1", batch_statistics), 0)
     stats = [conv.max((2, 3)), conv.mean((2, 3)), seg.max((2, 3)), seg.mean((2, 3))]
     vector = np.concatenate(stats, 1)
     score = vector @ p["discriminator.fc_score.weight"][0] + p["discriminator.fc_score.bias"][0]

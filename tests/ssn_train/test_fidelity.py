@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_train import anomalies, losses, perlin, training
-from ssn_train.model import SuperSimpleNet
+from ssn_train.model import VARIANTS, SuperSimpleNet
 
 
-def random_model(channels, image_size, seed=0):
+def random_model(channels, image_size, seed=0, variant="icpr"):
     """A float64 model whose every parameter and statistic is away from its initial value."""
     torch.manual_seed(seed)
-    model = SuperSimpleNet(None, channels, image_size).double().eval()
+    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.1 * torch.randn_like(value))
@@ -33,18 +33,19 @@ def random_model(channels, image_size, seed=0):
     channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
     level2=st.tuples(st.integers(4, 11), st.integers(4, 11)),
     seed=st.integers(0, 2**20),
+    variant=st.sampled_from(VARIANTS),
 )
 @settings(max_examples=15, deadline=None)
-def test_forward_matches_reference(batch, channels, level2, seed):
+def test_forward_matches_reference(batch, channels, level2, seed, variant):
     image_size = tuple(8 * n for n in level2)
     level3 = tuple(-(-n // 2) for n in level2)  # ceil: 15 -> 8
-    model = random_model(channels, image_size, seed)
+    model = random_model(channels, image_size, seed, variant)
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(size=(batch, c, *hw)) for c, hw in zip(channels, (level2, level3))]
     with torch.no_grad():
         final_map, score = model.predict([torch.from_numpy(a) for a in arrays])
     p = {k: v.numpy() for k, v in model.state_dict().items()}
-    seg, _, logit = reference.heads(arrays, p)
+    seg, _, logit = reference.heads(arrays, p, variant)
     np.testing.assert_allclose(final_map, reference.anomaly_map(seg, image_size), atol=1e-10)
     np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), atol=1e-10)
 
@@ -95,11 +96,12 @@ def test_synthetic_anomalies_match_reference(overlap):
     drawn = (rng.random((6, 1, 6, 5)) > 0.5).astype(float)
     drawn[2], drawn[1] = 0, 0
     t = [torch.from_numpy(a) for a in (features, mask, label, noise, drawn)]
-    ours = anomalies.add_noise(*t[:4], anomalies.noise_regions(t[4], t[1], overlap))
+    regions = anomalies.noise_regions(t[4], t[1], overlap)
+    ours = (anomalies.add_noise(t[0], t[3], regions), *anomalies.targets(t[1], t[2], regions))
     exact = reference.synthetic(features, mask, label, noise, drawn, overlap)
     for value, value64 in zip(ours, exact):
         np.testing.assert_allclose(value, value64, atol=0)
-    assert ours.label[2] == 1
+    assert ours[2][2] == 1
 
 
 @given(
@@ -117,29 +119,89 @@ def test_losses_match_reference(bad, scale, seed):
     )
 
 
-def _losses_and_gradients(plain):
-    torch.manual_seed(1)
-    model = SuperSimpleNet(None, (3, 5), (48, 80)).double().train()
-    features = [torch.randn(3, 3, 6, 10).double(), torch.randn(3, 5, 3, 5).double()]
-    generator = training.step_generator(0, 0)
-    draws = training.draw(3, 8, (12, 20), 0.3, 0.2, generator)
+def _step_inputs(batch, channels, level2, seed, supervised):
+    """float64 features, draws, and real defects (one of them without a mask left)."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = level2
+    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
+    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    draws = training.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
     draws = training.Draws(*(d.double() for d in draws))
-    loss = training.batch_loss(model, features, draws, plain=plain).total
+    mask = label = None
+    if supervised:
+        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
+        mask[0] = 0
+        label = torch.ones(batch, dtype=torch.float64)
+    return features, draws, mask, label
+
+
+def _losses_and_gradients(model, inputs, plain):
+    model = copy.deepcopy(model).train()
+    loss = training.batch_loss(model, *inputs, plain=plain).total
     loss.backward()
     return loss.item(), dict(model.named_parameters()), dict(model.named_buffers())
 
 
-def test_lean_step_is_the_plain_step():
+BEFORE_NORM = ("seg.0.bias", "dec_head.0.bias")
+"""Biases whose gradient BatchNorm cancels: zero but for rounding."""
+
+
+@given(
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    level2=st.tuples(st.integers(2, 11), st.integers(2, 11)),
+    seed=st.integers(0, 2**20),
+    variant=st.sampled_from(VARIANTS),
+    supervised=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_fast_step_is_the_plain_step(batch, channels, level2, seed, variant, supervised):
     """Same loss, gradients and running statistics up to float64 rounding."""
-    plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(plain=True)
-    lean_loss, lean_parameters, lean_buffers = _losses_and_gradients(plain=False)
-    assert lean_loss == pytest.approx(plain_loss, rel=1e-13)
+    size = tuple(8 * n for n in level2)
+    model = random_model(channels, size, seed, variant)
+    model.discriminator.stop_grad = not supervised
+    model.set_statistics(torch.randn(sum(channels)), torch.rand(sum(channels)) + 0.5)
+    inputs = _step_inputs(batch, channels, level2, seed, supervised)
+    plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(model, inputs, True)
+    fast_loss, fast_parameters, fast_buffers = _losses_and_gradients(model, inputs, False)
+    assert fast_loss == pytest.approx(plain_loss, rel=1e-11)
     for name, parameter in plain_parameters.items():
+        close = 1e-9 * max(1.0, float(parameter.grad.abs().max()))
+        assert fast_parameters[name].grad is not None, name
         torch.testing.assert_close(
-            lean_parameters[name].grad, parameter.grad, rtol=1e-11, atol=1e-13, msg=name
+            fast_parameters[name].grad, parameter.grad, rtol=0, atol=close, msg=name
         )
     for name, buffer in plain_buffers.items():
-        torch.testing.assert_close(lean_buffers[name], buffer, rtol=1e-12, atol=1e-13, msg=name)
+        torch.testing.assert_close(fast_buffers[name], buffer, rtol=1e-10, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_step_matches_reference(variant):
+    """The whole loss from NumPy's definitions, for jims too, which has no golden vectors: one
+    noise draw and one mask, added to what either head sees."""
+    model = random_model((2, 3), (48, 40), 5, variant).train()
+    features, draws, mask, label = _step_inputs(3, (2, 3), (6, 5), 5, supervised=True)
+    p = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    drawn = (mask.numpy(), label.numpy(), draws.dense().numpy(), draws.perlin_mask.numpy())
+    pooled, adapted = reference.pooled_and_adapted([f.numpy() for f in features], p)
+    for_seg, new_mask, new_label = reference.synthetic(adapted, *drawn, False)
+    for_cls = for_seg if variant == "icpr" else reference.synthetic(pooled, *drawn, False)[0]
+    seg, _, score = reference.discriminate(for_seg, for_cls, p, batch_statistics=True)
+    ours = training.batch_loss(model, features, draws, mask, label)
+    expected = reference.losses(seg, new_mask, score, new_label)
+    np.testing.assert_allclose([float(v.detach()) for v in ours], expected, rtol=1e-9)
+
+
+def test_noise_is_drawn_where_the_masks_are():
+    draws = training.draw(4, 3, (16, 20), 0.3, 0.2, training.step_generator(0, 0))
+    dense, masked = draws.dense(), draws.perlin_mask.bool()
+    assert len(draws.noise) == int(masked.sum()) > 0
+    assert dense.shape == (8, 3, 16, 20) and not (dense * ~masked).any()
+    rows = dense.permute(0, 2, 3, 1)[masked[:, 0]]
+    assert torch.equal(rows, draws.noise)
+    assert 0.25 < draws.noise.std() < 0.35
+    again = training.draw(4, 3, (16, 20), 0.3, 0.2, training.step_generator(0, 0))
+    assert all(torch.equal(a, b) for a, b in zip(draws, again))
 
 
 def test_gradient_stops_at_the_map_only():

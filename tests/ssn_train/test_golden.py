@@ -52,7 +52,7 @@ def test_forward(golden, name, cases):
             upscaled = model.upscale(features)
             pooled = model.pool(upscaled)
             adapted = model.feature_adaptor(pooled)
-            seg, score = model.discriminator(adapted)
+            seg, score = model.discriminator(adapted, adapted)
             final_map, final_score = model.predict(features)
         ours = {
             "mid/upscaled_concat": upscaled,
@@ -115,16 +115,17 @@ def test_synthetic_anomalies(golden):
         noise, perlin_mask = z[f"{name}/draw/noise"], z[f"{name}/draw/perlin_mask"]
         t = [torch.from_numpy(a) for a in (features, mask, label, noise, perlin_mask)]
         regions = anomalies.noise_regions(t[4], t[1], case["overlap"])
-        ours = anomalies.add_noise(*t[:4], regions)
+        ours = (anomalies.add_noise(t[0], t[3], regions), *anomalies.targets(t[1], t[2], regions))
         exact = reference.synthetic(features, mask, label, noise, perlin_mask, case["overlap"])
         for key, value, value64 in zip(("features", "mask", "label"), ours, exact):
             assert_close(value, z[f"{name}/out/{key}"], 0, 1e-6, f"{name} {key}")
             assert_close(value64, z[f"{name}/out/{key}"], 0, 1e-6, f"reference {name} {key}")
         generator = torch.Generator().manual_seed(case["torch_seed"])
         b, c, h, w = features.shape
-        draws = training.draw(b, c, (h, w), case["noise_std"], case["perlin_thr"], generator)
-        assert_close(draws.noise, noise, 0, 1e-7, f"{name} noise from the seed")
-        assert_close(draws.perlin_mask, perlin_mask, 0, 0, f"{name} masks from the seed")
+        drawn = torch.randn((2 * b, c, h, w), generator=generator) * case["noise_std"]
+        masks = perlin.perlin_masks(2 * b, (h, w), case["perlin_thr"], generator)
+        assert_close(drawn, noise, 0, 1e-7, f"{name} noise from the seed")
+        assert_close(masks, perlin_mask, 0, 0, f"{name} masks from the seed")
 
 
 def test_losses(golden):
@@ -154,29 +155,38 @@ def test_losses(golden):
 UNDETERMINED = ("seg.0.bias", "dec_head.0.bias", "running_mean")
 """A bias in front of BatchNorm has gradient zero up to rounding, which AdamW blows up."""
 
+PATHS = {  # step, type, share of a tensor's elements that may leave the tolerance
+    "plain": (True, torch.float32, 0.0),
+    "fast-float64": (False, torch.float64, 0.0),
+    # Sums in another order: an element whose gradient is all rounding moves by AdamW's whole rate.
+    "fast-float32": (False, torch.float32, 1e-4),
+}
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "lean"])
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["unsup", "sup"])
-def test_train_steps(golden, kind, plain):
+def test_train_steps(golden, kind, path):
     """Five optimizer steps of the published train(), through our loss and step."""
+    plain, dtype, strays = PATHS[path]
     z = golden("train_steps")
     meta = json.loads(str(z["meta_json"]))
     initial = {k[5:]: z[k] for k in z.files if k.startswith("init/")}
     supervised = kind == "sup"
-    model = model_of(initial, (2, 4), meta["image_size"],
-                     stop_grad=not supervised)
-    model.train()
+    model = model_of(initial, (2, 4), meta["image_size"], stop_grad=not supervised)
+    model.train().to(dtype)
     optimizer = training.make_optimizer(model)
     for step in range(5):
-        features = [torch.from_numpy(z[f"step{step}/in/{k}"]) for k in ("layer2", "layer3")]
-        draws = training.Draws(
-            *(torch.from_numpy(z[f"step{step}/in/{k}"]) for k in ("noise", "perlin_mask"))
-        )
+
+        def load(name, step=step):
+            return torch.from_numpy(z[name.format(step)]).to(dtype)
+
+        features = [load("step{}/in/layer2"), load("step{}/in/layer3")]
+        dense, masks = load("step{}/in/noise"), load("step{}/in/perlin_mask")
+        draws = training.Draws(dense.permute(0, 2, 3, 1)[masks[:, 0] > 0], masks)
         mask = label = None
         if supervised:
-            mask = torch.from_numpy(z[f"{kind}/step{step}/mask_feature_res"]).float()
-            truth = z[f"step{step}/in/gt_mask_image_res"]
-            label = torch.from_numpy((truth.reshape(len(truth), -1).max(1) > 0).astype(np.float32))
+            mask = load("sup/step{}/mask_feature_res")
+            label = load("step{}/in/gt_mask_image_res").flatten(1).amax(1).sign()
         loss = training.batch_loss(model, features, draws, mask, label, plain=plain).total
         norm = training.take_step(optimizer, loss, training.CLIP_NORM if supervised else None)
         assert_close(loss.detach(), z[f"{kind}/loss"][step], 2e-5, 0, f"loss {step}")
@@ -186,7 +196,10 @@ def test_train_steps(golden, kind, plain):
         key = f"{kind}/final/{name}"
         if key in z.files:
             free = name.endswith(UNDETERMINED)
-            assert_close(value, z[key], 0, 2e-3 if free else 2e-5, key, report=not free)
+            allowed = 2e-3 if free or strays else 2e-5
+            assert_close(value, z[key], 0, allowed, key, report=not free)
+            outside = np.abs(np.asarray(value) - z[key]) > 2e-5
+            assert free or outside.mean() <= strays, key
     assert [g["weight_decay"] for g in optimizer.param_groups] == [
         g["weight_decay"] for g in meta["runs"][0]["groups"]
     ]

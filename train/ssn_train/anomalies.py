@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Tuple
 
 import torch
 from torch import Tensor
-
-
-class Perturbed(NamedTuple):
-    """Both copies of a batch, first the originals: [2B, C, H, W], [2B, 1, H, W], [2B]."""
-
-    features: Tensor
-    mask: Tensor
-    label: Tensor
 
 
 def noise_regions(perlin_mask: Tensor, mask: Tensor, overlap: bool) -> Tensor:
@@ -22,18 +14,21 @@ def noise_regions(perlin_mask: Tensor, mask: Tensor, overlap: bool) -> Tensor:
     return perlin_mask if overlap else perlin_mask * (1 - torch.cat([mask, mask]))
 
 
-def add_noise(
-    adapted: Tensor, mask: Tensor, label: Tensor, noise: Tensor, regions: Tensor
-) -> Perturbed:
-    """Duplicate adapted features and add noise inside ``regions``.
+def add_noise(features: Tensor, noise: Tensor, regions: Tensor) -> Tensor:
+    """Duplicate features [B, C, H, W] and add ``noise`` [2B, C, H, W] inside ``regions``
+    [2B, 1, H, W].
 
-    ``adapted`` [B, C, H, W], ``mask`` [B, 1, H, W] and ``label`` [B] of real defects (zeros when
-    unsupervised), ``noise`` [2B, C, H, W], ``regions`` [2B, 1, H, W] from :func:`noise_regions`.
     The paper speaks of a copy; the published code duplicates after the adaptor and perturbs
-    both copies, so no clean copy is guaranteed. The label stays 1 for a real defect whose mask
-    vanished on shrinking.
+    both copies, so no clean copy is guaranteed.
     """
-    new_mask = (torch.cat([mask, mask]) + regions > 0).to(adapted.dtype)
+    return torch.cat([features, features]) + noise * regions
+
+
+def targets(mask: Tensor, label: Tensor, regions: Tensor) -> Tuple[Tensor, Tensor]:
+    """Mask [2B, 1, H, W] and label [2B] of both copies, from real defects and ``regions``.
+
+    The label stays 1 for a real defect whose mask vanished on shrinking.
+    """
+    new_mask = (torch.cat([mask, mask]) + regions > 0).to(mask.dtype)
     synthetic = regions.flatten(1).any(dim=1)
-    new_label = ((torch.cat([label, label]) > 0) | synthetic).to(adapted.dtype)
-    return Perturbed(torch.cat([adapted, adapted]) + noise * regions, new_mask, new_label)
+    return new_mask, ((torch.cat([label, label]) > 0) | synthetic).to(mask.dtype)

@@ -91,9 +91,10 @@ def load_model(run: PathLike) -> Tuple[SuperSimpleNet, Header, Backbone]:
         verdict = document.pop("verdict")
         header = Header(**document, verdict=Verdict(**verdict) if verdict else None)
         backbone = backbones.create(header.backbone)
-        model = SuperSimpleNet(backbone.module, backbone.channels, (header.height, header.width))
+        size = (header.height, header.width)
+        model = SuperSimpleNet(backbone.module, backbone.channels, size, variant=header.variant)
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: does not follow schema {SCHEMA} ({reason}); train again") from None
     backbone = dataclasses.replace(backbone, mean=tuple(header.mean), std=tuple(header.std))

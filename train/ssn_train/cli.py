@@ -26,6 +26,8 @@ Examples:
 @click.option("--backbone", default="efficientnet_lite0", show_default=True,
               help="wide_resnet50_2 (the paper's), resnet18, resnet50, or any timm model.")
 @click.option("--weights", help="A .safetensors or .pth file, or 'random'; default: package or download.")
+@click.option("--variant", default="icpr", show_default=True, type=click.Choice(["icpr", "jims"]),
+              help="Classification head on adapted features (icpr) or on those before the adaptor.")
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
 @click.option("--epochs", default=300, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps, in place of --epochs.")
@@ -45,7 +47,7 @@ Examples:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="processors",
               type=click.IntRange(min=1), help="Threads that read photos.")
-@click.option("--plain", is_flag=True, help="The heads' own modules instead of the lean step.")
+@click.option("--plain", is_flag=True, help="The naive step, as a reference: same loss, slower.")
 @click.option("--bfloat16", is_flag=True,
               help="Large products in bfloat16: twice as fast where the processor has AMX.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, same options.")

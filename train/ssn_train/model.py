@@ -8,13 +8,17 @@ H x W = 2h x 2w the segmentation map.
 from __future__ import annotations
 
 import functools
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssn_edge.postprocess import map_matrix
+
+VARIANTS = ("icpr", "jims")
+"""Which features the classification head sees: the adapted ones (the conference paper), or those
+before the adaptor (the journal's extension; anomalib 2.x)."""
 
 SEG_HIDDEN = 1024
 CLS_HIDDEN = 128
@@ -51,28 +55,38 @@ class Discriminator(nn.Module):
         )
         self.fc_score = nn.Linear(2 * CLS_HIDDEN + 2, 1)
 
-    def classify(self, adapted: Tensor, seg_logits: Tensor) -> Tensor:
-        """Score logits [B] from adapted features [B, C, H, W] and their map [B, 1, H, W].
+    def classify(self, features: Tensor, seg_logits: Tensor) -> Tensor:
+        """Score logits [B] from features [B, C, H, W] and their map [B, 1, H, W].
 
         Unsupervised training stops the gradient of all three uses of the map (into the
         convolution, its maximum, its mean), never that of the features.
         """
         seg = seg_logits.detach() if self.stop_grad else seg_logits
-        x = self.dec_head(torch.cat([adapted, seg], dim=1))  # [B, 128, H, W]
+        return self._pool(self.dec_head(torch.cat([features, seg], dim=1)), seg)
+
+    def score(self, features_part: Tensor, seg: Tensor) -> Tensor:
+        """Score logits [B] where the features' part of the convolution [B, 128, H, W] is known."""
+        conv, norm, relu = self.dec_head
+        x = features_part + F.conv2d(seg, conv.weight[:, -1:], conv.bias, padding="same")
+        return self._pool(relu(norm(x)), seg)
+
+    def _pool(self, x: Tensor, seg: Tensor) -> Tensor:
         pooled = [x.amax((2, 3)), x.mean((2, 3)), seg.amax((2, 3)), seg.mean((2, 3))]
         return self.fc_score(torch.cat(pooled, dim=1))[:, 0]  # [B, 258] -> [B]
 
-    def forward(self, adapted: Tensor) -> Tuple[Tensor, Tensor]:
-        """Map logits [B, 1, H, W] and score logits [B]."""
+    def forward(self, adapted: Tensor, features: Tensor) -> Tuple[Tensor, Tensor]:
+        """Map logits [B, 1, H, W] of adapted features, and score logits [B] of what the variant
+        shows the classification head."""
         seg_logits = self.seg(adapted)
-        return seg_logits, self.classify(adapted, seg_logits)
+        return seg_logits, self.classify(features, seg_logits)
 
 
 class SuperSimpleNet(nn.Module):
     """Frozen backbone, upscaled features, adaptor and the two heads.
 
     ``backbone`` maps images [B, 3, height, width] (normalised, RGB) to two feature levels at
-    strides 8 and 16 with ``channels`` channels each. ``stop_grad`` is the unsupervised setting.
+    strides 8 and 16 with ``channels`` channels each. ``stop_grad`` is the unsupervised setting,
+    ``variant`` one of :data:`VARIANTS` (ValueError otherwise).
     The standardisation of the features (:meth:`set_statistics`) is the identity until set: the
     paper's backbone trains without it.
     """
@@ -83,8 +97,12 @@ class SuperSimpleNet(nn.Module):
         channels: Sequence[int],
         image_size: Tuple[int, int],
         stop_grad: bool = True,
+        variant: str = "icpr",
     ):
         super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant {variant!r}; one of {', '.join(VARIANTS)}")
+        self.variant = variant
         self.backbone = backbone
         self.channels = tuple(channels)
         self.image_size = tuple(image_size)
@@ -115,27 +133,36 @@ class SuperSimpleNet(nn.Module):
         level2, level3 = self.backbone(images)
         return level2, level3
 
+    def standardise(self, features: Sequence[Tensor]) -> List[Tensor]:
+        """Both raw levels with the statistics of :meth:`set_statistics` applied."""
+        shifts = self.feature_shift[:, None, None].split(self.channels)
+        scales = self.feature_scale[:, None, None].split(self.channels)
+        return [(x - shift) * scale for x, shift, scale in zip(features, shifts, scales)]
+
     def upscale(self, features: Sequence[Tensor]) -> Tensor:
         """Standardise, upscale both levels to twice level 2's size, concatenate: [B, C, H, W].
 
         align_corners=True as published, so level 3 is not exactly scaled by four at odd sizes.
         """
         size = tuple(2 * n for n in features[0].shape[2:])
-        shifts = self.feature_shift.split(self.channels)
-        scales = self.feature_scale.split(self.channels)
-        levels = []
-        for level, shift, scale in zip(features, shifts, scales):
-            standard = (level - shift[:, None, None]) * scale[:, None, None]
-            levels.append(F.interpolate(standard, size=size, mode="bilinear", align_corners=True))
-        return torch.cat(levels, dim=1)
+        return torch.cat(
+            [
+                F.interpolate(level, size=size, mode="bilinear", align_corners=True)
+                for level in self.standardise(features)
+            ],
+            dim=1,
+        )
 
     def pool(self, upscaled: Tensor) -> Tensor:
         """3x3 neighbourhood average; zeros outside count (section 3.1)."""
         return F.avg_pool2d(upscaled, kernel_size=3, stride=1, padding=1)
 
-    def adapt(self, features: Sequence[Tensor]) -> Tensor:
-        """Adapted features [B, C, H, W] from the two raw levels."""
-        return self.feature_adaptor(self.pool(self.upscale(features)))
+    def head_inputs(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """What the segmentation and the classification head see, [B, C, H, W] each, from the raw
+        levels: the adapted features and, by variant, the same or those before the adaptor."""
+        pooled = self.pool(self.upscale(features))
+        adapted = self.feature_adaptor(pooled)
+        return adapted, (pooled if self.variant == "jims" else adapted)
 
     def anomaly_map(self, seg_logits: Tensor) -> Tensor:
         """Resize to the input's size and blur (section 3.6): logits [B, 1, height, width].
@@ -150,7 +177,7 @@ class SuperSimpleNet(nn.Module):
 
     def predict(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         """Anomaly map [B, 1, height, width] (logits) and score [B] (0 to 1) from features."""
-        seg_logits, score_logit = self.discriminator(self.adapt(features))
+        seg_logits, score_logit = self.discriminator(*self.head_inputs(features))
         return self.anomaly_map(seg_logits), torch.sigmoid(score_logit)
 
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor]:

@@ -171,6 +171,7 @@ def _header(
         feature_mean=tuple(fitted.feature_mean.tolist()),
         feature_std=tuple(fitted.feature_std.tolist()),
         standardise=backbone.standardise,
+        variant=settings.variant,
         settings=settings.to_dict(),
         data=fingerprint(samples),
         verdict=verdict,

@@ -25,6 +25,7 @@ class Settings:
 
     backbone: str
     weights: Optional[str] = None
+    variant: str = "icpr"
     size: Tuple[int, int] = (256, 256)
     epochs: int = 300
     steps: Optional[int] = None
