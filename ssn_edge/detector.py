@@ -62,7 +62,7 @@ class Detector:
         self.backend_name = f"{backend.NAME} {backend.version()}"
         self._backend = backend
         self._session = session
-        self._images = np.empty((batch, info.height, info.width, 3), np.uint8)
+        self._images = np.empty((batch, *info.input_hw, 3), np.uint8)
         self._scores = np.empty(batch, np.float32)
 
     @classmethod
@@ -95,7 +95,8 @@ class Detector:
         return cls(info, library, session, batch)
 
     def detect(self, frame: np.ndarray) -> Detection:
-        """Judge one frame: grey, BGR or BGRA, uint8 or uint16, any size.
+        """Judge one frame: grey, BGR or BGRA, uint8 or uint16, any size (the camera's, for a model
+        exported with ``--frame``).
 
         Raises InputError for anything else.
         """
@@ -132,7 +133,7 @@ class Detector:
         return float(self._scores[0])
 
     def infer_batch(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Maps float32 [batch, H, W] and scores float32 [batch] of images at the model's size.
+        """Maps float32 [batch, H, W] and scores float32 [batch] of images at the file's input size.
 
         ``images`` uint8 [batch, H, W, 3] BGR with the batch size given to :meth:`open`.
         """
@@ -140,7 +141,7 @@ class Detector:
             raise InputError(
                 f"images: {images.dtype} {images.shape}; expected uint8 {self._images.shape}"
             )
-        maps = np.empty(images.shape[:3], np.float32)
+        maps = np.empty((len(images), *self.info.size_hw), np.float32)
         scores = np.empty(len(images), np.float32)
         self._run(np.ascontiguousarray(images), maps, scores)
         return maps, scores
@@ -158,7 +159,14 @@ class Detector:
     def _load(self, frame: np.ndarray) -> None:
         if len(self._images) != 1:
             raise InputError(f"opened for batches of {len(self._images)}; use infer_batch")
-        resize(to_bgr8(frame), self.info.size_hw, out=self._images[0])
+        bgr = to_bgr8(frame)
+        if self.info.frame and bgr.shape[:2] != self.info.frame:
+            (height, width), (h, w) = bgr.shape[:2], self.info.frame
+            raise InputError(
+                f"frame of {height}x{width}: this model takes {h}x{w} camera frames alone; export "
+                f"it with --frame {height}x{width}, or without --frame for any size"
+            )
+        resize(bgr, self.info.input_hw, out=self._images[0])
 
     def _run(self, images: np.ndarray, maps: np.ndarray, scores: np.ndarray) -> None:
         if self._session is None:

@@ -52,7 +52,10 @@ class ModelInfo:
     """What a deployed model file says of itself.
 
     ``height`` and ``width`` are the input's in pixels; frames are stretched to them
-    (``geometry``) and given as uint8 [N, height, width, 3] in ``colour`` order. ``parity`` holds
+    (``geometry``) and given as uint8 [N, height, width, 3] in ``colour`` order; with ``frame``
+    (height, width) the file takes camera frames of that size and stretches them itself. ``plan``
+    is how the heads are computed, ``plan_table`` the timings it was chosen by; ``verdict_inside``
+    says that the outputs ``mask`` and ``is_defect`` exist. ``parity`` holds
     the errors against the trained model that were measured at export.
     """
 
@@ -64,6 +67,9 @@ class ModelInfo:
     checkpoint_sha256: str
     variant: str = "icpr"
     plan: str = "none"
+    plan_table: Mapping[str, Any] = field(default_factory=dict)
+    frame: Optional[Tuple[int, int]] = None
+    verdict_inside: bool = False
     colour: str = "BGR"
     geometry: str = "stretch"
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -71,8 +77,13 @@ class ModelInfo:
 
     @property
     def size_hw(self) -> Tuple[int, int]:
-        """Input height and width in pixels."""
+        """The model's height and width in pixels, the anomaly map's too."""
         return self.height, self.width
+
+    @property
+    def input_hw(self) -> Tuple[int, int]:
+        """Height and width of the images that the file takes."""
+        return self.frame or self.size_hw
 
     def to_json(self) -> str:
         """The document; :meth:`from_json` reads it back unchanged."""
@@ -84,6 +95,8 @@ class ModelInfo:
         document = parse(text, name)
         try:
             document["verdict"] = Verdict(**document["verdict"])
+            if document.get("frame"):
+                document["frame"] = tuple(document["frame"])
             return cls(**document)
         except (KeyError, TypeError) as error:
             raise ModelError(

@@ -67,7 +67,7 @@ def _deployed(
     timings: List[Timing] = []
     for batch in (1, THROUGHPUT_BATCH):
         with Detector.open(model, backend, batch=batch) as detector:
-            images = _images(batch, detector.info)
+            images = _images(batch, detector.info.input_hw)
             timings.append(_timed(partial(detector.infer_batch, images), batch, share, "deployed"))
             info, name = detector.info, detector.backend_name
     return info, _entry(f"{info.precision}, {name}", timings)
@@ -83,7 +83,7 @@ def _eager(run: Path, info: ModelInfo, share: Optional[float]) -> Dict[str, Any]
     infer = eager.open_eager(run)
     timings = []
     for batch in (1, THROUGHPUT_BATCH):
-        images = _images(batch, info)
+        images = _images(batch, info.size_hw)
         timings.append(_timed(partial(infer, images), batch, share, "eager"))
     return _entry(eager.version(), timings)
 
@@ -93,10 +93,10 @@ def _entry(name: str, timings: List[Timing]) -> Dict[str, Any]:
     return {"name": name, "latency": latency, "throughput": throughput}
 
 
-def _images(batch: int, info: ModelInfo) -> np.ndarray:
+def _images(batch: int, size_hw: Tuple[int, int]) -> np.ndarray:
     """Seeded noise: the network's time does not depend on what is in the picture."""
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (batch, info.height, info.width, 3), dtype=np.uint8)
+    return rng.integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)
 
 
 def _timed(call: Callable[[], object], batch: int, share: Optional[float], what: str) -> Timing:

@@ -42,6 +42,44 @@ def to_half(model: onnx.ModelProto, keep: AbstractSet[str] = frozenset()) -> onn
     return result
 
 
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A typed half graph in float32 that rounds to half wherever the graph stores half.
+
+    That is float16 storage with float32 accumulation, node by node, on any machine. ONNX Runtime
+    on a CPU computes half nodes in float32 and leaves out the rounding between neighbours, so the
+    half graph itself would look better there than it is on a device.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    halves = {v.name for v in values if v.type.tensor_type.elem_type == HALF}
+    weights = []
+    for weight in model.graph.initializer:
+        if weight.data_type == HALF:
+            array = numpy_helper.to_array(weight).astype(np.float32)
+            weight = numpy_helper.from_array(array, weight.name)
+        weights.append(weight)
+    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+    result.graph.initializer.extend(weights)
+    for node in model.graph.node:
+        copy = result.graph.node.add()
+        copy.CopyFrom(node)
+        for attribute in copy.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == HALF:
+                attribute.i = FLOAT
+        for index, name in enumerate(node.output):
+            if name in halves:
+                copy.output[index] = f"{name}_exact"
+                for kind, (before, after) in zip(
+                    (HALF, FLOAT), ((f"{name}_exact", f"{name}_rounded"), (f"{name}_rounded", name))
+                ):
+                    result.graph.node.append(
+                        helper.make_node("Cast", [before], [after], f"Cast_{after}_{kind}", to=kind)
+                    )
+    return result
+
+
 def _float_values(model: onnx.ModelProto) -> Set[str]:
     """Names of all float32 values of the graph, weights included."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph

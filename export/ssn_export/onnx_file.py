@@ -6,8 +6,9 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import Iterator, Tuple
+from typing import Dict, Iterator, Sequence, Tuple
 
+import numpy as np
 import onnx
 import onnx.version_converter
 import torch
@@ -19,12 +20,17 @@ from ssn_edge.schema import METADATA_KEY, ModelInfo
 OPSET = 17
 """The newest that TensorRT 8.5 and 8.6 read."""
 
+OUTPUTS = ("anomaly_map", "score", "mask", "is_defect")
+"""The last two where thresholds are inside the graph."""
+
 TRACED_OPSET = 18
 """The oldest that torch writes."""
 
 
-def trace(module: nn.Module, size_hw: Tuple[int, int]) -> onnx.ModelProto:
-    """The module's graph in float32: ``image`` -> ``anomaly_map``, ``score``, batch axis ``N``.
+def trace(
+    module: nn.Module, size_hw: Tuple[int, int], outputs: Sequence[str] = OUTPUTS[:2]
+) -> onnx.ModelProto:
+    """The module's graph in float32: ``image`` -> ``outputs``, batch axis ``N``.
 
     torch writes opset 18 at least, so the graph is converted down; its padding is folded first,
     which the converter could not take.
@@ -35,7 +41,7 @@ def trace(module: nn.Module, size_hw: Tuple[int, int]) -> onnx.ModelProto:
             module.float().eval(),
             (example,),
             input_names=["image"],
-            output_names=["anomaly_map", "score"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N", min=1, max=4096)},),
             opset_version=TRACED_OPSET,
             dynamo=True,
@@ -49,6 +55,8 @@ def trace(module: nn.Module, size_hw: Tuple[int, int]) -> onnx.ModelProto:
         stale = [a for a in node.attribute if a.name == "noop_with_empty_axes"]
         for attribute in stale:
             node.attribute.remove(attribute)
+    _fix_reshapes(model)
+    _share_weights(model.graph)
     return _tidy(model)
 
 
@@ -109,6 +117,49 @@ def _fold_padding(graph: onnx.GraphProto) -> None:
         pads.ints[:] = [a + b for a, b in zip(pads.ints, extra)]
         users[0].input[0] = pad.input[0]
         graph.node.remove(pad)
+
+
+def _fix_reshapes(model: onnx.ModelProto) -> None:
+    """Shapes that torch computes from the batch size become constants with -1 for the batch."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes = {
+        v.name: [d.dim_value if d.HasField("dim_value") else -1 for d in v.type.tensor_type.shape.dim]
+        for v in [*inferred.value_info, *inferred.output]
+    }
+    constants = {w.name for w in model.graph.initializer}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == "Reshape" and node.input[1] not in constants:
+            shape = np.array(shapes[node.output[0]], np.int64)
+            name = f"shape_{index}"
+            model.graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
+            node.input[1] = name
+    _drop_unused_nodes(model.graph)
+
+
+def _drop_unused_nodes(graph: onnx.GraphProto) -> None:
+    while True:
+        used = {name for node in graph.node for name in node.input} | {v.name for v in graph.output}
+        dead = [node for node in graph.node if not used & set(node.output)]
+        if not dead:
+            return
+        for node in dead:
+            graph.node.remove(node)
+
+
+def _share_weights(graph: onnx.GraphProto) -> None:
+    """Equal tensors are stored once."""
+    first: Dict[Tuple[int, Tuple[int, ...], bytes], str] = {}
+    same: Dict[str, str] = {}
+    for weight in list(graph.initializer):
+        array = onnx.numpy_helper.to_array(weight)
+        key = (weight.data_type, tuple(weight.dims), array.tobytes())
+        if key in first:
+            same[weight.name] = first[key]
+            graph.initializer.remove(weight)
+        else:
+            first[key] = weight.name
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
 
 
 def check(model: onnx.ModelProto) -> None:

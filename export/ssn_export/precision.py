@@ -8,7 +8,7 @@ import onnx
 
 from ssn_edge.schema import Verdict
 from ssn_export import verify
-from ssn_export.half import to_half
+from ssn_export.half import emulated, to_half
 from ssn_export.verify import Reference
 
 TARGET_RMS = 2e-3
@@ -28,6 +28,12 @@ def groups(model: onnx.ModelProto) -> List[FrozenSet[str]]:
     return [frozenset(group) for group in found]
 
 
+def all_half_rms(model: onnx.ModelProto, truth: Reference, verdict: Verdict) -> float:
+    """The map's error with every node in half: what the plan itself costs, for comparing plans."""
+    maps, scores = verify.run_onnx(emulated(to_half(model)), truth.images)
+    return verify.compare(truth, maps, scores, verdict, "float16").map_rms
+
+
 def mixed_half(
     model: onnx.ModelProto,
     truth: Reference,
@@ -39,12 +45,10 @@ def mixed_half(
     If all in half exceeds the target, each group's own cost is measured (that group alone in
     half), and the costliest are kept in float32 until the target is met.
     """
-    few = Reference(
-        truth.images[:MEASURED_IMAGES], truth.maps[:MEASURED_IMAGES], truth.scores[:MEASURED_IMAGES]
-    )
+    few = truth.first(MEASURED_IMAGES)
 
     def error(keep: FrozenSet[str]) -> float:
-        maps, scores = verify.run_onnx(to_half(model, keep), few.images)
+        maps, scores = verify.run_onnx(emulated(to_half(model, keep)), few.images)
         tick()
         return verify.compare(few, maps, scores, verdict, "float16").map_rms
 

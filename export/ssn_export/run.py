@@ -1,63 +1,170 @@
-"""A run folder to model files: trace, compare, and only then write."""
+"""A run folder to model files: trace, time, compare, and only then write."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
 
-from ssn_edge.errors import InputError
+from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import replacing, sha256
 from ssn_edge.images import list_images, read_image, resize
 from ssn_edge.schema import ModelInfo
-from ssn_export import onnx_file, precision, verify
-from ssn_export.graph import Deployed
+from ssn_export import lint, onnx_file, precision, timing, verify
+from ssn_export.frame import FRONTS
+from ssn_export.graph import PLANS, Deployed, Options
 from ssn_train import checkpoint
+from ssn_train.backbones import Backbone
 from ssn_train.checkpoint import MODEL_FILE, Header
+from ssn_train.model import SuperSimpleNet
 
 MAX_IMAGES = 16
 """Images of the comparison; more only costs time, since each has tens of thousands of pixels."""
 
+HALF_RATIO = 1.1
+"""A plan's error in half against the naive graph's, all nodes in half, on the same images."""
 
-def export(
-    run: Path,
-    out: Path,
-    fp16: bool,
-    data: Optional[Path] = None,
-    say: Callable[[str], object] = print,
-) -> List[Path]:
+
+@dataclass(frozen=True)
+class Request:
+    """What to write: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
+    (height, width) takes camera frames; ``verdict`` puts the thresholds inside."""
+
+    out: Path
+    fp16: bool = False
+    data: Optional[Path] = None
+    plan: str = "auto"
+    backend: str = "auto"
+    frame: Optional[Tuple[int, int]] = None
+    verdict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".onnx":
+            raise InputError(f"--out {self.out}: give a name that ends in .onnx")
+        if self.frame and min(self.frame) < 2:
+            raise InputError(f"--frame {self.frame[0]}x{self.frame[1]}: give the camera's HxW in pixels")
+
+
+def export(run: Path, request: Request, say: Callable[[str], object] = print) -> List[Path]:
     """Write ``out`` (float32), with ``fp16`` also ``NAME.fp16.onnx``, and ``NAME.reference.npz``.
 
     Every file is compared with the trained model first; ModelError beyond tolerance, and then
     nothing is written.
     """
-    if out.suffix != ".onnx":
-        raise InputError(f"--out {out}: give a name that ends in .onnx")
     model, header, backbone = checkpoint.load_model(run)
     if header.verdict is None:
         raise InputError(f"{run}: its model has no calibrated thresholds; train again")
-    images = comparison_images(data or run / "reference", (header.height, header.width))
+    size = (header.height, header.width)
+    images = comparison_images(request.data or run / "reference", request.frame or size)
     say(f"computing the reference in float64 on {len(images)} images ...")
     truth = verify.reference(model, backbone, images)
-    say("tracing the graph ...")
-    single = onnx_file.trace(Deployed(model, backbone), model.image_size)
-    graphs = {"float32": single}
-    if fp16:
-        say("choosing the nodes of the FP16 graph that stay in float32 ...")
-        graphs["float16"], kept = precision.mixed_half(single, truth, header.verdict)
-        say(f"{len(kept)} of {len(single.graph.node)} nodes stay in float32")
+    maker = _Maker(model, backbone, header, request, truth, say)
+    plan, table = maker.choose()
+    graphs = {"float32": (plan, maker.graph(plan))}
+    if request.fp16:
+        graphs["float16"] = maker.half(plan)
     digest = sha256(run / MODEL_FILE)
     ready: List[Tuple[Path, onnx.ModelProto]] = []
-    for kind, graph in graphs.items():
-        path = out if kind == "float32" else out.with_suffix(".fp16.onnx")
-        ready.append((path, _finish(graph, kind, truth, header, digest, say)))
+    for kind, (name, graph) in graphs.items():
+        path = request.out if kind == "float32" else request.out.with_suffix(".fp16.onnx")
+        figures = _judge(graph, kind, truth, header, say)
+        if request.frame:
+            figures["resize_max_levels"] = verify.gate_resize(images, size)
+        info = _info(header, request, kind, name, table, digest, figures)
+        onnx_file.describe(graph, info)
+        ready.append((path, graph))
     for path, graph in ready:
         with replacing(path) as temporary:
             onnx.save(graph, str(temporary))
-    return [path for path, _ in ready] + [_write_reference(out, truth)]
+    return [path for path, _ in ready] + [_write_reference(request.out, truth)]
+
+
+class _Maker:
+    """Graphs of one export by plan, traced once each."""
+
+    def __init__(
+        self,
+        model: SuperSimpleNet,
+        backbone: Backbone,
+        header: Header,
+        request: Request,
+        truth: verify.Reference,
+        say: Callable[[str], object],
+    ):
+        self._model, self._backbone, self._header = model, backbone, header
+        self._request, self._truth, self._say = request, truth, say
+        self._front = next(iter(FRONTS))
+        self._graphs: Dict[Tuple[str, str], onnx.ModelProto] = {}
+
+    def graph(self, plan: str) -> onnx.ModelProto:
+        """The float32 graph of a plan, its module having passed the float64 gate."""
+        key = (plan, self._front)
+        if key not in self._graphs:
+            self._say(f"tracing plan {plan} ...")
+            verdict = self._header.verdict if self._request.verdict else None
+            options = Options(self._request.frame, self._front, verdict)
+            module = Deployed(self._model, self._backbone, plan, self._header.feature_mean, options)
+            verify.gate_exact(module.double().eval(), self._truth.first(2))
+            size = self._request.frame or self._model.image_size
+            outputs = onnx_file.OUTPUTS[: 4 if verdict else 2]
+            self._graphs[key] = onnx_file.trace(module, size, outputs)
+        return self._graphs[key]
+
+    def choose(self) -> Tuple[str, Dict[str, Any]]:
+        """The plan to write and the timings behind it (empty where it was given)."""
+        table: Dict[str, Any] = {}
+        plan = self._request.plan
+        if plan == "auto":
+            table = timing.compare({name: self.graph(name) for name in PLANS}, self._request.backend)
+            plan = table["fastest"]
+            self._say(_lines("plan", table))
+        if self._request.frame:
+            graphs = {}
+            for front in FRONTS:
+                self._front = front
+                graphs[front] = self.graph(plan)
+            table["frame"] = timing.compare(graphs, self._request.backend)
+            self._front = table["frame"]["fastest"]
+            self._say(_lines("frame resize", table["frame"]))
+        return plan, table
+
+    def half(self, plan: str) -> Tuple[str, onnx.ModelProto]:
+        """Plan and typed half graph. A plan that half precision suits worse than the naive one
+        gives way to ``none`` if it was chosen here, and is refused if it was asked for."""
+        few, verdict = self._truth.first(precision.MEASURED_IMAGES), self._header.verdict
+        if plan != "none":
+            ours, naive = (precision.all_half_rms(self.graph(p), few, verdict) for p in (plan, "none"))
+            self._say(f"all in half: plan {plan} {ours:.1e} rms, plan none {naive:.1e}")
+            if ours > HALF_RATIO * naive:
+                if self._request.plan != "auto":
+                    raise ModelError(
+                        f"float16 export refused: plan {plan} has {ours / naive:.2f} times the naive "
+                        f"graph's error, limit {HALF_RATIO}; use --plan none"
+                    )
+                self._say("the FP16 file takes plan none")
+                plan = "none"
+        self._say("choosing the nodes of the FP16 graph that stay in float32 ...")
+        graph, kept = precision.mixed_half(self.graph(plan), self._truth, verdict)
+        self._say(f"{len(kept)} of {len(self.graph(plan).graph.node)} nodes stay in float32")
+        return plan, graph
+
+
+def _lines(what: str, table: Mapping[str, Any]) -> str:
+    rows = table["candidates"]
+    slowest = max(row["median_ms"] for row in rows.values())
+    lines = [f"{what}, timed alternately on {table['backend']}, batch 1, {table['threads']} threads:"]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
+        chosen = "  <- taken" if name == table["fastest"] else ""
+        lines.append(
+            f"  {name:10s}{row['median_ms']:9.2f} ms  {slowest / row['median_ms']:5.2f}x"
+            f"  ({row['lower_quartile_ms']:.2f} to {row['upper_quartile_ms']:.2f}, "
+            f"n = {row['repetitions']}){chosen}"
+        )
+    return "\n".join(lines)
 
 
 def comparison_images(folder: Path, size_hw: Tuple[int, int]) -> np.ndarray:
@@ -72,32 +179,46 @@ def comparison_images(folder: Path, size_hw: Tuple[int, int]) -> np.ndarray:
     return np.stack([resize(read_image(paths[i]), size_hw) for i in places])
 
 
-def _finish(
+def _judge(
     graph: onnx.ModelProto,
     kind: str,
     truth: verify.Reference,
     header: Header,
-    digest: str,
     say: Callable[[str], object],
-) -> onnx.ModelProto:
-    """Check, compare, gate and describe one graph."""
+) -> Dict[str, Any]:
+    """Check, lint, compare and gate one graph; returns the parity figures."""
     onnx_file.check(graph)
-    parity = verify.compare(truth, *verify.run_onnx(graph, truth.images), header.verdict, kind)
+    lint.check(graph)
+    runnable = precision.emulated(graph) if kind == "float16" else graph
+    parity = verify.compare(truth, *verify.run_onnx(runnable, truth.images), header.verdict, kind)
     say(f"{kind}: {parity.line()}")
     verify.gate(parity, kind)
-    figures: Dict[str, Any] = dataclasses.asdict(parity)
-    info = ModelInfo(
+    return dataclasses.asdict(parity)
+
+
+def _info(
+    header: Header,
+    request: Request,
+    kind: str,
+    plan: str,
+    table: Mapping[str, Any],
+    digest: str,
+    figures: Mapping[str, Any],
+) -> ModelInfo:
+    return ModelInfo(
         height=header.height,
         width=header.width,
         verdict=header.verdict,
         backbone=header.backbone,
         variant=header.variant,
         precision=kind,
+        plan=plan,
+        plan_table=table,
+        frame=request.frame,
+        verdict_inside=request.verdict,
         checkpoint_sha256=digest,
         parity=figures,
     )
-    onnx_file.describe(graph, info)
-    return graph
 
 
 def _write_reference(out: Path, truth: verify.Reference) -> Path:

@@ -10,11 +10,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
 
 from ssn_edge.errors import ModelError
+from ssn_edge.images import resize
+from ssn_edge.postprocess import resize_matrix
 from ssn_edge.schema import Verdict
 from ssn_train.backbones import Backbone
 from ssn_train.model import SuperSimpleNet
+
+EXACT_LIMIT = 1e-10
+"""Of the fused module in float64, relative to the map's largest value."""
 
 FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
 HALF_LIMITS = {"map_rms": 3e-3}
@@ -32,6 +38,10 @@ class Reference:
     images: np.ndarray
     maps: np.ndarray
     scores: np.ndarray
+
+    def first(self, count: int) -> Reference:
+        """The first ``count`` images with their answers."""
+        return Reference(self.images[:count], self.maps[:count], self.scores[:count])
 
 
 @dataclass(frozen=True)
@@ -58,17 +68,57 @@ class Parity:
 
 
 def reference(model: SuperSimpleNet, backbone: Backbone, images: np.ndarray) -> Reference:
-    """The trained model's own forward pass in float64, one image at a time."""
+    """The trained model's own forward pass in float64, one image at a time.
+
+    ``images`` uint8 BGR [N, H, W, 3] at the model's size, or at a camera's: then resized in float64
+    (:func:`resize_exactly`).
+    """
     exact = copy.deepcopy(model).double().eval()
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (backbone.mean, backbone.std))
     maps, scores = [], []
     with torch.inference_mode():
         for image in images:
-            rgb = torch.from_numpy(image[..., ::-1].copy()).double()
+            bgr = resize_exactly(image, model.image_size)
+            rgb = torch.from_numpy(bgr[..., ::-1].copy())
             anomaly_map, score = exact(((rgb / 255 - mean) / std).permute(2, 0, 1)[None])
             maps.append(anomaly_map[0, 0].numpy())
             scores.append(float(score))
     return Reference(images, np.stack(maps), np.array(scores))
+
+
+def resize_exactly(image: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:
+    """The runtime's resize without its rounding to 8 bits: float64 [H, W, 3]."""
+    rows, columns = (resize_matrix(n, m) for n, m in zip(image.shape[:2], size_hw))
+    return np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
+
+
+def gate_resize(images: np.ndarray, size_hw: Tuple[int, int]) -> float:
+    """Largest difference, in grey levels, between the graph's resize and the runtime's.
+
+    ModelError above one level (1/255).
+    """
+    worst = max(
+        float(np.abs(resize_exactly(image, size_hw) - resize(image, size_hw)).max()) for image in images
+    )
+    if worst > 1:
+        raise ModelError(f"frame resize refused: {worst:.2f} grey levels off the runtime's, limit 1")
+    return worst
+
+
+def gate_exact(deployed: nn.Module, truth: Reference) -> float:
+    """Largest error of the module in float64 over the largest map value; ModelError above 1e-10."""
+    with torch.inference_mode():
+        found = [deployed(torch.from_numpy(image[None]))[:2] for image in truth.images]
+    maps, scores = (np.concatenate([f[i].numpy() for f in found]) for i in (0, 1))
+    error = max(
+        float(np.abs(maps - truth.maps).max() / np.abs(truth.maps).max()),
+        float(np.abs(scores - truth.scores).max()),
+    )
+    if not error <= EXACT_LIMIT:
+        raise ModelError(
+            f"float64 fusion refused: error {error:.1e}, limit {EXACT_LIMIT:.0e}; nothing was written"
+        )
+    return error
 
 
 def run_onnx(model: onnx.ModelProto, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

@@ -61,11 +61,11 @@ class Settings:
                 )
 
 
-def parse_size(text: str) -> Tuple[int, int]:
+def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:
     """``HxW`` or one number for a square, in pixels."""
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
-        raise InputError(f"--size {text}: expected HxW in pixels, such as 256x256")
+        raise InputError(f"{option} {text}: expected HxW in pixels, such as 256x256")
     return int(parts[0]), int(parts[-1])
 
 

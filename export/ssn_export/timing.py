@@ -1,0 +1,80 @@
+"""Candidates timed alternately in one process: the only comparison that a noisy machine allows."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping
+
+import numpy as np
+import onnx
+
+from ssn_edge import backends
+
+ROUNDS = 20
+BUDGET_S = 20.0
+MIN_ROUNDS = 5
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, budget_s: float = BUDGET_S
+) -> Dict[str, Dict[str, float]]:
+    """Median and quartiles in ms of each call; every round runs all of them once, in turn.
+
+    Two rounds of warm-up first. The budget bounds the rounds, of which there are at least five.
+    """
+    times: Dict[str, list] = {name: [] for name in calls}
+    end = None
+    for number in range(rounds + 2):
+        if number == 2:
+            end = time.perf_counter() + budget_s
+        if end is not None and number >= MIN_ROUNDS + 2 and time.perf_counter() > end:
+            break
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if number >= 2:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {
+        name: {
+            "median_ms": float(np.median(ms)),
+            "lower_quartile_ms": float(np.quantile(ms, 0.25)),
+            "upper_quartile_ms": float(np.quantile(ms, 0.75)),
+            "repetitions": len(ms),
+        }
+        for name, ms in times.items()
+    }
+
+
+def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[], object]:
+    """A call that runs the graph once on seeded noise through one of the runtime's back ends."""
+    library = backends.load(backend)
+    handle, name = tempfile.mkstemp(suffix=".onnx")
+    os.close(handle)
+    try:
+        onnx.save(model, name)
+        session = library.open_session(Path(name), batch)
+    finally:
+        os.unlink(name)
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    images = np.random.default_rng(0).integers(0, 256, (batch, *shape[1:]), dtype=np.uint8)
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    maps = np.empty((batch, dims[1].dim_value, dims[2].dim_value), np.float32)
+    scores = np.empty(batch, np.float32)
+    return lambda: library.run(session, images, maps, scores)
+
+
+def compare(models: Mapping[str, onnx.ModelProto], backend: str) -> Dict[str, Any]:
+    """The table of an export: medians of all candidates, the fastest, and what it was timed on."""
+    library = backends.load(backend)
+    rows = alternate({name: runner(model, backend) for name, model in models.items()})
+    fastest = min(rows, key=lambda name: rows[name]["median_ms"])
+    return {
+        "backend": f"{library.NAME} {library.version()}",
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "batch": 1,
+        "fastest": fastest,
+        "candidates": rows,
+    }
