@@ -23,6 +23,9 @@ from ssn_train.backbones import Backbone
 from ssn_train.model import CLS_HIDDEN, LEAKY_SLOPE, SuperSimpleNet
 from ssn_train.operators import KERNEL, pooled_upscale, tap_columns, tap_rows
 
+Sizes = Tuple[Tuple[int, int], ...]
+Weights = Tuple[fold.Trained, Tuple[np.ndarray, np.ndarray]]
+
 
 class Options(NamedTuple):
     """What is exported beside the plan: ``frame`` (height, width) of the camera with its resize in
@@ -48,10 +51,11 @@ class Deployed(nn.Module):
         backbone: Backbone,
         plan: str = "none",
         mean: Optional[Sequence[float]] = None,
-        options: Options = Options(),
+        options: Optional[Options] = None,
     ):
         super().__init__()
         height, width = model.image_size
+        options = options or Options()
         self.front = FRONTS[options.front](options.frame, model.image_size) if options.frame else None
         self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
         sizes = feature_sizes(model)
@@ -94,9 +98,9 @@ def thresholds(verdict: Verdict) -> Tuple[float, float]:
     return float(np.float32(verdict.pixel_threshold)), float(image)
 
 
-def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> fold.Trained:
-    """The heads' weights with their BatchNorm folded; ``mean`` [C] of raw features (default: the
-    shift of the standardisation)."""
+def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Weights:
+    """The heads' weights with their BatchNorm folded, and the last layer's weight [258] and bias
+    [1]; ``mean`` [C] of raw features (default: the shift of the standardisation)."""
     p = {k: v.double().numpy() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
 
     def folded(head: str, norm: nn.BatchNorm2d) -> Tuple[np.ndarray, np.ndarray]:
@@ -106,7 +110,7 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> fo
 
     seg, seg_bias = folded("seg", model.discriminator.seg[1])
     cls, cls_bias = folded("dec_head", model.discriminator.dec_head[1])
-    return fold.Trained(
+    weights = fold.Trained(
         adaptor=p["feature_adaptor.projection.weight"][:, :, 0, 0],
         adaptor_bias=p["feature_adaptor.projection.bias"],
         seg=seg[:, :, 0, 0],
@@ -120,11 +124,8 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> fo
         mean=p["feature_shift"] if mean is None else np.asarray(mean, np.float64),
         channels=model.channels,
         adapted_cls=model.variant == "icpr",
-    ), (p["discriminator.fc_score.weight"][0], p["discriminator.fc_score.bias"])
-
-
-Sizes = Tuple[Tuple[int, int], ...]
-Weights = Tuple[fold.Trained, Tuple[np.ndarray, np.ndarray]]
+    )
+    return weights, (p["discriminator.fc_score.weight"][0], p["discriminator.fc_score.bias"])
 
 
 class _Score(nn.Module):

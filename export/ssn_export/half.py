@@ -125,7 +125,9 @@ class _Writer:
         stored = []
         for (name, kind), new_name in self._used.items():
             dtype = np.float16 if kind == HALF else np.float32
-            stored.append(numpy_helper.from_array(self._weights[name].astype(dtype), new_name))
+            with np.errstate(over="ignore"):  # infinities are the gate's to refuse
+                array = self._weights[name].astype(dtype)
+            stored.append(numpy_helper.from_array(array, new_name))
         return stored
 
     def _typed(self, name: str, wanted: int) -> str:

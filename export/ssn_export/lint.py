@@ -120,7 +120,9 @@ def _shapes(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _duplicates(graph: onnx.GraphProto) -> Iterator[str]:
     names = Counter(w.name for w in graph.initializer)
-    content = Counter((w.data_type, tuple(w.dims), numpy_helper.to_array(w).tobytes()) for w in graph.initializer)
+    content = Counter(
+        (w.data_type, tuple(w.dims), numpy_helper.to_array(w).tobytes()) for w in graph.initializer
+    )
     if max(names.values(), default=0) > 1 or max(content.values(), default=0) > 1:
         yield "initializers: the same tensor is stored twice"
     nodes = Counter(node.name for node in graph.node)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.version_converter
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssn_edge.errors import ModelError
 from ssn_edge.schema import METADATA_KEY, ModelInfo
@@ -32,17 +32,28 @@ def trace(
 ) -> onnx.ModelProto:
     """The module's graph in float32: ``image`` -> ``outputs``, batch axis ``N``.
 
+    See :func:`trace_module`.
+    """
+    example = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
+    return trace_module(module, (example,), ("image",), outputs)
+
+
+def trace_module(
+    module: nn.Module, examples: Tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """A module's float32 graph; every example's first axis is the free batch axis ``N``.
+
     torch writes opset 18 at least, so the graph is converted down; its padding is folded first,
     which the converter could not take.
     """
-    example = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("N", min=1, max=4096)
     with _quiet():
         program = torch.onnx.export(
             module.float().eval(),
-            (example,),
-            input_names=["image"],
+            examples,
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=4096)},),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
             opset_version=TRACED_OPSET,
             dynamo=True,
             verbose=False,

@@ -67,13 +67,19 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
     graphs = {"float32": (plan, maker.graph(plan))}
     if request.fp16:
         graphs["float16"] = maker.half(plan)
+    resized: Dict[str, float] = {}
+    if request.frame:
+        resized = verify.gate_resize(model, backbone, truth.first(4))
+        say(
+            "frame resize against the runtime's: {resize_max_levels:.2f} grey levels at most, map "
+            "{resize_map_rms:.1e} rms of its deviation".format(**resized)
+        )
     digest = sha256(run / MODEL_FILE)
     ready: List[Tuple[Path, onnx.ModelProto]] = []
     for kind, (name, graph) in graphs.items():
         path = request.out if kind == "float32" else request.out.with_suffix(".fp16.onnx")
         figures = _judge(graph, kind, truth, header, say)
-        if request.frame:
-            figures["resize_max_levels"] = verify.gate_resize(images, size)
+        figures.update(resized)
         info = _info(header, request, kind, name, table, digest, figures)
         onnx_file.describe(graph, info)
         ready.append((path, graph))

@@ -92,17 +92,21 @@ def resize_exactly(image: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:
     return np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
 
 
-def gate_resize(images: np.ndarray, size_hw: Tuple[int, int]) -> float:
-    """Largest difference, in grey levels, between the graph's resize and the runtime's.
+def gate_resize(model: SuperSimpleNet, backbone: Backbone, truth: Reference) -> Dict[str, float]:
+    """The graph's resize of camera frames against the runtime's: largest difference of a pixel in
+    grey levels, and what it does to the map (rms over its deviation).
 
-    ModelError above one level (1/255).
+    ModelError above one level (1/255). The runtime rounds to 8 bits, the graph does not; how much
+    of that reaches the map is the model's own sensitivity.
     """
-    worst = max(
-        float(np.abs(resize_exactly(image, size_hw) - resize(image, size_hw)).max()) for image in images
-    )
-    if worst > 1:
-        raise ModelError(f"frame resize refused: {worst:.2f} grey levels off the runtime's, limit 1")
-    return worst
+    resized = np.stack([resize(image, model.image_size) for image in truth.images])
+    pairs = zip(truth.images, resized)
+    levels = max(float(np.abs(resize_exactly(a, model.image_size) - b).max()) for a, b in pairs)
+    if levels > 1:
+        raise ModelError(f"frame resize refused: {levels:.2f} grey levels off the runtime's, limit 1")
+    runtime = reference(model, backbone, resized)
+    rms = float(np.sqrt(np.mean((runtime.maps - truth.maps) ** 2)) / truth.maps.std())
+    return {"resize_max_levels": levels, "resize_map_rms": rms}
 
 
 def gate_exact(deployed: nn.Module, truth: Reference) -> float:

@@ -36,7 +36,8 @@ def trained(data, tmp_path_factory):
     code, output = call(train_main, data, "--out", folder / "run", *OPTIONS)
     assert code == 0, output
     code, export_output = call(
-        export_main, folder / "run", "--out", folder / "model.onnx", "--fp16"
+        export_main, folder / "run", "--out", folder / "model.onnx", "--fp16",
+        "--plan", "full",
     )
     assert code == 0, export_output
     return SimpleNamespace(

@@ -155,14 +155,35 @@ def test_export_options(trained, tmp_path):
     assert "ends in .onnx" in fails(export_main, trained.run, "--out", tmp_path / "m.engine")
     line = fails(export_main, trained.run, "--data", tmp_path, "--out", tmp_path / "m.onnx")
     assert "no images to compare on" in line
+    for frame in ("1080", "axb", "0x10"):
+        words = (trained.run, "--out", tmp_path / "m.onnx", "--frame", frame)
+        if frame != "1080":
+            assert f"--frame {frame}" in fails(export_main, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_fold_is_not_written(trained, tmp_path, monkeypatch):
+    """The float64 gate: an algebra that is a thousandth off never reaches the exporter."""
+    exact = export_run.Deployed
+    monkeypatch.setattr(
+        export_run, "Deployed",
+        lambda model, backbone, plan, mean, options: _scaled(exact(model, backbone, plan, mean, options)),
+    )
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "full")
+    assert "float64 fusion refused" in line and not list(tmp_path.iterdir())
+
+
+def _scaled(module):
+    module.heads.constant *= 1.001
+    return module
 
 
 def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
     """The gate itself: a graph with one weight off is refused and leaves nothing behind."""
     trace = export_run.onnx_file.trace
 
-    def wrong(module, size):
-        model = trace(module, size)
+    def wrong(*words):
+        model = trace(*words)
         weight = next(w for w in model.graph.initializer if len(w.dims) == 4 and w.dims[0] == 1024)
         values = onnx.numpy_helper.to_array(weight).copy()
         values[:8] *= 1.01
@@ -170,7 +191,7 @@ def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
         return model
 
     monkeypatch.setattr(export_run.onnx_file, "trace", wrong)
-    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx")
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "none")
     assert "export refused: map_rms" in line
     assert not list(tmp_path.iterdir())
 
@@ -204,7 +225,7 @@ def test_full_disk(trained, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", path)
 
     monkeypatch.setattr(export_run.onnx, "save", full)
-    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx")
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "full")
     assert "No space left" in line and not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,87 @@
+"""The export's options on a trained run: the plan's choice, verdicts and camera frames inside."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import call
+
+from ssn_edge import Detector, backends
+from ssn_edge.errors import InputError
+from ssn_edge.images import list_images, read_image
+from ssn_edge.schema import METADATA_KEY, ModelInfo
+from ssn_export.cli import main as export_main
+from ssn_export.graph import PLANS
+
+FRAME = (90, 150)
+
+
+def info(path):
+    metadata = {p.key: p.value for p in onnx.load(path).metadata_props}
+    return ModelInfo.from_json(metadata[METADATA_KEY], str(path))
+
+
+@pytest.fixture(scope="module")
+def full_option(trained, tmp_path_factory):
+    """Plan auto, verdict and camera frame in one file."""
+    path = tmp_path_factory.mktemp("export") / "m.onnx"
+    words = ("--out", path, "--verdict", "--frame", f"{FRAME[0]}x{FRAME[1]}", "--fp16")
+    code, output = call(export_main, trained.run, *words)
+    assert code == 0, output
+    assert "<- taken" in output and "all in half" in output or "plan none" in output
+    return path
+
+
+def test_metadata_tells_plan_and_timings(full_option, trained):
+    about = info(full_option)
+    table = about.plan_table
+    assert set(table["candidates"]) == set(PLANS) and about.plan == table["fastest"]
+    medians = {name: row["median_ms"] for name, row in table["candidates"].items()}
+    assert about.plan == min(medians, key=medians.get)
+    assert set(table["frame"]["candidates"]) == {"gather", "matrices"}
+    assert (about.frame, about.input_hw, about.size_hw) == (FRAME, FRAME, (64, 96))
+    assert about.verdict_inside and about.parity["resize_max_levels"] <= 1
+    assert 0 < about.parity["resize_map_rms"] < 0.5
+    assert info(trained.model).plan == "full" and not info(trained.model).plan_table
+    json.dumps(table)
+
+
+def frames(trained):
+    return [cv2.resize(read_image(p), FRAME[::-1]) for p in list_images(trained.run / "reference")]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_verdict_inside_is_the_runtimes(full_option, trained, kind):
+    path = full_option if kind == "float32" else full_option.with_suffix(".fp16.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [(o.name, o.type) for o in session.get_outputs()] == [
+        ("anomaly_map", "tensor(float)"), ("score", "tensor(float)"),
+        ("mask", "tensor(uint8)"), ("is_defect", "tensor(uint8)"),
+    ]
+    with Detector.open(path, "onnxruntime") as detector:
+        seen = set()
+        for frame in frames(trained):
+            anomaly_map, score, mask, is_defect = session.run(None, {"image": frame[None]})
+            detection = detector.detect(frame)
+            np.testing.assert_array_equal(mask[0], detection.mask)
+            assert bool(is_defect[0]) == detection.is_defect
+            assert score[0] == detection.score and anomaly_map.shape == (1, 64, 96)
+            seen.add(bool(is_defect[0]))
+        assert seen == {True, False}
+
+
+@pytest.mark.parametrize("backend", backends.installed())
+def test_frame_inside_is_the_runtimes_resize(full_option, trained, backend):
+    """The same camera frame, resized by the graph and by the runtime: pixels within a grey level,
+    so nearly the same map (how near depends on how smooth the model is)."""
+    with Detector.open(full_option, backend) as raw, Detector.open(trained.model, backend) as small:
+        for frame in frames(trained)[:4]:
+            ours, theirs = raw.detect(frame), small.detect(frame)
+            assert np.corrcoef(ours.anomaly_map.ravel(), theirs.anomaly_map.ravel())[0, 1] > 0.97
+            assert ours.score == pytest.approx(theirs.score, abs=5e-2)
+            assert ours.mask.shape == theirs.mask.shape
+        with pytest.raises(InputError, match="--frame 64x96"):
+            raw.detect(np.zeros((64, 96, 3), np.uint8))
