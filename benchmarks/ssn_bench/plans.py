@@ -15,7 +15,8 @@ from ssn_edge.backends import installed
 from ssn_edge.errors import InputError
 from ssn_edge.schema import Verdict
 from ssn_export import half, macs, onnx_file, timing, verify
-from ssn_export.graph import PLANS, Deployed, feature_sizes, trained
+from ssn_export.graph import Deployed
+from ssn_export.plans import PLANS, feature_sizes, trained
 from ssn_train import backbones, checkpoint, training
 from ssn_train.backbones import Backbone
 from ssn_train.cache import normalise
@@ -194,8 +195,10 @@ def _heads_runner(graph: Any, backend: str) -> Callable[[], object]:
     if backend == "onnxruntime":
         import onnxruntime
 
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # as the runtime does
         session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), providers=["CPUExecutionProvider"]
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         return lambda: session.run(None, feeds)
     import openvino

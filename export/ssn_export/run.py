@@ -16,7 +16,8 @@ from ssn_edge.images import list_images, read_image, resize
 from ssn_edge.schema import ModelInfo
 from ssn_export import lint, onnx_file, precision, timing, verify
 from ssn_export.frame import FRONTS
-from ssn_export.graph import PLANS, Deployed, Options
+from ssn_export.graph import Deployed, Options
+from ssn_export.plans import PLANS
 from ssn_train import checkpoint
 from ssn_train.backbones import Backbone
 from ssn_train.checkpoint import MODEL_FILE, Header

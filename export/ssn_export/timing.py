@@ -21,9 +21,11 @@ MIN_ROUNDS = 5
 def alternate(
     calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, budget_s: float = BUDGET_S
 ) -> Dict[str, Dict[str, float]]:
-    """Median and quartiles in ms of each call; every round runs all of them once, in turn.
+    """Median and quartiles in ms of each call; every round runs all of them in turn.
 
-    Two rounds of warm-up first. The budget bounds the rounds, of which there are at least five.
+    Each is called twice and the second call timed: worker threads of the library before it go on
+    spinning for a while and would take the next one's processors. Two rounds of warm-up first. The
+    budget bounds the rounds, of which there are at least five (or ``rounds``).
     """
     times: Dict[str, list] = {name: [] for name in calls}
     end = None
@@ -33,6 +35,7 @@ def alternate(
         if end is not None and number >= MIN_ROUNDS + 2 and time.perf_counter() > end:
             break
         for name, call in calls.items():
+            call()
             start = time.perf_counter()
             call()
             if number >= 2:

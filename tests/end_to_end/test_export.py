@@ -14,7 +14,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.images import list_images, read_image
 from ssn_edge.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
-from ssn_export.graph import PLANS
+from ssn_export.plans import PLANS
 
 FRAME = (90, 150)
 

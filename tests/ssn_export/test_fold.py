@@ -46,7 +46,7 @@ def test_operators_are_torchs():
 
 def test_constants_lose_at_the_border_what_padding_takes():
     model, _ = random_model("resnet18", (64, 80))
-    from ssn_export.graph import feature_sizes, trained
+    from ssn_export.plans import feature_sizes, trained
 
     weights, sizes = trained(model)[0], feature_sizes(model)
     size = tuple(2 * n for n in sizes[0])

@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from ssn_edge.schema import Verdict
 from ssn_export import half, lint, onnx_file, verify
-from ssn_export.graph import PLANS, Deployed
+from ssn_export.graph import Deployed
+from ssn_export.plans import PLANS
 from ssn_train import backbones
 from ssn_train.model import SuperSimpleNet
 
