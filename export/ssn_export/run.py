@@ -26,6 +26,9 @@ from ssn_train.model import SuperSimpleNet
 MAX_IMAGES = 16
 """Images of the comparison; more only costs time, since each has tens of thousands of pixels."""
 
+FRAMES_KEPT = 4
+"""Camera frames kept in ``NAME.reference.npz``: they are megabytes each."""
+
 HALF_RATIO = 1.1
 """A plan's error in half against the naive graph's, all nodes in half, on the same images."""
 
@@ -87,7 +90,8 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
     for path, graph in ready:
         with replacing(path) as temporary:
             onnx.save(graph, str(temporary))
-    return [path for path, _ in ready] + [_write_reference(request.out, truth)]
+    kept = truth.first(FRAMES_KEPT) if request.frame else truth
+    return [path for path, _ in ready] + [_write_reference(request.out, kept)]
 
 
 class _Maker:
