@@ -44,13 +44,13 @@ class Level:
     """One level's folded weights, for features from which ``centre`` [C_l] was subtracted.
 
     ``adapt`` [C, C_l], ``seg`` [1024, C_l], ``taps`` [KERNEL, KERNEL, 128, C_l]. ``offset`` [C_l]
-    is what the centre means in standardised units: its contribution is constant and is returned
-    by :func:`constant_map` or by a bias at low resolution.
+    is the centre minus the standardisation's shift: what the weights make of it is constant and
+    returned by :func:`constant_map` or by a bias at low resolution. ``part`` are the level's channels.
     """
 
+    part: slice
     centre: np.ndarray
     offset: np.ndarray
-    standard: np.ndarray
     adapt: np.ndarray
     seg: np.ndarray
     taps: np.ndarray
@@ -89,7 +89,6 @@ def levels(trained: Trained) -> Tuple[Level, Level]:
     ``scale (X - mu) + scale (mu - shift)``, so each weight takes ``diag(scale)`` and the second
     part is the constant ``offset``. Composition: ``W_s W_a``, ``W_c[i, j] W_a``."""
     centre = half_exact(trained.mean)
-    offset = trained.scale * (centre - trained.shift)
     seg = trained.seg @ trained.adaptor
     taps = trained.taps @ trained.adaptor if trained.adapted_cls else trained.taps
     split, found = trained.channels[0], []
@@ -97,9 +96,9 @@ def levels(trained: Trained) -> Tuple[Level, Level]:
         scale = trained.scale[part]
         found.append(
             Level(
+                part=part,
                 centre=centre[part],
-                offset=offset[part],
-                standard=scale,
+                offset=centre[part] - trained.shift[part],
                 adapt=trained.adaptor[:, part] * scale,
                 seg=seg[:, part] * scale,
                 taps=taps[..., part] * scale,
@@ -108,51 +107,45 @@ def levels(trained: Trained) -> Tuple[Level, Level]:
     return found[0], found[1]
 
 
-def border(size: Tuple[int, int], level_hw: Optional[Tuple[int, int]] = None) -> np.ndarray:
-    """What becomes of a constant 1 [H, W]: ``1`` if added at the map's size, ``u_h u_w^T`` with
-    ``u = U 1`` if it passes upscaling and zero-padded pooling (2/3 on an edge)."""
-    if level_hw is None:
-        return np.ones(size)
+def edges(size: Tuple[int, int], level_hw: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+    """``u_h, u_w = U 1`` of rows and columns: a constant 1 that passes upscaling and zero-padded
+    pooling lies as ``u_h u_w^T`` on the map, 2/3 on an edge."""
     u_h, u_w = (pooled_upscale(n, m).sum(axis=1) for n, m in zip(level_hw, size))
-    return np.outer(u_h, u_w)
+    return u_h, u_w
 
 
-def seg_constant(
-    trained: Trained,
-    folded: Sequence[Level],
-    sizes: Sequence[Tuple[int, int]],
-    size: Tuple[int, int],
-) -> np.ndarray:
+def seg_constant(trained: Trained, folded: Sequence[Level], sizes: Sequence[Tuple[int, int]]) -> np.ndarray:
     """``W_s b + beta_s`` plus the centres' part ``sum_l (W_s W_l mu_l) u_l u_l^T``: [H, W, 1024]."""
+    size = map_size(sizes)
     constant = np.ones(size)[..., None] * (trained.seg @ trained.adaptor_bias + trained.seg_bias)
     for level, hw in zip(folded, sizes):
-        value = (level.seg / level.standard) @ level.offset
-        constant = constant + border(size, hw)[..., None] * value
+        constant = constant + np.outer(*edges(size, hw))[..., None] * (level.seg @ level.offset)
     return constant
 
 
-def constant_map(
-    trained: Trained,
-    folded: Sequence[Level],
-    sizes: Sequence[Tuple[int, int]],
-    size: Tuple[int, int],
-) -> np.ndarray:
+def constant_map(trained: Trained, folded: Sequence[Level], sizes: Sequence[Tuple[int, int]]) -> np.ndarray:
     """``K`` [H, W, 128]: ``beta_c`` and every constant that enters the zero-padded 5x5 kernel.
 
     A constant ``a`` that lies as ``e_h e_w^T`` on the map leaves the kernel as
     ``sum_ij (W_ij a) (S_i e_h)(S_j e_w)^T``, which is less near the border.
     """
+    size = map_size(sizes)
     entering = []
     if trained.adapted_cls:
-        entering.append((trained.taps @ trained.adaptor_bias, [np.ones(n) for n in size]))
+        entering.append((trained.taps @ trained.adaptor_bias, tuple(np.ones(n) for n in size)))
     for level, hw in zip(folded, sizes):
-        rows = [pooled_upscale(n, m).sum(axis=1) for n, m in zip(hw, size)]
-        entering.append(((level.taps / level.standard) @ level.offset, rows))
+        entering.append((level.taps @ level.offset, edges(size, hw)))
     constant = np.zeros((*size, len(trained.cls_bias))) + trained.cls_bias
     for value, (rows, columns) in entering:
         by_row, by_column = (shifted(e[:, None])[..., 0] for e in (rows, columns))  # [KERNEL, n]
         constant += np.einsum("iy,jx,ijk->yxk", by_row, by_column, value, optimize=True)
     return constant
+
+
+def map_size(sizes: Sequence[Tuple[int, int]]) -> Tuple[int, int]:
+    """Height and width of the map: twice level 2's."""
+    height, width = sizes[0]
+    return 2 * height, 2 * width
 
 
 def row_kernels(level: Level) -> np.ndarray:

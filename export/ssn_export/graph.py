@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssn_edge.postprocess import map_matrix
 from ssn_edge.schema import Verdict
+from ssn_export import fold
 from ssn_export.frame import FRONTS
 from ssn_export.plans import PLANS, constants, feature_sizes, trained
 from ssn_export.surgery import deployable
@@ -50,7 +51,7 @@ class Deployed(nn.Module):
         self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
         sizes = feature_sizes(model)
         self.heads = PLANS[plan](trained(model, mean), sizes)
-        map_hw = tuple(2 * n for n in sizes[0])
+        map_hw = fold.map_size(sizes)
         self.verdict = options.verdict
         constants(
             self,

@@ -79,15 +79,14 @@ class AsTrained(nn.Module):
         self.upscale = _Upscale(sizes)
         levels = fold.levels(w)
         for n, level in enumerate(levels):
-            offset = level.adapt / level.standard @ level.offset
             constants(
                 self,
                 **{
-                    f"shift{n}": w.shift[_part(w, n)][:, None, None],
-                    f"scale{n}": level.standard[:, None, None],
+                    f"shift{n}": w.shift[level.part][:, None, None],
+                    f"scale{n}": w.scale[level.part][:, None, None],
                     f"centre{n}": level.centre[:, None, None],
                     f"adapt{n}": level.adapt[:, :, None, None],
-                    f"offset{n}": offset,
+                    f"offset{n}": level.adapt @ level.offset,
                 },
             )
         taps = np.concatenate([w.taps, w.map_taps[..., None]], axis=3).transpose(2, 3, 0, 1)
@@ -132,7 +131,7 @@ class Full(nn.Module):
     def __init__(self, weights: Weights, sizes: Sizes):
         super().__init__()
         w, levels = weights[0], fold.levels(weights[0])
-        self.sizes, self.map_hw = sizes, tuple(2 * n for n in sizes[0])
+        self.sizes, self.map_hw = sizes, fold.map_size(sizes)
         columns, tap_cols = [], []
         for n, (level, hw) in enumerate(zip(levels, sizes)):
             rows_u, columns_u = (pooled_upscale(*pair) for pair in zip(hw, self.map_hw))
@@ -151,9 +150,9 @@ class Full(nn.Module):
             self,
             columns=np.concatenate(columns, axis=1),
             tap_columns=np.concatenate(tap_cols, axis=1),
-            seg_constant=_low_bias(self, w, levels, sizes, self.map_hw),
+            seg_constant=_low_bias(self, w, levels, sizes),
             last=w.last[:, None],
-            constant=fold.constant_map(w, levels, sizes, self.map_hw),
+            constant=fold.constant_map(w, levels, sizes),
         )
         self.map_part = _MapPart(w)
         self.score = _Score(weights)
@@ -187,24 +186,23 @@ class RowFirst(nn.Module):
     def __init__(self, weights: Weights, sizes: Sizes):
         super().__init__()
         w, levels = weights[0], fold.levels(weights[0])
-        self.map_hw = tuple(2 * n for n in sizes[0])
+        map_hw = fold.map_size(sizes)
         for n, (level, hw) in enumerate(zip(levels, sizes)):
-            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, self.map_hw))
-            order = tap_rows(rows).reshape(len(rows), KERNEL, hw[0])
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, map_hw))
             constants(
                 self,
                 **{
                     f"centre{n}": level.centre[:, None, None],
                     f"rows{n}": rows, f"columns{n}": columns.T,
-                    f"kernel{n}": fold.row_kernels(level), f"tap_rows{n}": order.reshape(len(rows), -1),
+                    f"kernel{n}": fold.row_kernels(level), f"tap_rows{n}": tap_rows(rows),
                 },
             )
         constants(
             self,
             seg=np.concatenate([level.seg for level in levels], axis=1)[:, :, None, None],
-            seg_constant=fold.seg_constant(w, levels, sizes, self.map_hw).transpose(2, 0, 1),
+            seg_constant=fold.seg_constant(w, levels, sizes).transpose(2, 0, 1),
             last=w.last[None, :, None, None],
-            constant=fold.constant_map(w, levels, sizes, self.map_hw).transpose(2, 0, 1),
+            constant=fold.constant_map(w, levels, sizes).transpose(2, 0, 1),
             map_kernel=w.map_taps.transpose(2, 0, 1)[:, None],
         )
         self.score = _Score(weights)
@@ -245,7 +243,7 @@ class _Upscale(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
         for n, hw in enumerate(sizes):
-            rows, columns = (pooled_upscale(k, 2 * m) for k, m in zip(hw, sizes[0]))
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, fold.map_size(sizes)))
             constants(self, **{f"rows{n}": rows, f"columns{n}": columns.T})
 
     def forward(self, x: Tensor, n: int) -> Tensor:
@@ -261,7 +259,7 @@ PLANS: Dict[str, Callable[[Weights, Sizes], nn.Module]] = {
 
 
 def _low_bias(
-    module: nn.Module, w: fold.Trained, levels: Sequence[fold.Level], sizes: Sizes, size: Tuple[int, int]
+    module: nn.Module, w: fold.Trained, levels: Sequence[fold.Level], sizes: Sizes
 ) -> np.ndarray:
     """Where the segmentation head's constants go.
 
@@ -269,15 +267,11 @@ def _low_bias(
     resolution (``low0``, ``low1``) and a vector [1024] is left. Otherwise the constants are a map
     [H, W, 1024], since an offset at low resolution is what centring removes.
     """
-    if max(float(np.abs(level.offset).max()) for level in levels) > 1e-2:
-        return fold.seg_constant(w, levels, sizes, size)
+    if max(float(np.abs(w.scale[level.part] * level.offset).max()) for level in levels) > 1e-2:
+        return fold.seg_constant(w, levels, sizes)
     for n, level in enumerate(levels):
-        constants(module, **{f"low{n}": level.seg / level.standard @ level.offset})
+        constants(module, **{f"low{n}": level.seg @ level.offset})
     return w.seg @ w.adaptor_bias + w.seg_bias
-
-
-def _part(w: fold.Trained, n: int) -> slice:
-    return slice(None, w.channels[0]) if n == 0 else slice(w.channels[0], None)
 
 
 def constants(module: nn.Module, **arrays: np.ndarray) -> None:

@@ -50,9 +50,9 @@ def test_constants_lose_at_the_border_what_padding_takes():
 
     weights, sizes = trained(model)[0], feature_sizes(model)
     size = tuple(2 * n for n in sizes[0])
-    ours = fold.constant_map(weights, fold.levels(weights), sizes, size)
+    ours = fold.constant_map(weights, fold.levels(weights), sizes)
     level_constants = [
-        (level.offset / level.standard)[:, None, None] * np.ones((1, *hw))
+        level.offset[:, None, None] * np.ones((1, *hw))
         for level, hw in zip(fold.levels(weights), sizes)
     ]
     raw = [torch.from_numpy(c * 1.0)[None] for c in level_constants]

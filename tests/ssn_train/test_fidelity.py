@@ -142,10 +142,6 @@ def _losses_and_gradients(model, inputs, plain):
     return loss.item(), dict(model.named_parameters()), dict(model.named_buffers())
 
 
-BEFORE_NORM = ("seg.0.bias", "dec_head.0.bias")
-"""Biases whose gradient BatchNorm cancels: zero but for rounding."""
-
-
 @given(
     batch=st.integers(1, 3),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
