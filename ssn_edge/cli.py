@@ -53,6 +53,7 @@ def quiet_opencv() -> None:
     epilog="""\b
 Examples:
   ssn-run model.onnx photo.png
+  ssn-run model.engine photos/ --sha256 4eae4e3c...  # on an NVIDIA GPU
   ssn-run model.onnx photos/ --save overlays/ --json results.jsonl
   ssn-run model.onnx line.mp4 --max-frames 300
   ssn-run model.onnx 0 --show                        # first camera
@@ -65,7 +66,9 @@ Examples:
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
 @click.option("--threshold", type=float, help="Image threshold in place of the model's.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
-@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]))
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
+              help="Library to run on; auto takes TensorRT if it is there with a GPU and an engine.")
+@click.option("--sha256", help="What the model file must hash to. An engine can run code of whoever made it.")
 @one_line_errors
 def main(
     model: Path,
@@ -76,18 +79,20 @@ def main(
     threshold: Optional[float],
     max_frames: Optional[int],
     backend: str,
+    sha256: Optional[str],
 ) -> None:
-    """Judge every frame of SOURCE with MODEL, an .onnx file written by ssn-export.
+    """Judge every frame of SOURCE with MODEL, an .onnx or .engine file written by ssn-export.
 
     SOURCE is an image, a folder, a glob, a video file, a camera's number, or an RTSP or GStreamer
     URL. A frame that cannot be read is reported and counted; a single image that cannot be read
     is an error.
     """
-    with Detector.open(model, backend, threshold) as detector:
+    with Detector.open(model, backend, threshold, sha256=sha256) as detector:
         verdict = detector.info.verdict
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
-            f"{detector.info.height}x{detector.info.width}, on {detector.backend_name}; "
+            f"{detector.info.height}x{detector.info.width}, on {detector.backend_name} "
+            f"({detector.choice}); "
             f"NG from {verdict.source} >= {verdict.image_threshold:.4g} ({verdict.method})"
         )
         frames = sources.open_source(source)

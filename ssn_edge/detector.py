@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from queue import LifoQueue
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ssn_edge import backends, schema
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import InputError, ModelError, SsnEdgeError
 from ssn_edge.files import PathLike
 from ssn_edge.images import resize, to_bgr8
 from ssn_edge.postprocess import Region, find_regions
@@ -49,21 +53,40 @@ class Detection:
     latency: Latency
 
 
+class _Frame(NamedTuple):
+    """A frame under way: the slot it is in, its height and width, and when what was done."""
+
+    slot: int
+    frame_hw: Tuple[int, int]
+    start: float
+    ready: float
+
+
 class Detector:
-    """An opened model. Use :meth:`open`; not for several threads at once.
+    """An opened model. Use :meth:`open`. Threads may share it, also while one closes it: frames then
+    wait for each other.
+
+    ``choice`` says in one line why this back end runs it.
 
     >>> with Detector.open("model.onnx") as detector:
     ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
     ...     print(detection.is_defect, detection.score)
     """
 
-    def __init__(self, info: ModelInfo, backend: Any, session: Any, batch: int):
+    def __init__(self, info: ModelInfo, choice: backends.Choice, session: Any, batch: int):
         self.info = info
-        self.backend_name = f"{backend.NAME} {backend.version()}"
-        self._backend = backend
+        self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
+        self.choice = choice.why
         self._session = session
-        self._images = np.empty((batch, *info.input_hw, 3), np.uint8)
-        self._scores = np.empty(batch, np.float32)
+        self._images: List[np.ndarray] = session.prepare(info.input_hw)
+        self._batch = batch
+        self._free: LifoQueue = LifoQueue()
+        for slot in range(session.slots):
+            self._free.put(slot)
+        self._looks_ahead = threading.Lock()
+        self._idle = threading.Condition()
+        self._calls, self._closed = 0, False
+        self._release = weakref.finalize(self, session.close)  # also when dropped, and at exit
 
     @classmethod
     def open(
@@ -72,27 +95,31 @@ class Detector:
         backend: str = "auto",
         threshold: Optional[float] = None,
         batch: int = 1,
+        sha256: Optional[str] = None,
     ) -> Detector:
-        """Open an ``.onnx`` file written by ssn-export.
+        """Open an ``.onnx`` or ``.engine`` file written by ssn-export, or OpenVINO's ``.xml`` of one.
 
         ``threshold`` replaces the model's image threshold; ``batch`` is the number of images that
-        :meth:`infer_batch` takes at once (1 for :meth:`detect`). Raises InputError for a missing
-        file, ModelError for a damaged or foreign one, BackendError where no library is installed.
+        :meth:`infer_batch` takes at once (1 for :meth:`detect`). ``sha256`` is what the file that is run
+        must hash to: an engine can run code of whoever made it. Raises InputError for a missing file,
+        ModelError for a damaged or foreign one, BackendError where no library is installed.
         """
         path = Path(model)
         if not path.is_file():
             raise InputError(f"{path}: no such model file; write one with ssn-export RUN")
-        if path.suffix != ".onnx":
-            raise InputError(f"{path}: not an .onnx file; write one with ssn-export RUN")
-        library = backends.load(backend)
-        session = library.open_session(path, batch)
-        info = schema.from_metadata(library.metadata(session), str(path))
-        if threshold is not None:
-            verdict = dataclasses.replace(
-                info.verdict, image_threshold=threshold, method="set by the caller"
-            )
-            info = dataclasses.replace(info, verdict=verdict)
-        return cls(info, library, session, batch)
+        choice = backends.choose(path, backend)
+        session = choice.library.open_session(choice.path, batch, sha256)
+        try:
+            info = schema.from_metadata(session.metadata, str(choice.path))
+            if threshold is not None:
+                verdict = dataclasses.replace(
+                    info.verdict, image_threshold=threshold, method="set by the caller"
+                )
+                info = dataclasses.replace(info, verdict=verdict)
+            return cls(info, choice, session, batch)
+        except BaseException:
+            session.close()
+            raise
 
     def detect(self, frame: np.ndarray) -> Detection:
         """Judge one frame: grey, BGR or BGRA, uint8 or uint16, any size (the camera's, for a model
@@ -100,20 +127,35 @@ class Detector:
 
         Raises InputError for anything else.
         """
-        start = time.perf_counter()
-        self._load(frame)
-        ready = time.perf_counter()
-        anomaly_map = np.empty(self.info.size_hw, np.float32)
-        self._run(self._images, anomaly_map[None], self._scores)
-        inferred = time.perf_counter()
-        score, map_max = float(self._scores[0]), float(anomaly_map.max())
-        verdict = self.info.verdict
-        mask = (anomaly_map >= verdict.pixel_threshold).astype(np.uint8)
-        regions = find_regions(anomaly_map, mask, frame.shape[:2])
-        is_defect = verdict.is_defect(score, map_max)
-        done = time.perf_counter()
-        latency = Latency(*(1e3 * t for t in (ready - start, inferred - ready, done - inferred)))
-        return Detection(score, map_max, is_defect, anomaly_map, mask, regions, latency)
+        with self._using():
+            return self._finish(self._start(frame))
+
+    def detect_all(self, frames: Iterable[np.ndarray]) -> Iterator[Detection]:
+        """Judge frames in order. On a GPU a frame is prepared and copied in while the one before it
+        is computed: more frames a second, each verdict one frame later.
+        """
+        ahead = self._session.slots > 1 and self._looks_ahead.acquire(blocking=False)
+        under_way: Optional[_Frame] = None
+        try:
+            for frame in frames:
+                with self._using():
+                    before, under_way = under_way, self._start(frame)
+                    done = before if ahead else under_way
+                    under_way = under_way if ahead else None
+                    detection = None if done is None else self._finish(done)
+                if detection is not None:
+                    yield detection
+            if under_way is not None:
+                with self._using():
+                    last, under_way = under_way, None
+                    detection = self._finish(last)
+                yield detection
+        finally:
+            if under_way is not None:  # the caller stopped early: the slot must come free
+                with contextlib.suppress(SsnEdgeError), self._using():
+                    self._finish(under_way)
+            if ahead:
+                self._looks_ahead.release()
 
     def infer_into(
         self, frame: np.ndarray, map_out: np.ndarray, mask_out: Optional[np.ndarray] = None
@@ -124,31 +166,39 @@ class Detector:
         size; InputError otherwise.
         """
         self._check_out("map_out", map_out, np.float32)
-        self._load(frame)
-        self._run(self._images, map_out[None], self._scores)
         if mask_out is not None:
             self._check_out("mask_out", mask_out, np.uint8)
+        score = np.empty(1, np.float32)
+        with self._using():
+            self._collect(self._start(frame).slot, map_out[None], score)
+        if mask_out is not None:
             threshold = np.float32(self.info.verdict.pixel_threshold)
             np.greater_equal(map_out, threshold, out=mask_out.view(np.bool_))
-        return float(self._scores[0])
+        return float(score[0])
 
     def infer_batch(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Maps float32 [batch, H, W] and scores float32 [batch] of images at the file's input size.
 
         ``images`` uint8 [batch, H, W, 3] BGR with the batch size given to :meth:`open`.
         """
-        if images.shape != self._images.shape or images.dtype != np.uint8:
-            raise InputError(
-                f"images: {images.dtype} {images.shape}; expected uint8 {self._images.shape}"
-            )
+        expected = (self._batch, *self.info.input_hw, 3)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise InputError(f"images: {images.dtype} {images.shape}; expected uint8 {expected}")
         maps = np.empty((len(images), *self.info.size_hw), np.float32)
         scores = np.empty(len(images), np.float32)
-        self._run(np.ascontiguousarray(images), maps, scores)
+        with self._using():
+            slot = self._begin(lambda into: np.copyto(into, images))
+            self._collect(slot, maps, scores)
         return maps, scores
 
     def close(self) -> None:
-        """Free the session; the detector cannot be used afterwards. May be called twice."""
-        self._session = None
+        """Wait for the frames under way and free everything. May be called twice; using the detector
+        afterwards is a ModelError. Not from a signal handler that may have interrupted a frame."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._calls == 0)
+        self._images = []
+        self._release()
 
     def __enter__(self) -> Detector:
         return self
@@ -156,9 +206,24 @@ class Detector:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _load(self, frame: np.ndarray) -> None:
-        if len(self._images) != 1:
-            raise InputError(f"opened for batches of {len(self._images)}; use infer_batch")
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """Keeps :meth:`close` waiting; ModelError once closed."""
+        with self._idle:
+            if self._closed:
+                raise ModelError("the detector is closed; open it again")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
+
+    def _start(self, frame: np.ndarray) -> _Frame:
+        start = time.perf_counter()
+        if self._batch != 1:
+            raise InputError(f"opened for batches of {self._batch}; use infer_batch")
         bgr = to_bgr8(frame)
         if self.info.frame and bgr.shape[:2] != self.info.frame:
             (height, width), (h, w) = bgr.shape[:2], self.info.frame
@@ -166,12 +231,39 @@ class Detector:
                 f"frame of {height}x{width}: this model takes {h}x{w} camera frames alone; export "
                 f"it with --frame {height}x{width}, or without --frame for any size"
             )
-        resize(bgr, self.info.input_hw, out=self._images[0])
+        slot = self._begin(lambda into: resize(bgr, self.info.input_hw, out=into[0]))
+        return _Frame(slot, frame.shape[:2], start, time.perf_counter())
 
-    def _run(self, images: np.ndarray, maps: np.ndarray, scores: np.ndarray) -> None:
-        if self._session is None:
-            raise ModelError("the detector is closed; open it again")
-        self._backend.run(self._session, images, maps, scores)
+    def _begin(self, load: Callable[[np.ndarray], object]) -> int:
+        """Load images into a free slot and set it off."""
+        slot = self._free.get()
+        try:
+            load(self._images[slot])
+            self._session.start(slot)
+        except BaseException:
+            self._free.put(slot)
+            raise
+        return slot
+
+    def _collect(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
+        try:
+            self._session.finish(slot, maps, scores)
+        finally:
+            self._free.put(slot)
+
+    def _finish(self, under_way: _Frame) -> Detection:
+        anomaly_map, scores = np.empty(self.info.size_hw, np.float32), np.empty(1, np.float32)
+        self._collect(under_way.slot, anomaly_map[None], scores)
+        inferred = time.perf_counter()
+        score, map_max = float(scores[0]), float(anomaly_map.max())
+        verdict = self.info.verdict
+        mask = (anomaly_map >= verdict.pixel_threshold).astype(np.uint8)
+        regions = find_regions(anomaly_map, mask, under_way.frame_hw)
+        is_defect = verdict.is_defect(score, map_max)
+        done = time.perf_counter()
+        start, ready = under_way.start, under_way.ready
+        latency = Latency(*(1e3 * t for t in (ready - start, inferred - ready, done - inferred)))
+        return Detection(score, map_max, is_defect, anomaly_map, mask, regions, latency)
 
     def _check_out(self, name: str, array: np.ndarray, dtype: type) -> None:
         fits = array.shape == self.info.size_hw and array.dtype == dtype

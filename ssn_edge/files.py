@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Union
 
-from ssn_edge.errors import InputError
+from ssn_edge.errors import InputError, ModelError
 
 PathLike = Union[str, Path]
 
@@ -75,3 +75,12 @@ def sha256(path: PathLike) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_sha256(name: PathLike, found: str, expected: str) -> None:
+    """ModelError unless a file has the digest that its user expects."""
+    if found != expected.strip().lower():
+        raise ModelError(
+            f"{name}: its sha256 is {found[:12]}..., not the {expected.strip()[:12]}... given; do not run "
+            "it, copy it again from where it was built"
+        )

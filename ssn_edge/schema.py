@@ -56,7 +56,8 @@ class ModelInfo:
     (height, width) the file takes camera frames of that size and stretches them itself. ``plan``
     is how the heads are computed, ``plan_table`` the timings it was chosen by; ``verdict_inside``
     says that the outputs ``mask`` and ``is_defect`` exist. ``parity`` holds
-    the errors against the trained model that were measured at export.
+    the errors against the trained model that were measured at export. ``float32_nodes`` names the
+    graph's nodes that must stay in float32 where the rest is computed in half; None: not measured.
     """
 
     height: int
@@ -73,6 +74,7 @@ class ModelInfo:
     colour: str = "BGR"
     geometry: str = "stretch"
     parity: Mapping[str, Any] = field(default_factory=dict)
+    float32_nodes: Optional[Tuple[str, ...]] = None
     schema: int = SCHEMA
 
     @property
@@ -95,8 +97,9 @@ class ModelInfo:
         document = parse(text, name)
         try:
             document["verdict"] = Verdict(**document["verdict"])
-            if document.get("frame"):
-                document["frame"] = tuple(document["frame"])
+            for name_of in ("frame", "float32_nodes"):
+                if document.get(name_of) is not None:
+                    document[name_of] = tuple(document[name_of])
             return cls(**document)
         except (KeyError, TypeError) as error:
             raise ModelError(

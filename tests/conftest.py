@@ -33,3 +33,9 @@ def golden():
 def tiles() -> Path:
     """The magnetic tile data set; skips where it is absent."""
     return _outside("SSN_TILES", BESIDE / "data" / "magnetic-tile")
+
+
+@pytest.fixture(scope="session")
+def simulation() -> Path:
+    """Stand-ins for libcuda and libnvinfer; skips where they are absent."""
+    return _outside("SSN_FAKEGPU", BESIDE / "tools" / "fakegpu")

@@ -14,7 +14,7 @@ from ssn_bench import environment
 from ssn_edge.backends import installed
 from ssn_edge.errors import InputError
 from ssn_edge.schema import Verdict
-from ssn_export import half, macs, onnx_file, timing, verify
+from ssn_export import half, macs, onnx_file, parity, timing, verify
 from ssn_export.graph import Deployed
 from ssn_export.plans import PLANS, feature_sizes, trained
 from ssn_train import backbones, checkpoint, training
@@ -234,7 +234,7 @@ def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int)
         for key, plan, centred in kinds:
             graph = half.emulated(half.to_half(_trace(one, plan, centred)))
             found = verify.run_onnx(graph, truth.images)
-            row[key] = verify.compare(truth, *found, ANY_VERDICT, "float16").map_rms
+            row[key] = parity.compare(truth, *found, ANY_VERDICT, "float16").map_rms
         rows.append(row)
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
@@ -59,6 +60,7 @@ def trace_module(
             verbose=False,
         )
         model = program.model_proto
+    _name_by_module(model.graph)
     _constants_to_initializers(model.graph)
     _fold_padding(model.graph)
     model = onnx.version_converter.convert_version(model, OPSET)
@@ -86,12 +88,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Unique node names, no unused weights, no stale shapes, no exporter notes."""
+    """Unique node names (``heads.score/MatMul_46``), no unused weights, no stale shapes or notes."""
     used = {name for node in model.graph.node for name in node.input}
     for weight in [w for w in model.graph.initializer if w.name not in used]:
         model.graph.initializer.remove(weight)
     for index, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{index}"
+        node.name = f"{node.name}/{node.op_type}_{index}" if node.name else f"{node.op_type}_{index}"
         node.doc_string = ""
         del node.metadata_props[:]
     for value in [*model.graph.initializer, *model.graph.input, *model.graph.output]:
@@ -103,6 +105,15 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.metadata_props[:]
     model.doc_string = ""
     return model
+
+
+def _name_by_module(graph: onnx.GraphProto) -> None:
+    """Nodes bear the module they belong to, ``backbone`` or ``heads...``, so that the layer reports
+    of inference libraries can be read; nothing for the outermost."""
+    for node in graph.node:
+        scopes = {p.key: p.value for p in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+        inner = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
+        node.name = (inner[0] if inner[0] == "backbone" else inner[-1]) if inner else ""
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:

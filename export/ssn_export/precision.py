@@ -7,9 +7,9 @@ from typing import Callable, FrozenSet, List, Tuple
 import onnx
 
 from ssn_edge.schema import Verdict
-from ssn_export import verify
-from ssn_export.half import emulated, to_half
-from ssn_export.verify import Reference
+from ssn_export import parity, verify
+from ssn_export.half import FLOAT_OPS, emulated, to_half
+from ssn_export.parity import Reference
 
 TARGET_RMS = 2e-3
 """Map error aimed at, below the gate of 3e-3 so that other images have room."""
@@ -28,10 +28,15 @@ def groups(model: onnx.ModelProto) -> List[FrozenSet[str]]:
     return [frozenset(group) for group in found]
 
 
+def float_nodes(model: onnx.ModelProto, keep: FrozenSet[str]) -> Tuple[str, ...]:
+    """Names of all nodes that compute in float32 in the half graph made with ``keep``."""
+    return tuple(n.name for n in model.graph.node if n.name in keep or n.op_type in FLOAT_OPS)
+
+
 def all_half_rms(model: onnx.ModelProto, truth: Reference, verdict: Verdict) -> float:
     """The map's error with every node in half: what the plan itself costs, for comparing plans."""
     maps, scores = verify.run_onnx(emulated(to_half(model)), truth.images)
-    return verify.compare(truth, maps, scores, verdict, "float16").map_rms
+    return parity.compare(truth, maps, scores, verdict, "float16").map_rms
 
 
 def mixed_half(
@@ -50,7 +55,7 @@ def mixed_half(
     def error(keep: FrozenSet[str]) -> float:
         maps, scores = verify.run_onnx(emulated(to_half(model, keep)), few.images)
         tick()
-        return verify.compare(few, maps, scores, verdict, "float16").map_rms
+        return parity.compare(few, maps, scores, verdict, "float16").map_rms
 
     keep: FrozenSet[str] = frozenset()
     if error(keep) <= TARGET_RMS:

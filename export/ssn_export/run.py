@@ -14,7 +14,7 @@ from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import replacing, sha256
 from ssn_edge.images import list_images, read_image, resize
 from ssn_edge.schema import ModelInfo
-from ssn_export import lint, onnx_file, precision, timing, verify
+from ssn_export import lint, onnx_file, parity, precision, timing, verify
 from ssn_export.frame import FRONTS
 from ssn_export.graph import Deployed, Options
 from ssn_export.plans import PLANS
@@ -69,8 +69,10 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
     maker = _Maker(model, backbone, header, request, truth, say)
     plan, table = maker.choose()
     graphs = {"float32": (plan, maker.graph(plan))}
+    float_nodes: Optional[Tuple[str, ...]] = None
     if request.fp16:
-        graphs["float16"] = maker.half(plan)
+        half_plan, half, float_nodes = maker.half(plan)
+        graphs["float16"] = (half_plan, half)
     resized: Dict[str, float] = {}
     if request.frame:
         resized = verify.gate_resize(model, backbone, truth.first(4))
@@ -85,13 +87,17 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
         figures = _judge(graph, kind, truth, header, say)
         figures.update(resized)
         info = _info(header, request, kind, name, table, digest, figures)
+        if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
+            info = dataclasses.replace(info, float32_nodes=float_nodes)
         onnx_file.describe(graph, info)
         ready.append((path, graph))
     for path, graph in ready:
         with replacing(path) as temporary:
             onnx.save(graph, str(temporary))
     kept = truth.first(FRAMES_KEPT) if request.frame else truth
-    return [path for path, _ in ready] + [_write_reference(request.out, kept)]
+    beside = parity.reference_path(request.out)
+    parity.write_reference(beside, kept)
+    return [path for path, _ in ready] + [beside]
 
 
 class _Maker:
@@ -103,7 +109,7 @@ class _Maker:
         backbone: Backbone,
         header: Header,
         request: Request,
-        truth: verify.Reference,
+        truth: parity.Reference,
         say: Callable[[str], object],
     ):
         self._model, self._backbone, self._header = model, backbone, header
@@ -143,9 +149,10 @@ class _Maker:
             self._say(_lines("frame resize", table["frame"]))
         return plan, table
 
-    def half(self, plan: str) -> Tuple[str, onnx.ModelProto]:
-        """Plan and typed half graph. A plan that half precision suits worse than the naive one
-        gives way to ``none`` if it was chosen here, and is refused if it was asked for."""
+    def half(self, plan: str) -> Tuple[str, onnx.ModelProto, Tuple[str, ...]]:
+        """Plan, typed half graph and the names of its nodes in float32. A plan that half precision
+        suits worse than the naive one gives way to ``none`` if it was chosen here, and is refused if
+        it was asked for."""
         few, verdict = self._truth.first(precision.MEASURED_IMAGES), self._header.verdict
         if plan != "none":
             ours, naive = (precision.all_half_rms(self.graph(p), few, verdict) for p in (plan, "none"))
@@ -161,7 +168,7 @@ class _Maker:
         self._say("choosing the nodes of the FP16 graph that stay in float32 ...")
         graph, kept = precision.mixed_half(self.graph(plan), self._truth, verdict)
         self._say(f"{len(kept)} of {len(self.graph(plan).graph.node)} nodes stay in float32")
-        return plan, graph
+        return plan, graph, precision.float_nodes(self.graph(plan), kept)
 
 
 def _lines(what: str, table: Mapping[str, Any]) -> str:
@@ -193,7 +200,7 @@ def comparison_images(folder: Path, size_hw: Tuple[int, int]) -> np.ndarray:
 def _judge(
     graph: onnx.ModelProto,
     kind: str,
-    truth: verify.Reference,
+    truth: parity.Reference,
     header: Header,
     say: Callable[[str], object],
 ) -> Dict[str, Any]:
@@ -201,10 +208,10 @@ def _judge(
     onnx_file.check(graph)
     lint.check(graph)
     runnable = precision.emulated(graph) if kind == "float16" else graph
-    parity = verify.compare(truth, *verify.run_onnx(runnable, truth.images), header.verdict, kind)
-    say(f"{kind}: {parity.line()}")
-    verify.gate(parity, kind)
-    return dataclasses.asdict(parity)
+    found = parity.compare(truth, *verify.run_onnx(runnable, truth.images), header.verdict, kind)
+    say(f"{kind}: {found.line()}")
+    parity.gate(found, kind)
+    return dataclasses.asdict(found)
 
 
 def _info(
@@ -230,16 +237,3 @@ def _info(
         checkpoint_sha256=digest,
         parity=figures,
     )
-
-
-def _write_reference(out: Path, truth: verify.Reference) -> Path:
-    """A few frames with their maps and scores, so that a device can check an engine alone."""
-    path = out.with_suffix(".reference.npz")
-    with replacing(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            images=truth.images,
-            anomaly_map=truth.maps.astype(np.float32),
-            score=truth.scores.astype(np.float32),
-        )
-    return path

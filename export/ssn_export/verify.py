@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any, Dict, Tuple
+from typing import Dict, Tuple
 
 import numpy as np
 import onnx
@@ -15,56 +14,12 @@ from torch import nn
 from ssn_edge.errors import ModelError
 from ssn_edge.images import resize
 from ssn_edge.postprocess import resize_matrix
-from ssn_edge.schema import Verdict
+from ssn_export.parity import Reference
 from ssn_train.backbones import Backbone
 from ssn_train.model import SuperSimpleNet
 
 EXACT_LIMIT = 1e-10
 """Of the fused module in float64, relative to the map's largest value."""
-
-FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
-HALF_LIMITS = {"map_rms": 3e-3}
-"""Errors over the map's standard deviation; two correct float32 runs differ by 1e-5 at most."""
-
-MARGINS = {"float32": 1e-4, "float16": 3e-2}
-"""Verdicts must agree unless the value is this close to the threshold (over the deviation of the
-map for ``map_max``, absolute for ``score``)."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """uint8 BGR ``images`` [N, H, W, 3], and the trained model's answers in float64."""
-
-    images: np.ndarray
-    maps: np.ndarray
-    scores: np.ndarray
-
-    def first(self, count: int) -> Reference:
-        """The first ``count`` images with their answers."""
-        return Reference(self.images[:count], self.maps[:count], self.scores[:count])
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Errors against :class:`Reference`: map errors over the map's standard deviation, score
-    errors absolute; verdicts changed, and of those the ones outside the margin."""
-
-    images: int
-    map_rms: float
-    map_mean: float
-    map_max: float
-    score_mean: float
-    score_max: float
-    verdicts_changed: int
-    changed_outside_margin: int
-    margin: float
-
-    def line(self) -> str:
-        return (
-            f"map error {self.map_rms:.1e} rms, {self.map_mean:.1e} mean, {self.map_max:.1e} max "
-            f"(of its deviation); score {self.score_mean:.1e} mean, {self.score_max:.1e} max; "
-            f"{self.verdicts_changed} of {self.images} verdicts changed"
-        )
 
 
 def reference(model: SuperSimpleNet, backbone: Backbone, images: np.ndarray) -> Reference:
@@ -134,47 +89,3 @@ def run_onnx(model: onnx.ModelProto, images: np.ndarray) -> Tuple[np.ndarray, np
     )
     parts = [session.run(["anomaly_map", "score"], {"image": image[None]}) for image in images]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-
-
-def compare(
-    truth: Reference, maps: np.ndarray, scores: np.ndarray, verdict: Verdict, precision: str
-) -> Parity:
-    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference."""
-    deviation = float(truth.maps.std())
-    error = np.abs(maps - truth.maps) / deviation
-    score_error = np.abs(scores - truth.scores)
-    if verdict.source == "score":
-        exact, ours, unit = truth.scores, scores, 1.0
-    else:
-        exact, ours, unit = truth.maps.max((1, 2)), maps.max((1, 2)), deviation
-    threshold = verdict.image_threshold
-    changed = (exact >= threshold) != (ours >= threshold)
-    outside = changed & (np.abs(exact - threshold) > MARGINS[precision] * unit)
-    return Parity(
-        images=len(maps),
-        map_rms=float(np.sqrt(np.mean(error**2))),
-        map_mean=float(error.mean()),
-        map_max=float(error.max()),
-        score_mean=float(score_error.mean()),
-        score_max=float(score_error.max()),
-        verdicts_changed=int(changed.sum()),
-        changed_outside_margin=int(outside.sum()),
-        margin=MARGINS[precision],
-    )
-
-
-def gate(parity: Parity, precision: str) -> None:
-    """ModelError naming the figure that exceeds its limit."""
-    limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
-    for name, limit in limits.items():
-        value = getattr(parity, name)
-        if not value <= limit:
-            raise ModelError(
-                f"{precision} export refused: {name} {value:.1e} of the map's deviation, "
-                f"limit {limit:.0e}; nothing was written"
-            )
-    if parity.changed_outside_margin:
-        raise ModelError(
-            f"{precision} export refused: {parity.changed_outside_margin} verdicts changed beyond "
-            f"{parity.margin:g} of the threshold; nothing was written"
-        )

@@ -1,35 +1,56 @@
-"""Inference libraries behind one door: three functions each, chosen by a dictionary.
+"""Inference libraries behind one door, chosen by a dictionary. Each is a module with
 
-    open_session(path, batch) -> session      raises BackendError or ModelError
-    metadata(session) -> dict of str
-    run(session, images, maps, scores)        fills the caller's arrays, allocates none
+    NAME, version()
+    open_session(path, batch, sha256=None) -> Session      raises BackendError or ModelError
 
-``images`` uint8 [batch, H, W, 3], ``maps`` float32 [batch, H, W], ``scores`` float32 [batch], all
-C-contiguous. Dropping the session closes it. A library is imported only when it is chosen.
+and a session has
+
+    slots: int                                frames that may be under way at once
+    metadata: dict of str                     the model file's
+    prepare(input_hw) -> list of arrays       uint8 [batch, H, W, 3] to write images into, one a slot
+    start(slot)                               begin with the slot's images, if that can overlap
+    finish(slot, maps, scores)                wait, fill the caller's arrays, allocate none
+    close()
+
+``maps`` float32 [batch, H, W] and ``scores`` float32 [batch] are C-contiguous. A library is imported
+only when it is chosen.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
-from typing import Dict, List
+from typing import Dict, List, NamedTuple, Optional
 
-from ssn_edge.errors import BackendError
+from ssn_edge.errors import BackendError, InputError
 
-BACKENDS: Dict[str, str] = {  # name -> importable library; "auto" takes the first that is there
+BACKENDS: Dict[str, str] = {  # name -> importable library, best first
+    "tensorrt": "tensorrt",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
 }
 
+FILES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".engine": ("tensorrt",)}
+"""Which back ends read which files; for an ``.onnx`` file TensorRT takes the engine beside it."""
+
+
+class Choice(NamedTuple):
+    """A back end's module, the file it opens, and in one line why it was taken."""
+
+    library: ModuleType
+    path: Path
+    why: str
+
 
 def installed() -> List[str]:
-    """Names of the back ends whose library can be imported, best first."""
-    return [name for name, library in BACKENDS.items() if importlib.util.find_spec(library)]
+    """Names of the back ends for ONNX files whose library can be imported, best first."""
+    return [name for name in FILES[".onnx"] if importlib.util.find_spec(BACKENDS[name])]
 
 
 def load(name: str) -> ModuleType:
-    """The back end's module; ``auto`` takes the first one installed.
+    """The back end's module; ``auto`` takes the first for ONNX files that is installed.
 
     Raises BackendError, naming the extra to install, if there is none.
     """
@@ -47,5 +68,56 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"ssn_edge.backends.{name}_backend")
     except ImportError as error:
         raise BackendError(
-            f'backend {name} is not installed ({error}); run: pip install "ssn-edge[{name}]"'
+            f"backend {name} is not installed ({' '.join(str(error).split())[:160]}); "
+            f'run: pip install "ssn-edge[{name}]"'
         ) from None
+
+
+def tensorrt_problem() -> Optional[str]:
+    """Why TensorRT cannot be used here, in a few words; None if library and GPU are there."""
+    if importlib.util.find_spec("tensorrt") is None:
+        return "tensorrt is not installed"
+    try:
+        library = load("tensorrt")
+        library.gpu.open_device()
+    except BackendError as error:
+        return str(error)
+    except Exception as error:  # a library that is broken in its own way must not stop the others
+        return f"tensorrt does not load ({' '.join(str(error).split())[:160]})"
+    return None
+
+
+def engine_path(model: Path) -> Path:
+    """Where an ONNX file's engine is looked for: ``NAME.engine`` for NAME.onnx and NAME.fp16.onnx."""
+    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
+    return model.with_name(f"{stem}.engine")
+
+
+def choose(model: Path, name: str) -> Choice:
+    """The back end for a model file. ``auto`` runs an ONNX file's engine where one lies beside it
+    and TensorRT and a GPU are there; else the first library installed, and ``why`` says why.
+
+    Raises InputError for a file that no back end reads, or not this one.
+    """
+    readers = FILES.get(model.suffix)
+    if readers is None:
+        raise InputError(
+            f"{model}: not an .onnx, .engine or .xml file; write one with ssn-export RUN"
+        )
+    engine = engine_path(model)
+    if model.suffix != ".onnx":
+        if name not in ("auto", *readers):
+            raise InputError(f"{model}: runs on {readers[0]} alone; give --backend auto")
+        return Choice(load(readers[0]), model, "the file's own library")
+    build = f"ssn-export {model} --engine {engine}"
+    if name == "tensorrt":
+        if not engine.is_file():
+            raise InputError(f"{engine}: no such engine; build it: {build}")
+        return Choice(load(name), engine, "asked for")
+    if name != "auto":
+        return Choice(load(name), model, "asked for")
+    problem = tensorrt_problem()
+    if problem is None and engine.is_file():
+        return Choice(load("tensorrt"), engine, f"{engine.name} lies beside {model.name}")
+    why = problem or f"no {engine.name} beside it; build one: {build}"
+    return Choice(load("auto"), model, f"not TensorRT: {why}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
 
 from ssn_edge.errors import BackendError, ModelError
+from ssn_edge.files import check_sha256, sha256
 
 NAME = "onnxruntime"
 
@@ -17,33 +18,50 @@ def version() -> str:
     return onnxruntime.__version__
 
 
-def open_session(path: Path, batch: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
     """A session for any batch size (the graph's batch axis is free)."""
+    if digest is not None:
+        check_sha256(path, sha256(path), digest)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors reach the caller as exceptions
     # Worker threads wait actively within a frame, not between frames: cores are the line's.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its exceptions share no public base class
         reason = str(error).splitlines()[0][:160]
         raise ModelError(
             f"{path}: ONNX Runtime cannot load it ({reason}); export or copy the model again"
         ) from None
+    return Session(session, batch)
 
 
-def metadata(session: onnxruntime.InferenceSession) -> Dict[str, str]:
-    return dict(session.get_modelmeta().custom_metadata_map)
+class Session:
+    slots = 1
 
+    def __init__(self, session: onnxruntime.InferenceSession, batch: int):
+        self._session, self._batch = session, batch
+        self.metadata: Dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
-def run(
-    session: onnxruntime.InferenceSession, images: np.ndarray, maps: np.ndarray, scores: np.ndarray
-) -> None:
-    binding = session.io_binding()
-    binding.bind_input("image", "cpu", 0, np.uint8, images.shape, images.ctypes.data)
-    binding.bind_output("anomaly_map", "cpu", 0, np.float32, maps.shape, maps.ctypes.data)
-    binding.bind_output("score", "cpu", 0, np.float32, scores.shape, scores.ctypes.data)
-    try:
-        session.run_with_iobinding(binding)
-    except Exception as error:
-        raise BackendError(f"ONNX Runtime failed: {str(error).splitlines()[0][:160]}") from None
+    def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
+        self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
+        return [self._images]
+
+    def start(self, slot: int) -> None:
+        """Nothing: the processor that would prepare the next frame computes this one."""
+
+    def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
+        images, binding = self._images, self._session.io_binding()
+        binding.bind_input("image", "cpu", 0, np.uint8, images.shape, images.ctypes.data)
+        binding.bind_output("anomaly_map", "cpu", 0, np.float32, maps.shape, maps.ctypes.data)
+        binding.bind_output("score", "cpu", 0, np.float32, scores.shape, scores.ctypes.data)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:160]
+            raise BackendError(f"ONNX Runtime failed: {reason}") from None
+
+    def close(self) -> None:
+        self._session = None

@@ -1,29 +1,27 @@
-"""OpenVINO on the CPU, from the same ONNX file."""
+"""OpenVINO on the CPU, from the same ONNX file or its own .xml."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, NamedTuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import openvino
 
 from ssn_edge.errors import BackendError, ModelError
+from ssn_edge.files import check_sha256, sha256
 
 NAME = "openvino"
-
-
-class Session(NamedTuple):
-    request: openvino.InferRequest
-    metadata: Dict[str, str]
 
 
 def version() -> str:
     return openvino.__version__
 
 
-def open_session(path: Path, batch: int) -> Session:
+def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
     """A session compiled for one batch size: OpenVINO plans better for fixed shapes."""
+    if digest is not None:
+        check_sha256(path, sha256(path), digest)
     core = openvino.Core()
     try:
         model = core.read_model(str(path))
@@ -38,19 +36,30 @@ def open_session(path: Path, batch: int) -> Session:
             f"{path}: OpenVINO cannot load it ({reason}); export or copy the model again"
         ) from None
     texts = {key: str(getattr(value, "value", value)) for key, value in dict(stored).items()}
-    return Session(compiled.create_infer_request(), texts)
+    return Session(compiled.create_infer_request(), texts, batch)
 
 
-def metadata(session: Session) -> Dict[str, str]:
-    return session.metadata
+class Session:
+    slots = 1
 
+    def __init__(self, request: openvino.InferRequest, metadata: Dict[str, str], batch: int):
+        self._request, self.metadata, self._batch = request, metadata, batch
 
-def run(session: Session, images: np.ndarray, maps: np.ndarray, scores: np.ndarray) -> None:
-    request = session.request
-    request.set_tensor("image", openvino.Tensor(images, shared_memory=True))
-    request.set_tensor("anomaly_map", openvino.Tensor(maps, shared_memory=True))
-    request.set_tensor("score", openvino.Tensor(scores, shared_memory=True))
-    try:
-        request.infer()
-    except RuntimeError as error:
-        raise BackendError(f"OpenVINO failed: {' '.join(str(error).split())[:160]}") from None
+    def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
+        self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
+        self._request.set_tensor("image", openvino.Tensor(self._images, shared_memory=True))
+        return [self._images]
+
+    def start(self, slot: int) -> None:
+        """Nothing: the processor that would prepare the next frame computes this one."""
+
+    def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
+        self._request.set_tensor("anomaly_map", openvino.Tensor(maps, shared_memory=True))
+        self._request.set_tensor("score", openvino.Tensor(scores, shared_memory=True))
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed: {' '.join(str(error).split())[:160]}") from None
+
+    def close(self) -> None:
+        self._request = None

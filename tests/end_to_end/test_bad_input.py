@@ -11,8 +11,10 @@ from conftest import OPTIONS, call
 from safetensors.torch import load_file, save_file
 
 from ssn_bench.cli import main as bench_main
+from ssn_edge.errors import ModelError
+from ssn_edge.schema import Verdict
+from ssn_export import parity
 from ssn_export import run as export_run
-from ssn_export import verify
 from ssn_export.cli import main as export_main
 from ssn_train import backbones
 from ssn_train.cli import main as train_main
@@ -197,15 +199,15 @@ def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
 
 
 def test_gate_counts_verdicts():
-    truth = verify.Reference(np.zeros((2, 1, 1, 3), np.uint8), np.array([[[0.0]], [[2.0]]]),
+    truth = parity.Reference(np.zeros((2, 1, 1, 3), np.uint8), np.array([[[0.0]], [[2.0]]]),
                              np.array([0.2, 0.8]))
-    verdict = verify.Verdict("score", 0.5, 0.0, "chosen", 0)
-    flipped = verify.compare(truth, truth.maps, np.array([0.2, 0.4]), verdict, "float32")
+    verdict = Verdict("score", 0.5, 0.0, "chosen", 0)
+    flipped = parity.compare(truth, truth.maps, np.array([0.2, 0.4]), verdict, "float32")
     assert (flipped.verdicts_changed, flipped.changed_outside_margin) == (1, 1)
-    with pytest.raises(verify.ModelError, match="1 verdicts changed"):
-        verify.gate(flipped, "float32")
-    same = verify.compare(truth, truth.maps, truth.scores, verdict, "float32")
-    verify.gate(same, "float32")
+    with pytest.raises(ModelError, match="1 verdicts changed"):
+        parity.gate(flipped, "float32")
+    same = parity.compare(truth, truth.maps, truth.scores, verdict, "float32")
+    parity.gate(same, "float32")
 
 
 def test_bench_input(trained, tmp_path):

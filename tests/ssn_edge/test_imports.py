@@ -17,13 +17,14 @@ FOLDERS = {
     "ssn_bench": ROOT / "benchmarks" / "ssn_bench",
 }
 ALLOWED = {
-    "ssn_edge": {"numpy", "cv2", "click", "onnxruntime", "openvino"},
+    "ssn_edge": {"numpy", "cv2", "click", "onnxruntime", "openvino", "tensorrt", "pycuda"},
     "ssn_train": {"ssn_edge"},
     "ssn_export": {"ssn_edge", "ssn_train"},
     "ssn_bench": {"ssn_edge", "ssn_train", "ssn_export"},
 }
 TORCH_FREE = [
-    "ssn_edge", "ssn_edge.cli", "ssn_train", "ssn_train.datasets", "ssn_export", "ssn_export.cli",
+    "ssn_edge", "ssn_edge.cli", "ssn_train", "ssn_train.datasets", "ssn_export", "ssn_export.cli", "ssn_export.triton",
+    "ssn_export.layers", "ssn_export.parity",
     "ssn_bench", "ssn_bench.cli",
 ]
 

@@ -93,7 +93,7 @@ def test_errors_are_one_line(model, photos, tmp_path):
         "broken.avi: does not open": (model, tmp_path / "broken.avi"),
         "camera 97: does not open": (model, 97),
         "no such model file": (tmp_path / "none.onnx", photos),
-        "not an .onnx file": (photos / "a.png", photos),
+        "not an .onnx, .engine or .xml file": (photos / "a.png", photos),
         "results.jsonl: cannot be written": (model, photos, "--json", tmp_path / "file/results.jsonl"),
         "a.jpg: cannot be written": (model, photos, "--save", tmp_path / "file"),
     }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from ssn_edge.schema import Verdict
-from ssn_export import half, lint, onnx_file, verify
+from ssn_export import half, lint, onnx_file, parity, verify
 from ssn_export.graph import Deployed
 from ssn_export.plans import PLANS
 from ssn_train import backbones
@@ -86,13 +86,13 @@ def test_onnx_graph(name, plan):
     kinds = {node.op_type for node in graph.graph.node}
     assert not kinds & {"Pad", "Einsum", "Shape", "BatchNormalization", "Constant"}
     assert TensorProto.DOUBLE not in {w.data_type for w in graph.graph.initializer}
-    verify.gate(verify.compare(truth, *verify.run_onnx(graph, images), VERDICT, "float32"), "float32")
+    parity.gate(parity.compare(truth, *verify.run_onnx(graph, images), VERDICT, "float32"), "float32")
 
     typed = half.to_half(graph)
     onnx_file.check(typed)
     assert lint.problems(typed) == []
     emulated = verify.run_onnx(half.emulated(typed), images)
-    small = verify.compare(truth, *emulated, VERDICT, "float16")
+    small = parity.compare(truth, *emulated, VERDICT, "float16")
     assert 1e-5 < small.map_rms < 5e-2  # half at all, and nothing broken
     names = [w.name for w in typed.graph.initializer]
     assert len(names) == len(set(names))

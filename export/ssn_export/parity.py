@@ -1,0 +1,136 @@
+"""How far an answer may be off: a model file's maps and scores against the trained model's.
+
+No torch: a device judges its engine with the same figures and limits as the workstation its file.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+
+from ssn_edge.errors import ModelError
+from ssn_edge.files import replacing
+from ssn_edge.schema import Verdict
+
+FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
+HALF_LIMITS = {"map_rms": 3e-3}
+"""Errors over the map's standard deviation; two correct float32 runs differ by 1e-5 at most."""
+
+MARGINS = {"float32": 1e-4, "float16": 3e-2}
+"""Verdicts must agree unless the value is this close to the threshold (over the deviation of the
+map for ``map_max``, absolute for ``score``)."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """uint8 BGR ``images`` [N, H, W, 3], and the trained model's answers in float64."""
+
+    images: np.ndarray
+    maps: np.ndarray
+    scores: np.ndarray
+
+    def first(self, count: int) -> Reference:
+        """The first ``count`` images with their answers."""
+        return Reference(self.images[:count], self.maps[:count], self.scores[:count])
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Errors against :class:`Reference`: map errors over the map's standard deviation, score
+    errors absolute; verdicts changed, and of those the ones outside the margin."""
+
+    images: int
+    map_rms: float
+    map_mean: float
+    map_max: float
+    score_mean: float
+    score_max: float
+    verdicts_changed: int
+    changed_outside_margin: int
+    margin: float
+
+    def line(self) -> str:
+        return (
+            f"map error {self.map_rms:.1e} rms, {self.map_mean:.1e} mean, {self.map_max:.1e} max "
+            f"(of its deviation); score {self.score_mean:.1e} mean, {self.score_max:.1e} max; "
+            f"{self.verdicts_changed} of {self.images} verdicts changed"
+        )
+
+
+def compare(
+    truth: Reference, maps: np.ndarray, scores: np.ndarray, verdict: Verdict, precision: str
+) -> Parity:
+    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference."""
+    deviation = float(truth.maps.std())
+    error = np.abs(maps - truth.maps) / deviation
+    score_error = np.abs(scores - truth.scores)
+    if verdict.source == "score":
+        exact, ours, unit = truth.scores, scores, 1.0
+    else:
+        exact, ours, unit = truth.maps.max((1, 2)), maps.max((1, 2)), deviation
+    threshold = verdict.image_threshold
+    changed = (exact >= threshold) != (ours >= threshold)
+    outside = changed & (np.abs(exact - threshold) > MARGINS[precision] * unit)
+    return Parity(
+        images=len(maps),
+        map_rms=float(np.sqrt(np.mean(error**2))),
+        map_mean=float(error.mean()),
+        map_max=float(error.max()),
+        score_mean=float(score_error.mean()),
+        score_max=float(score_error.max()),
+        verdicts_changed=int(changed.sum()),
+        changed_outside_margin=int(outside.sum()),
+        margin=MARGINS[precision],
+    )
+
+
+def gate(parity: Parity, precision: str, slack: float = 1.0) -> None:
+    """ModelError naming the figure that exceeds ``slack`` times its limit."""
+    limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
+    for name, limit in limits.items():
+        value = getattr(parity, name)
+        if not value <= slack * limit:
+            raise ModelError(
+                f"{precision} export refused: {name} {value:.1e} of the map's deviation, "
+                f"limit {slack * limit:.0e}; nothing was written"
+            )
+    if parity.changed_outside_margin:
+        raise ModelError(
+            f"{precision} export refused: {parity.changed_outside_margin} verdicts changed beyond "
+            f"{parity.margin:g} of the threshold; nothing was written"
+        )
+
+
+def reference_path(model: Path) -> Path:
+    """``NAME.reference.npz`` of NAME.onnx, NAME.fp16.onnx or NAME.engine."""
+    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
+    return model.with_name(f"{stem}.reference.npz")
+
+
+def write_reference(path: Path, truth: Reference) -> None:
+    """A few frames with their maps and scores, so that a device can check an engine alone."""
+    with replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            images=truth.images,
+            anomaly_map=truth.maps.astype(np.float32),
+            score=truth.scores.astype(np.float32),
+        )
+
+
+def read_reference(path: Path) -> Reference:
+    """What :func:`write_reference` wrote. Raises ModelError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            truth = Reference(stored["images"], stored["anomaly_map"], stored["score"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path}: not a reference file ({reason}); copy it again") from None
+    shapes = truth.images.shape, truth.maps.shape, truth.scores.shape
+    if [len(s) for s in shapes] != [4, 3, 1] or len({s[0] for s in shapes}) != 1:
+        raise ModelError(f"{path}: arrays of shapes {shapes} do not belong together; copy it again")
+    return truth

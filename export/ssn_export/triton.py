@@ -1,0 +1,145 @@
+"""A Triton model repository from a model file: ``config.pbtxt``, the file, a label.
+
+https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
+describes the fields, ``model_config.proto`` their types; a test parses what is written with it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from string import Template
+from typing import Callable, Dict, List, NamedTuple, Tuple
+
+from ssn_edge.backends import FILES
+from ssn_edge.engine_file import core_of, read_description
+from ssn_edge.errors import InputError
+from ssn_edge.files import replacing
+from ssn_edge.schema import ModelInfo
+from ssn_export.onnx_metadata import read_info
+
+ONNX_BATCH = 16
+"""Largest batch that the server may form for an ONNX file, whose batch axis is free."""
+
+QUEUE_US = 1000
+"""How long the server may wait for a batch to fill: little beside a frame's computation."""
+
+LABELS = "labels.txt"
+
+CONFIG = Template("""\
+# Written by ssn-export from $source. Frames: uint8 BGR [$height, $width, 3].
+name: "$name"
+$backend
+max_batch_size: $batch
+input [
+  { name: "image" data_type: TYPE_UINT8 dims: [ $height, $width, 3 ] }
+]
+output [
+$outputs
+]
+instance_group [ { kind: $kind count: 1 } ]
+dynamic_batching { $preferred max_queue_delay_microseconds: $queue }
+model_warmup [
+$warmup
+]
+$parameters
+""")
+
+
+class Kind(NamedTuple):
+    """How Triton runs one kind of file."""
+
+    suffix: str
+    backend: str
+    file: str
+    group: str
+
+
+KINDS: Dict[str, Kind] = {
+    ".onnx": Kind("onnx", 'backend: "onnxruntime"', "model.onnx", "KIND_AUTO"),
+    ".engine": Kind("tensorrt", 'platform: "tensorrt_plan"', "model.plan", "KIND_GPU"),
+}
+
+
+def write(models: List[Path], folder: Path, say: Callable[[str], object] = print) -> List[Path]:
+    """One model of the repository ``folder`` for every ``.onnx`` and ``.engine`` file.
+
+    Returns the files written. Raises InputError for anything else, or an existing file instead of a
+    folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--triton {folder}: is a file; give a folder")
+    written: List[Path] = []
+    for model in models:
+        if model.suffix not in KINDS:
+            raise InputError(f"{model}: Triton takes {' or '.join(KINDS)}, of {', '.join(FILES)}")
+        name, text = config(model)
+        place = folder / name
+        with replacing(place / "1" / KINDS[model.suffix].file) as temporary:
+            shutil.copyfile(model, temporary)
+        for file, content in ((LABELS, "defect\n"), ("config.pbtxt", text)):
+            with replacing(place / file) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+        written += [place / "1" / KINDS[model.suffix].file, place / LABELS, place / "config.pbtxt"]
+        say(f"wrote {place}")
+    return written
+
+
+def config(model: Path) -> Tuple[str, str]:
+    """Name of the model in the repository and the text of its ``config.pbtxt``."""
+    kind = KINDS[model.suffix]
+    if model.suffix == ".engine":
+        description = read_description(model)
+        if not description:
+            raise InputError(f"{model}: no {model.stem}.json beside it; build the engine again")
+        core = core_of(description, str(model))
+        info, batch = core.model, core.batch
+    else:
+        info, batch = read_info(model), ONNX_BATCH
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", model.stem)
+    name = f"{stem}_{kind.suffix}"
+    height, width = info.input_hw
+    text = CONFIG.substitute(
+        source=model.name, name=name, backend=kind.backend, batch=batch, height=height, width=width,
+        kind=kind.group, queue=QUEUE_US, outputs=_outputs(info), parameters=_parameters(info),
+        preferred=f"preferred_batch_size: [ {batch} ]" if batch > 1 else "",
+        warmup=",\n".join(_warmup(n, height, width) for n in sorted({1, batch})),
+    )
+    return name, text
+
+
+def _outputs(info: ModelInfo) -> str:
+    height, width = info.size_hw
+    full = f"dims: [ {height}, {width} ]"
+    single = "dims: [ 1 ] reshape { shape: [ ] }"  # the model's shape is the batch alone
+    rows = [
+        ("anomaly_map", "TYPE_FP32", full),
+        ("score", "TYPE_FP32", f'{single} label_filename: "{LABELS}"'),
+    ]
+    if info.verdict_inside:
+        rows += [("mask", "TYPE_UINT8", full), ("is_defect", "TYPE_UINT8", single)]
+    return ",\n".join(f'  {{ name: "{n}" data_type: {t} {shape} }}' for n, t, shape in rows)
+
+
+def _warmup(batch: int, height: int, width: int) -> str:
+    """Dark frames at start, so that no camera's first frame pays for initialisation."""
+    value = f"data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] zero_data: true"
+    return (
+        f'  {{ name: "dark_{batch}" batch_size: {batch} count: 3 '
+        f'inputs {{ key: "image" value: {{ {value} }} }} }}'
+    )
+
+
+def _parameters(info: ModelInfo) -> str:
+    """The verdict, for clients that judge themselves."""
+    verdict = {
+        "verdict_source": info.verdict.source,
+        "image_threshold": repr(info.verdict.image_threshold),
+        "pixel_threshold": repr(info.verdict.pixel_threshold),
+        "backbone": info.backbone,
+    }
+    return "\n".join(
+        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}'
+        for key, value in verdict.items()
+    )

@@ -1,0 +1,151 @@
+"""The CUDA driver, as little of it as a detector needs, through pycuda.
+
+Nothing else in the project calls the driver, so that another binding (cuda-python) can stand in by
+offering these names: :func:`open_device`, and of its :class:`Device` ``active``, ``buffer``,
+``stream``, ``event``, ``upload``, ``download`` and ``free_memory``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import traceback
+import weakref
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
+
+import numpy as np
+import pycuda.driver as cuda
+
+from ssn_edge.errors import BackendError
+
+
+class Buffer(NamedTuple):
+    """Page-locked ``array`` on the host and ``pointer`` to its counterpart on the device.
+
+    ``memory`` is the device's allocation; None where the device reads the host's memory itself.
+    """
+
+    array: np.ndarray
+    pointer: int
+    memory: Optional[Any]
+
+    def free(self) -> None:
+        """Give both sides back; ``array`` must not be touched afterwards."""
+        if self.memory is not None:
+            self.memory.free()
+        self.array.base.free()
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Errors of the driver as BackendError."""
+    try:
+        yield
+    except cuda.MemoryError:
+        raise BackendError(
+            f"GPU out of memory while {doing}; close other programs on the GPU, or use a smaller batch"
+        ) from None
+    except cuda.Error as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BackendError(
+            f"CUDA failed while {doing} ({reason}); open the model again, restart the program if "
+            "that fails too"
+        ) from None
+
+
+class Device:
+    """One GPU through its primary context, the one that torch and OpenCV share.
+
+    ``integrated`` is true where GPU and host share their memory (Jetson): buffers are then mapped,
+    and copies do nothing.
+    """
+
+    def __init__(self, device: Any, context: Any):
+        self.name: str = device.name()
+        self.compute_capability: str = "{}.{}".format(*device.compute_capability())
+        self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+        self._context = context
+
+    @contextlib.contextmanager
+    def active(self, doing: str) -> Iterator[None]:
+        """The device's context on this thread's stack; BackendError says what failed ``doing``.
+
+        A traceback keeps the variables of the frames it passed alive, streams and engines among
+        them, until long after the context is gone; so they are cleared.
+        """
+        with translated(doing):
+            self._context.push()
+            try:
+                yield
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)
+                raise
+            finally:
+                cuda.Context.pop()
+
+    def buffer(self, shape: Tuple[int, ...], dtype: Any) -> Buffer:
+        """Page-locked memory of that shape with room for it on the device."""
+        flags = cuda.host_alloc_flags.DEVICEMAP if self.integrated else 0
+        array = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
+        if self.integrated:
+            return Buffer(array, int(array.base.get_device_pointer()), None)
+        try:
+            memory = cuda.mem_alloc(array.nbytes)
+        except cuda.Error:
+            array.base.free()
+            raise
+        return Buffer(array, int(memory), memory)
+
+    def stream(self) -> Any:
+        """A new stream; ``handle`` is its address, ``wait_for_event`` and ``synchronize`` exist."""
+        return cuda.Stream()
+
+    def event(self) -> Any:
+        """A new event without timing; ``record(stream)`` and ``synchronize()`` exist."""
+        return cuda.Event(cuda.event_flags.DISABLE_TIMING)
+
+    def upload(self, buffer: Buffer, stream: Any) -> None:
+        """Queue the copy from the host's side to the device's."""
+        if buffer.memory is not None:
+            cuda.memcpy_htod_async(buffer.pointer, buffer.array, stream)
+
+    def download(self, buffer: Buffer, stream: Any) -> None:
+        """Queue the copy from the device's side to the host's."""
+        if buffer.memory is not None:
+            cuda.memcpy_dtoh_async(buffer.array, buffer.pointer, stream)
+
+    def free_memory(self) -> Tuple[int, int]:
+        """Free and total bytes; the context must be active."""
+        return cuda.mem_get_info()
+
+
+_opening = threading.Lock()
+_device: Optional[Device] = None
+
+
+def open_device() -> Device:
+    """The first GPU that the process may see. Raises BackendError where there is none.
+
+    Its primary context is retained once and until the interpreter exits: pycuda releases it only
+    from the thread that retained it, and then leaves it on top of the driver's stack, where torch
+    or OpenCV would find it dead.
+    """
+    global _device
+    with _opening:
+        if _device is None:
+            with translated("looking for a GPU"):
+                cuda.init()
+                if not cuda.Device.count():
+                    raise BackendError("this machine has no GPU that CUDA can use")
+                device = cuda.Device(0)
+                context = device.retain_primary_context()
+            _device = Device(device, context)
+            # Finalizers run last to first: what lives in the context was made later.
+            weakref.finalize(_device, _release, context)
+    return _device
+
+
+def _release(context: Any) -> None:
+    with contextlib.suppress(BackendError), translated("closing"):
+        context.push()  # on whichever thread this is: pycuda then does release it
+        context.detach()

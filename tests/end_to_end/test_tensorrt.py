@@ -1,0 +1,44 @@
+"""``tests/simulated`` once per TensorRT release, each in a process with that release's bindings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from releases import bindings, install
+
+HERE = Path(__file__).resolve().parents[1]
+SIMULATED = {  # release -> the folder of stand-in libraries
+    "8.6.1": "trt8.6.1",
+    "10.3.0": "trt10.3.0",
+    "10.13.3": "trt10.13.3",
+    "10.16.1": "trt10.16.1",
+    "11.4.0": "trt11.1",
+}
+
+
+@pytest.fixture(scope="session")
+def pycuda(simulation, request):
+    """Folder with the pycuda that was built for the simulation."""
+    wheels = sorted((simulation / "whl").glob("pycuda-*.whl"))
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    if not any(tag in wheel.name for wheel in wheels):
+        pytest.skip(f"{simulation}: no pycuda for Python {sys.version_info.major}.{sys.version_info.minor}")
+    cache = request.config.cache.mkdir("tensorrt")
+    return install(cache / "pycuda", str(wheels[-1]))
+
+
+@pytest.mark.parametrize("release", SIMULATED)
+def test_simulated(release, simulation, pycuda, trained, request):
+    library = bindings(request.config.cache.mkdir("tensorrt"), release)
+    path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
+        "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.model.parent),
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "simulated")]
+    done = subprocess.run(
+        command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -1,0 +1,377 @@
+"""The runtime on every release: results, checks at opening, failures, threads, memory."""
+
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+
+import cv2
+import fakegpu
+import numpy as np
+import pytest
+import tensorrt as trt
+import tiny
+from conftest import check_ledger, export
+from test_build import make_integrated
+
+from ssn_edge import BackendError, Detector, ModelError, SsnEdgeError, backends
+from ssn_edge.engine_file import description_path
+from ssn_edge.images import list_images, read_image
+
+FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
+
+
+def expected_map(frame):
+    return cv2.resize(frame, (tiny.WIDTH, tiny.HEIGHT)).astype(np.float32).mean(2)
+
+
+def test_same_results_as_onnx_runtime_on_tiles(real, tiles):
+    folders = [place for place in sorted(tiles.rglob("*")) if place.is_dir()]
+    paths = [path for folder in folders for path in list_images(folder)[:2]][:12]
+    frames = [read_image(path) for path in paths] or pytest.skip("no tile images")
+    with Detector.open(real.engine) as ours, Detector.open(real.source, "onnxruntime") as theirs:
+        assert ours.backend_name.startswith("tensorrt")
+        for frame, later in zip(frames, ours.detect_all(frames)):
+            a, b = ours.detect(frame), theirs.detect(frame)
+            np.testing.assert_array_equal(a.anomaly_map, b.anomaly_map)
+            np.testing.assert_array_equal(a.mask, b.mask)
+            assert (a.score, a.is_defect, a.regions) == (b.score, b.is_defect, b.regions)
+            np.testing.assert_array_equal(later.anomaly_map, b.anomaly_map)
+            map_out, mask_out = np.empty_like(a.anomaly_map), np.empty_like(a.mask)
+            assert ours.infer_into(frame, map_out, mask_out) == b.score
+            np.testing.assert_array_equal(map_out, b.anomaly_map)
+
+
+def test_auto_takes_the_engine_beside_the_onnx_file(tiny_engine):
+    onnx = tiny_engine.with_suffix(".onnx")
+    with Detector.open(onnx) as detector:
+        assert detector.backend_name.startswith("tensorrt") and "beside" in detector.choice
+        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
+    with Detector.open(onnx, "onnxruntime") as detector:
+        assert detector.choice == "asked for"
+    tiny_engine.unlink()
+    with Detector.open(onnx) as detector:
+        assert detector.backend_name.startswith("onnxruntime")
+        assert "no m.engine beside it; build one: ssn-export" in detector.choice
+
+
+def test_second_frame_is_copied_in_before_the_first_is_awaited(tiny_engine):
+    """In a lazy simulation the first result exists only once it is waited for: the copy of frame 2
+    must be queued by then, on a stream of its own."""
+    frames = [FRAME, 255 - FRAME, FRAME // 2]
+    with Detector.open(tiny_engine) as detector:
+        before = len(fakegpu.trace())
+        results = [detection.anomaly_map for detection in detector.detect_all(frames)]
+        calls = [line for line in fakegpu.trace()[before:]]
+    for frame, found in zip(frames, results):
+        np.testing.assert_allclose(found, expected_map(frame), rtol=1e-5)
+    kinds = [
+        next(kind for kind in ("HtoD", "enqueueV3", "EventSynchronize") if kind in line)
+        for line in calls if any(k in line for k in ("HtoD", "enqueueV3", "EventSynchronize"))
+    ]
+    first = ["HtoD", "enqueueV3", "HtoD", "enqueueV3", "EventSynchronize"]
+    assert kinds[:5] == first and len(kinds) == 9, kinds
+
+
+def test_stopping_early_frees_the_slot(tiny_engine):
+    with Detector.open(tiny_engine) as detector:
+        for _ in range(3):
+            for _detection in detector.detect_all([FRAME] * 4):
+                break
+            detector.detect(FRAME)
+        stream = detector.detect_all([FRAME] * 4)
+        next(stream)
+    with pytest.raises(ModelError, match="closed"):
+        next(stream)
+
+
+def test_mapped_memory_needs_no_copies(tiny_engine, monkeypatch):
+    make_integrated(monkeypatch)
+    fakegpu.reset()
+    with Detector.open(tiny_engine) as detector:
+        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
+    calls = fakegpu.report()["calls"]
+    assert not any("HtoD" in name or "DtoH" in name or "MemAlloc_" in name for name in calls), calls
+    assert calls["cuMemHostGetDevicePointer_v2"] == 2 * 3
+
+
+def set_capability(value):
+    """The simulation reads the C environment."""
+    libc = ctypes.CDLL(None)
+    libc.setenv(b"FAKEGPU_CC", value.encode(), 1) if value else libc.unsetenv(b"FAKEGPU_CC")
+
+
+def rewrite(engine, **changes):
+    path = description_path(engine)
+    document = json.loads(path.read_text())
+    document["engine"].update(changes)
+    path.write_text(json.dumps(document))
+
+
+def test_another_gpu(tiny_engine):
+    rewrite(tiny_engine, compute_capability="7.5", device="T4")
+    with pytest.raises(ModelError, match=r"T4 .*7.5\), here.*8.6.*ssn-export m.onnx --engine"):
+        Detector.open(tiny_engine)
+    description_path(tiny_engine).unlink()
+    try:
+        set_capability("7.5")  # and TensorRT itself refuses
+        with pytest.raises(ModelError, match="build it again: ssn-export"):
+            Detector.open(tiny_engine)
+    finally:
+        set_capability("")
+
+
+def test_another_tensorrt(tiny_engine):
+    rewrite(tiny_engine, tensorrt="9.9.9.9")
+    with pytest.raises(ModelError, match="built with TensorRT 9.9.9.9, here is"):
+        Detector.open(tiny_engine)
+
+
+def test_name_wins_over_the_file_beside_it(tiny_engine):
+    rewrite(tiny_engine, batch=16)
+    document = json.loads(description_path(tiny_engine).read_text())
+    assert document["engine"]["batch"] == 16
+    with pytest.raises(SsnEdgeError, match="built for up to 2"):
+        Detector.open(tiny_engine, batch=16)
+
+
+def test_another_onnx_file_beside_it(tiny_engine):
+    tiny.write_model(tiny_engine.with_suffix(".onnx"), tiny.info(plan="other").to_json())
+    with pytest.raises(ModelError, match="built from another m.onnx"):
+        Detector.open(tiny_engine)
+
+
+def test_damaged_foreign_and_wrong_digest(tiny_engine):
+    plan = tiny_engine.read_bytes()
+    for damaged in (plan[:-1], plan[: len(plan) // 2], b"", b"x" * 64):
+        tiny_engine.write_bytes(damaged)
+        with pytest.raises(ModelError, match="cannot load it.*build it again"):
+            Detector.open(tiny_engine)
+    tiny_engine.write_bytes(plan)
+    for digest in ("0" * 64, ""):
+        with pytest.raises(ModelError, match="its sha256 is"):
+            Detector.open(tiny_engine, sha256=digest)
+    description_path(tiny_engine).write_text("{")
+    with pytest.raises(ModelError, match="not JSON"):
+        Detector.open(tiny_engine)
+
+
+def test_engine_of_another_program(tiny_onnx, tmp_path):
+    from ssn_export import trt_build
+
+    device = backends.load("tensorrt").gpu.open_device()
+    with device.active("building"):
+        plan = trt_build.serialize(tiny_onnx, "somebody's network", trt_build.Options(), print)
+    engine = tmp_path / "foreign.engine"
+    engine.write_bytes(plan)
+    with pytest.raises(ModelError, match="not built by ssn-edge"):
+        Detector.open(engine)
+
+
+def test_inputs_must_be_the_descriptions(tiny_onnx, tmp_path):
+    """A name that promises another size than the tensors have."""
+    from ssn_edge.engine_file import EngineInfo
+    from ssn_export import trt_build
+
+    core = EngineInfo(tiny.info(height=64), "n.onnx", "0", str(trt.__version__), "8.6", "x")
+    device = backends.load("tensorrt").gpu.open_device()
+    with device.active("building"):
+        plan = trt_build.serialize(tiny_onnx, core.to_name(), trt_build.Options(), print)
+    engine = tmp_path / "n.engine"
+    engine.write_bytes(plan)
+    with pytest.raises(ModelError, match="not what its description says"):
+        Detector.open(engine)
+
+
+def test_version_compatible_engines_need_trust(tiny_onnx):
+    from ssn_edge.files import sha256
+
+    engine = tiny_onnx.with_suffix(".engine")
+    assert export(tiny_onnx, "--engine", engine, "--version-compatible")[0] == 0
+    with pytest.raises(ModelError, match="host code.*--sha256"):
+        Detector.open(engine)
+    with Detector.open(engine, sha256=sha256(engine).upper()) as detector:
+        detector.detect(FRAME)
+
+
+OPENING = [
+    "cuCtxPushCurrent", "createInferRuntime",
+    "deserializeCudaEngine", "createExecutionContext", "setInputShape", "trtAlloc",
+    *(f"{call}:{n}" for call in ("cuMemAlloc", "cuMemHostAlloc") for n in (1, 2, 3, 4, 5, 6)),
+    "cuStreamCreate:1", "cuStreamCreate:2", *(f"cuEventCreate:{n}" for n in (1, 2, 3, 4)),
+]
+
+
+@pytest.mark.parametrize("point", OPENING)
+def test_failure_while_opening(tiny_engine, point):
+    call, _, count = point.partition(":")
+    fakegpu.set_fail(f"{call}:{count or 1}+:2" if call.startswith("cuMem") else f"{call}:{count or 1}+")
+    with pytest.raises(SsnEdgeError) as caught:
+        Detector.open(tiny_engine, "tensorrt")
+    fakegpu.set_fail("")
+    assert len(str(caught.value).splitlines()) == 1
+    if call.startswith("cuMem"):
+        assert "out of memory" in str(caught.value)
+    check_ledger()
+    with Detector.open(tiny_engine) as detector:  # and it works once the cause is gone
+        detector.detect(FRAME)
+
+
+RUNNING = ["cuCtxPushCurrent", "cuMemcpyHtoDAsync", "cuEventRecord:1", "cuStreamWaitEvent", "enqueueV3",
+           "cuMemcpyDtoHAsync:1", "cuMemcpyDtoHAsync:2", "cuEventRecord:2", "cuEventSynchronize"]
+
+
+@pytest.mark.parametrize("point", RUNNING)
+@pytest.mark.parametrize("persistent", [False, True])
+def test_failure_while_running(tiny_engine, point, persistent):
+    call, _, count = point.partition(":")
+    with Detector.open(tiny_engine) as detector:
+        fakegpu.set_fail(f"{call}:{count or 1}{'+' if persistent else ''}")
+        for _ in range(3 if persistent else 1):
+            with pytest.raises(BackendError):
+                detector.detect(FRAME)
+        fakegpu.set_fail("")
+        for frame in (FRAME, 255 - FRAME):  # both slots are free again and right
+            np.testing.assert_allclose(
+                detector.detect(frame).anomaly_map, expected_map(frame), rtol=1e-5
+            )
+
+
+def test_broken_context(tiny_engine):
+    """A failing kernel breaks the CUDA context for good, as on a device: every call says so, and
+    closing and leaving still work. In a process of its own, since this one's would stay broken."""
+    code = f"""
+import fakegpu, numpy as np
+from ssn_edge import BackendError, Detector
+detector = Detector.open({str(tiny_engine)!r})
+fakegpu.set_fail("kernel:1")
+for _ in range(3):
+    try: detector.detect(np.zeros((9, 9, 3), np.uint8))
+    except BackendError as error: print(error)
+detector.close()
+try: Detector.open({str(tiny_engine)!r}, "tensorrt")
+except BackendError as error: print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 4, done.stderr
+    assert all("CUDA failed" in line or "TensorRT" in line for line in lines), lines
+    assert "restart the program" in lines[0]
+
+
+def in_threads(count, work):
+    errors = []
+
+    def run(number):
+        try:
+            work(number)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return errors
+
+
+def test_threads_share_one_detector_and_have_their_own(tiny_engine):
+    def work(number, detector):
+        frame = np.full((64, 96, 3), 10 + 20 * number, np.uint8)
+        for _ in range(40):
+            assert (detector.detect(frame).anomaly_map == 10 + 20 * number).all()
+
+    with Detector.open(tiny_engine) as one, Detector.open(tiny_engine) as two:
+        assert not in_threads(4, lambda n: work(n, (one, two)[n % 2]))
+
+    def own(number):
+        with Detector.open(tiny_engine) as detector:
+            work(number, detector)
+
+    assert not in_threads(3, own)
+
+
+def test_close_while_busy(tiny_engine):
+    detector = Detector.open(tiny_engine)
+    started = threading.Barrier(4)
+
+    def work(number):
+        started.wait()
+        if number == 3:
+            detector.close()
+        else:
+            for _ in range(200):
+                detector.detect(FRAME)
+
+    errors = in_threads(4, work)
+    assert errors and all(isinstance(e, ModelError) and "closed" in str(e) for e in errors)
+
+
+def test_dropped_without_closing(tiny_engine):
+    for _ in range(3):
+        Detector.open(tiny_engine).detect(FRAME)
+    check_ledger()
+
+
+def test_opened_and_closed_in_different_threads(tiny_engine):
+    opened = []
+    assert not in_threads(1, lambda n: opened.append(Detector.open(tiny_engine)))
+    assert not in_threads(1, lambda n: opened[0].detect(FRAME))
+    assert not in_threads(1, lambda n: opened[0].close())
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "raise ValueError", "a.close()"])
+def test_interpreter_exit_with_open_detectors(tiny_engine, tmp_path, end):
+    code = f"""
+import fakegpu, numpy as np
+from ssn_edge import Detector
+a, b = (Detector.open({str(tiny_engine)!r}) for _ in range(2))
+frames = b.detect_all([np.zeros((9, 9, 3), np.uint8)] * 5)
+a.detect(np.zeros((9, 9, 3), np.uint8)); next(frames)
+{end}
+"""
+    report = tmp_path / "report.json"
+    environment = {**os.environ, "FAKEGPU_REPORT": str(report)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert "PyCUDA" not in done.stderr and "VIOLATION" not in done.stderr, done.stderr
+    found = json.loads(report.read_text())
+    assert not found["violations"] and not found["live"] and not found["queued_ops"], found
+
+
+def test_ten_thousand_frames_in_constant_memory(tiny_engine):
+    map_out, mask_out = (np.empty((tiny.HEIGHT, tiny.WIDTH), t) for t in (np.float32, np.uint8))
+    image = np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
+    with Detector.open(tiny_engine) as detector:
+        def frames(count):
+            for number in range(count):
+                image[:] = number % 251
+                assert detector.infer_into(image, map_out, mask_out) == np.float32(number % 251) / 255
+
+        frames(500)
+        gc.collect()
+        before, resident = fakegpu.report(), _resident()
+        tracemalloc.start()
+        frames(500)
+        start = tracemalloc.take_snapshot()
+        frames(9000)
+        end = tracemalloc.take_snapshot()
+        tracemalloc.stop()
+        after = fakegpu.report()
+    ours = [tracemalloc.Filter(True, "*ssn_edge*")]
+    rows = end.filter_traces(ours).compare_to(start.filter_traces(ours), "lineno")
+    assert sum(row.size_diff for row in rows) < 4096, rows[:5]
+    for what in ("created", "live", "device_bytes", "pinned_bytes"):
+        assert after[what] == before[what], what
+    assert _resident() - resident < 32 << 20  # the simulation's own trace included
+
+
+def _resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
