@@ -51,6 +51,20 @@ def test_device_option_selects_the_visible_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert "no such model file" in export("none.onnx", "--engine", "x.engine", "--device", "gpu:1")[1]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
-    for word, expected in {"2": "lets 1 be seen", "dla:0": "the DLA runs no uint8", "tpu": "give a GPU"}.items():
+    cases = {"2": "lets 1 be seen", "dla:0": "the DLA runs no uint8", "tpu": "give a GPU"}
+    for word, expected in cases.items():
         code, output = export("none.onnx", "--engine", "x.engine", "--device", word)
         assert code == 2 and expected in " ".join(output.split()), output
+
+
+def test_no_torch_and_no_onnx_on_the_device(tiny_onnx):
+    """The base install, tensorrt and pycuda are enough to build; the simulation itself needs onnx."""
+    engine = tiny_onnx.with_suffix(".engine")
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['timm'] = None; "
+        "from ssn_export.cli import main; "
+        f"main([{str(tiny_onnx)!r}, '--engine', {str(engine)!r}, '--layers'], standalone_mode=False); "
+        "ours = [m for m in sys.modules.values() if getattr(m, '__name__', '').startswith('ssn_')]; "
+        "assert not [m for m in ours if 'onnx' in vars(m)], ours"
+    )
+    assert "sha256" in run(code) and engine.is_file()

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import sys
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import tiny
 
 from ssn_edge import BackendError, Detector, InputError, ModelError, backends, schema
+from ssn_edge.files import sha256
 from ssn_edge.schema import ModelInfo, Verdict
 
 FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
@@ -125,8 +129,6 @@ def test_missing_model_and_backend(tmp_path, monkeypatch):
 
 
 def test_missing_library_names_its_extra(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "ssn_edge.backends.openvino_backend", raising=False)
     with pytest.raises(BackendError, match=r"ssn-edge\[openvino\]"):
@@ -141,3 +143,72 @@ def test_metadata_round_trip():
     for wrong in ({"source": "median"}, {"image_threshold": float("nan")}):
         with pytest.raises(ModelError):
             dataclasses.replace(info.verdict, **wrong)
+
+
+def test_frames_in_order(detector):
+    frames = [np.full((20, 30, 3), value, np.uint8) for value in (9, 200, 90)]
+    found = list(detector.detect_all(iter(frames)))
+    assert [round(d.map_max) for d in found] == [9, 200, 90]
+    assert [d.is_defect for d in found] == [False, True, False]
+    assert list(detector.detect_all([])) == []
+    with pytest.raises(InputError, match="frame"):
+        list(detector.detect_all([frames[0], np.zeros((0, 0, 3), np.uint8)]))
+    assert round(detector.detect(frames[1]).map_max) == 200
+
+
+def test_threads_share_a_detector_until_it_is_closed(tmp_path):
+    detector = Detector.open(tiny.write_model(tmp_path / "m.onnx"))
+    wrong, ends = [], []
+
+    def work(value):
+        try:
+            while True:
+                if detector.detect(np.full((20, 30), value, np.uint8)).map_max != value:
+                    wrong.append(value)
+        except ModelError as error:
+            ends.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(50 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    detector.close()
+    for thread in threads:
+        thread.join(20)
+    assert not wrong and ends == ["the detector is closed; open it again"] * 4
+
+
+@pytest.mark.parametrize("name", backends.installed())
+def test_digest(tmp_path, name):
+    path = tiny.write_model(tmp_path / "m.onnx")
+    with Detector.open(path, name, sha256=sha256(path).upper() + "\n") as detector:
+        detector.detect(FRAME)
+    for wrong in ("0" * 64, ""):
+        with pytest.raises(ModelError, match="its sha256 is"):
+            Detector.open(path, name, sha256=wrong)
+
+
+def test_openvinos_own_files(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    model = openvino.convert_model(tiny.write_model(tmp_path / "m.onnx"))
+    openvino.save_model(model, tmp_path / "m.xml")
+    with Detector.open(tmp_path / "m.xml") as detector:
+        assert detector.backend_name.startswith("openvino") and detector.info == tiny.info()
+        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
+    with pytest.raises(InputError, match="runs on openvino alone"):
+        Detector.open(tmp_path / "m.xml", "onnxruntime")
+
+
+def test_engines_where_there_is_no_tensorrt(tmp_path, monkeypatch):
+    path = tiny.write_model(tmp_path / "m.fp16.onnx")
+    with Detector.open(path) as detector:
+        assert detector.choice.startswith("not TensorRT: ")
+    with pytest.raises(InputError, match="m.engine: no such engine; build it: ssn-export .*m.fp16.onnx"):
+        Detector.open(path, "tensorrt")
+    (tmp_path / "m.engine").write_bytes(b"plan")
+    with pytest.raises(InputError, match="runs on tensorrt alone"):
+        Detector.open(tmp_path / "m.engine", "openvino")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.delitem(sys.modules, "ssn_edge.backends.tensorrt_backend", raising=False)
+    with pytest.raises(BackendError, match=r"ssn-edge\[tensorrt\]"):
+        Detector.open(tmp_path / "m.engine")

@@ -23,9 +23,8 @@ ALLOWED = {
     "ssn_bench": {"ssn_edge", "ssn_train", "ssn_export"},
 }
 TORCH_FREE = [
-    "ssn_edge", "ssn_edge.cli", "ssn_train", "ssn_train.datasets", "ssn_export", "ssn_export.cli", "ssn_export.triton",
-    "ssn_export.layers", "ssn_export.parity",
-    "ssn_bench", "ssn_bench.cli",
+    "ssn_edge", "ssn_edge.cli", "ssn_train", "ssn_train.datasets", "ssn_export", "ssn_export.cli",
+    "ssn_export.triton", "ssn_export.layers", "ssn_export.parity", "ssn_bench", "ssn_bench.cli",
 ]
 
 
