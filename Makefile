@@ -4,7 +4,7 @@ TEXTURES ?= fabric
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean gpu-test
 
 demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for your own, TEXTURES=all
 	.venv/bin/python -m ssn_bench.demo --textures "$(TEXTURES)" $(if $(DATA),--data "$(DATA)")
@@ -13,6 +13,10 @@ test: lint .venv-lean/ready  ## everything that CI runs
 	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
 	.venv/bin/python -m pytest
 	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench
+
+# The Python that tensorrt and pycuda are installed for, with ssn-edge and pytest: PYTHON=...
+gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=FOLDER for your model
+	$(if $(EXPORTED),SSN_EXPORTED="$(EXPORTED)") $(PYTHON) -m pytest -rs tests/gpu
 
 # ruff reads no setup.cfg. The rules left out want spellings newer than Python 3.8.
 RUFF = .venv/bin/ruff check --line-length 110 --target-version py38 \

@@ -1,5 +1,6 @@
 """``tests/simulated`` once per TensorRT release, each in a process with that release's bindings."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,16 +30,37 @@ def pycuda(simulation, request):
     return install(cache / "pycuda", str(wheels[-1]))
 
 
+@pytest.fixture(scope="session")
+def simulated(simulation, pycuda, trained, request):
+    """Runs pytest with a release's bindings over the stand-ins."""
+
+    def run(release, *words, **more):
+        library = bindings(request.config.cache.mkdir("tensorrt"), release)
+        path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
+            "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.model.parent), **more,
+        }
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fakegpu", *words]
+        done = subprocess.run(
+            command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+    return run
+
+
 @pytest.mark.parametrize("release", SIMULATED)
-def test_simulated(release, simulation, pycuda, trained, request):
-    library = bindings(request.config.cache.mkdir("tensorrt"), release)
-    path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
-        "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.model.parent),
-    }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "simulated")]
-    done = subprocess.run(
-        command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+def test_simulated(release, simulated):
+    simulated(release, str(HERE / "simulated"))
+
+
+def test_the_gpu_tests_themselves(simulated, tmp_path):
+    """That ``make gpu-test`` runs and reports; its figures mean nothing here."""
+    report = tmp_path / "report.json"
+    more = {"SSN_GPU_FRAMES": "20", "SSN_GPU_REPORT": str(report)}
+    simulated("10.13.3", str(HERE / "gpu"), "-k", "not fused", **more)
+    written = json.loads(report.read_text())
+    assert written["machine"]["gpu"] == "Fake GPU (host memory)"
+    assert written["figures"]["latency_ms"]["n"] == 20 and written["figures"]["memory"]
+    assert written["outcomes"]["test_half_engine"] == "passed"

@@ -1,0 +1,100 @@
+"""What only a GPU can tell: ``make gpu-test``. Figures go to ``gpu-report.json``.
+
+The models come from the folder that ``SSN_EXPORTED`` names (model.onnx, model.fp16.onnx and
+model.reference.npz of ``ssn-export RUN --fp16``); without it, and with PyTorch, from a few steps of
+training on made-up photos, whose speed is that of any model of its size.
+"""
+
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ssn_edge import backends
+from ssn_edge.files import write_json
+
+FIGURES = {}
+OUTCOMES = {}
+
+
+def pytest_collection_modifyitems(items):
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    problem = backends.tensorrt_problem() if here else None
+    for item in here if problem else []:
+        item.add_marker(pytest.mark.skip(reason=f"needs TensorRT and a GPU: {problem}"))
+
+
+def pytest_runtest_logreport(report):
+    if "/gpu/" in report.nodeid and (report.when == "call" or report.skipped):
+        reason = report.longrepr[2] if report.skipped else ""
+        OUTCOMES[report.nodeid.rpartition("::")[2]] = f"{report.outcome} {reason}".strip()
+
+
+def pytest_sessionfinish(session):
+    if OUTCOMES and session.config.args_source.name == "ARGS":
+        path = Path(os.environ.get("SSN_GPU_REPORT", "gpu-report.json"))
+        write_json(path, {"machine": _machine(), "outcomes": OUTCOMES, "figures": FIGURES})
+
+
+def _machine():
+    about = {"machine": platform.platform(), "python": platform.python_version()}
+    if backends.tensorrt_problem() is None:
+        import pycuda.driver as cuda
+
+        tensorrt = backends.load("tensorrt")
+        device = tensorrt.gpu.open_device()
+        with device.active("asking for memory"):
+            free, total = device.free_memory()
+        about.update(
+            tensorrt=tensorrt.version(), gpu=device.name, integrated=device.integrated,
+            compute_capability=device.compute_capability, cuda_driver=cuda.get_driver_version(),
+            free_bytes=free, total_bytes=total,
+        )
+    return about
+
+
+@pytest.fixture(scope="session")
+def figures():
+    """What the tests measure, by test."""
+    return FIGURES
+
+
+def command(module, *words):
+    """Run one of our commands; its output."""
+    main = importlib.import_module(f"{module}.cli").main
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run folder made here; skips without PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("no PyTorch here: set SSN_EXPORTED to a folder with an exported model")
+    from ssn_train import surfaces
+
+    folder = tmp_path_factory.mktemp("trained")
+    surfaces.write_dataset(folder / "data", "fabric", size=256, n_train=12, n_test_good=4, n_per_defect=2)
+    words = ["--size", "256x256", "--steps", "6", "--batch", "4", "--workers", "2"]
+    command("ssn_train", folder / "data", "--out", folder / "run", *words)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def exported(request, tmp_path_factory):
+    """Folder of its own with model.onnx, model.fp16.onnx and model.reference.npz."""
+    folder = tmp_path_factory.mktemp("exported")
+    given = os.environ.get("SSN_EXPORTED")
+    if given:
+        for name in ("model.onnx", "model.fp16.onnx", "model.reference.npz"):
+            shutil.copy(Path(given) / name, folder)
+    else:
+        run = request.getfixturevalue("run")
+        command("ssn_export", run, "--out", folder / "model.onnx", "--fp16", "--plan", "full")
+        (folder / "model.engine").unlink()
+    return folder
