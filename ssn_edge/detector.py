@@ -66,7 +66,8 @@ class Detector:
     """An opened model. Use :meth:`open`. Threads may share it, also while one closes it: frames then
     wait for each other.
 
-    ``choice`` says in one line why this back end runs it.
+    ``choice`` says in one line why this back end runs it; ``max_batch`` is the largest batch that the
+    file allows, None for any.
 
     >>> with Detector.open("model.onnx") as detector:
     ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
@@ -77,6 +78,7 @@ class Detector:
         self.info = info
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
         self.choice = choice.why
+        self.max_batch: Optional[int] = session.max_batch
         self._session = session
         self._images: List[np.ndarray] = session.prepare(info.input_hw)
         self._batch = batch

@@ -6,6 +6,7 @@
 and a session has
 
     slots: int                                frames that may be under way at once
+    max_batch: int or None                    largest that the file allows, None for any
     metadata: dict of str                     the model file's
     prepare(input_hw) -> list of arrays       uint8 [batch, H, W, 3] to write images into, one a slot
     start(slot)                               begin with the slot's images, if that can overlap
@@ -116,8 +117,10 @@ def choose(model: Path, name: str) -> Choice:
         return Choice(load(name), engine, "asked for")
     if name != "auto":
         return Choice(load(name), model, "asked for")
-    problem = tensorrt_problem()
-    if problem is None and engine.is_file():
+    if importlib.util.find_spec("tensorrt") and not engine.is_file():
+        problem: Optional[str] = f"no {engine.name} beside it; build one: {build}"
+    else:  # asked only now: a CUDA context takes its share of the GPU's memory
+        problem = tensorrt_problem()
+    if problem is None:
         return Choice(load("tensorrt"), engine, f"{engine.name} lies beside {model.name}")
-    why = problem or f"no {engine.name} beside it; build one: {build}"
-    return Choice(load("auto"), model, f"not TensorRT: {why}")
+    return Choice(load("auto"), model, f"not TensorRT: {problem}")

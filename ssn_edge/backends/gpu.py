@@ -19,6 +19,10 @@ import pycuda.driver as cuda
 from ssn_edge.errors import BackendError
 
 
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""
+
+
 class Buffer(NamedTuple):
     """Page-locked ``array`` on the host and ``pointer`` to its counterpart on the device.
 
@@ -98,7 +102,7 @@ class Device:
 
     def stream(self) -> Any:
         """A new stream; ``handle`` is its address, ``wait_for_event`` and ``synchronize`` exist."""
-        return cuda.Stream()
+        return cuda.Stream(NON_BLOCKING)
 
     def event(self) -> Any:
         """A new event without timing; ``record(stream)`` and ``synchronize()`` exist."""

@@ -39,7 +39,7 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
 
 
 class Session:
-    slots = 1
+    slots, max_batch = 1, None
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: int):
         self._session, self._batch = session, batch

@@ -40,7 +40,7 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
 
 
 class Session:
-    slots = 1
+    slots, max_batch = 1, None
 
     def __init__(self, request: openvino.InferRequest, metadata: Dict[str, str], batch: int):
         self._request, self.metadata, self._batch = request, metadata, batch

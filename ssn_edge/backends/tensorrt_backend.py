@@ -124,6 +124,7 @@ class Session:
             self.info = EngineInfo.from_text(self._engine.name, str(path))
             self.info.check_host(str(path), version(), device.compute_capability, device.name)
             self.info.check_source(path)
+            self.max_batch = self.info.batch
             self._shapes = _tensors(self._engine)
             if self._shapes != _expected(self.info.model):
                 raise ModelError(

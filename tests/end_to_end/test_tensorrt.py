@@ -55,6 +55,24 @@ def test_simulated(release, simulated):
     simulated(release, str(HERE / "simulated"))
 
 
+def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):
+    """With PyTorch, TensorRT and a GPU in one place, --fp16 writes the engine too."""
+    test = tmp_path / "test_export.py"
+    test.write_text(f"""
+def test_export(tmp_path):
+    from click.testing import CliRunner
+    from ssn_export.cli import main
+    words = [{str(trained.run)!r}, "--out", tmp_path / "m.onnx", "--fp16", "--plan", "full"]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "engine against the trained model" in result.output
+    assert {{p.name for p in tmp_path.iterdir()}} == {{
+        "m.onnx", "m.fp16.onnx", "m.reference.npz", "m.engine", "m.json"
+    }}
+""")
+    simulated("10.13.3", "-c", str(HERE.parent / "setup.cfg"), str(test))
+
+
 def test_the_gpu_tests_themselves(simulated, tmp_path):
     """That ``make gpu-test`` runs and reports; its figures mean nothing here."""
     report = tmp_path / "report.json"

@@ -215,6 +215,16 @@ def test_batches_of_the_profile(tiny_engine):
         Detector.open(tiny_engine, batch=3)
 
 
+def test_benchmark_of_an_engine(tiny_engine):
+    from ssn_bench.run import bench
+
+    document = bench(tiny_engine.with_suffix(".onnx"), None, "auto", 2.0)
+    (entry,) = document["measurements"]
+    assert entry["name"].startswith("float32, tensorrt")
+    assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)
+    assert any("batches of 2, not the protocol's 16" in note for note in document["notes"])
+
+
 def test_triton_repository_of_both(tiny_engine, tmp_path):
     code, output = export(tiny_engine.with_suffix(".onnx"), "--triton", tmp_path / "repository")
     assert code == 0, output
