@@ -75,7 +75,7 @@ def test_macs_are_torchs():
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.discriminator(*model.head_inputs(model.features(torch.zeros(1, 3, *size))))
     theirs = counter.get_total_flops() // 2
-    spatial = sum(v for k, v in counted.items() if k.startswith("MatMul"))  # theirs interpolates
+    spatial = sum(v for k, v in counted.items() if "MatMul" in k)  # theirs interpolates
     linear = 258  # the last layer is a MatMul here
     assert sum(counted.values()) - spatial + linear == theirs
     assert macs.count(graph, batch=3) == {k: 3 * v for k, v in counted.items()}
