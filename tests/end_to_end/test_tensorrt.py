@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,13 +47,14 @@ def simulated(simulation, pycuda, trained, request):
             command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        return int(re.search(r"(\d+) passed", done.stdout).group(1))
 
     return run
 
 
 @pytest.mark.parametrize("release", SIMULATED)
 def test_simulated(release, simulated):
-    simulated(release, str(HERE / "simulated"))
+    assert simulated(release, str(HERE / "simulated")) > 90
 
 
 def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):
