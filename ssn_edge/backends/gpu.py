@@ -18,7 +18,6 @@ import pycuda.driver as cuda
 
 from ssn_edge.errors import BackendError
 
-
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""
 
