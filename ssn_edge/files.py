@@ -45,6 +45,21 @@ def replacing(path: PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_writable(path: PathLike) -> None:
+    """InputError if :func:`replacing` could not write there: asked before minutes of work."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file's name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder that you can write to"
+        ) from None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

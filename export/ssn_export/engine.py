@@ -20,7 +20,7 @@ from ssn_edge import Detector, backends
 from ssn_edge.backends import gpu, tensorrt_backend
 from ssn_edge.engine_file import EngineInfo, description_path, read_description
 from ssn_edge.errors import InputError, ModelError
-from ssn_edge.files import replacing, sha256, write_json
+from ssn_edge.files import check_writable, replacing, sha256, write_json
 from ssn_edge.schema import ModelInfo
 from ssn_export import layers, parity, trt_build
 from ssn_export.onnx_metadata import read_info
@@ -64,6 +64,9 @@ def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
     """
     info = read_info(request.model)
     info = dataclasses.replace(info, precision=_precision(info, request))
+    check_writable(request.engine)
+    if request.timing_cache is not None:
+        check_writable(request.timing_cache)
     start = time.monotonic()
     device = gpu.open_device()
     core = _core(info, request, device)

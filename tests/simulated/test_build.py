@@ -148,6 +148,15 @@ def test_failures_leave_nothing(tiny_onnx, call):
     assert names == {"m.onnx", "m.reference.npz"}
 
 
+def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
+    (tmp_path / "file").write_text("")
+    for engine, cache in (("file/m.engine", "t.bin"), ("m.engine", "file/t.bin"), ("m.engine", ".")):
+        words = ("--engine", tmp_path / engine, "--timing-cache", tmp_path / cache)
+        code, output = export(tiny_onnx, *words)
+        assert code == 2 and "building" not in output, output
+        assert "cannot be written" in output or "is a folder" in output
+
+
 def test_no_timing_cache_is_no_reason_to_stop(tiny_onnx):
     fakegpu.set_fail("createTimingCache:1+")
     engine, cache = tiny_onnx.with_suffix(".engine"), tiny_onnx.with_name("t.bin")
