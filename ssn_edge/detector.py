@@ -7,10 +7,11 @@ import dataclasses
 import threading
 import time
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from queue import LifoQueue
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -137,25 +138,22 @@ class Detector:
         is computed: more frames a second, each verdict one frame later.
         """
         ahead = self._session.slots > 1 and self._looks_ahead.acquire(blocking=False)
-        under_way: Optional[_Frame] = None
+        under_way: Deque[_Frame] = deque()
         try:
             for frame in frames:
                 with self._using():
-                    before, under_way = under_way, self._start(frame)
-                    done = before if ahead else under_way
-                    under_way = under_way if ahead else None
-                    detection = None if done is None else self._finish(done)
-                if detection is not None:
-                    yield detection
-            if under_way is not None:
+                    under_way.append(self._start(frame))
+                    enough = len(under_way) > ahead
+                    ready = [self._finish(under_way.popleft())] if enough else []
+                yield from ready
+            while under_way:
                 with self._using():
-                    last, under_way = under_way, None
-                    detection = self._finish(last)
+                    detection = self._finish(under_way.popleft())
                 yield detection
         finally:
-            if under_way is not None:  # the caller stopped early: the slot must come free
+            for left in under_way:  # the caller stopped early: the slot must come free
                 with contextlib.suppress(SsnEdgeError), self._using():
-                    self._finish(under_way)
+                    self._finish(left)
             if ahead:
                 self._looks_ahead.release()
 

@@ -10,11 +10,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from ssn_edge.errors import ModelError
 from ssn_edge.files import PathLike, sha256
-from ssn_edge.schema import ModelInfo, parse
+from ssn_edge.schema import SCHEMA, ModelInfo, parse
 
 NAME_BYTES = 4095
 """Longest name that TensorRT stores, without the final zero."""
@@ -41,7 +41,7 @@ class EngineInfo:
     fp16_flag: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
-    schema: int = 1
+    schema: int = SCHEMA
 
     def to_name(self) -> str:
         """The document as a network's name; ModelError if TensorRT would cut it."""
@@ -85,14 +85,14 @@ class EngineInfo:
         later = [int(n) for n in ours[:2]] >= [int(n) for n in built[:2]]
         if not (same or self.version_compatible and later):
             raise ModelError(
-                f"{name}: built with TensorRT {self.tensorrt}, here is {tensorrt}; build it again: "
-                f"{self.rebuild_command(name)}"
+                f"{name}: built with TensorRT {self.tensorrt}, here is {tensorrt}; "
+                f"{rebuild_advice(name, self)}"
             )
         newer = float(compute_capability) >= max(8.0, float(self.compute_capability))
         if not (compute_capability == self.compute_capability or self.hardware_compatible and newer):
             raise ModelError(
                 f"{name}: built on {self.device} (compute capability {self.compute_capability}), here "
-                f"is {device} ({compute_capability}); build it again: {self.rebuild_command(name)}"
+                f"is {device} ({compute_capability}); {rebuild_advice(name, self)}"
             )
 
     def check_source(self, path: Path) -> None:
@@ -100,13 +100,15 @@ class EngineInfo:
         source = path.with_name(self.source)
         if source.is_file() and sha256(source) != self.onnx_sha256:
             raise ModelError(
-                f"{path}: built from another {source.name} than the one beside it; build it again: "
-                f"{self.rebuild_command(path.name)}"
+                f"{path}: built from another {source.name} than the one beside it; "
+                f"{rebuild_advice(path.name, self)}"
             )
 
 
-def rebuild_advice(name: str) -> str:
-    return f"build it again: ssn-export MODEL.onnx --engine {Path(name).name}"
+def rebuild_advice(name: str, info: Optional[EngineInfo] = None) -> str:
+    """How to get the engine ``name`` again, exactly where its description is known."""
+    known = f"ssn-export MODEL.onnx --engine {Path(name).name}"
+    return f"build it again: {info.rebuild_command(name) if info else known}"
 
 
 def description_path(engine: PathLike) -> Path:

@@ -9,6 +9,11 @@ Every message is one line: what it is about, the value found, and the remedy.
 """
 
 
+def one_line(text: object, limit: int = 160) -> str:
+    """A library's message cut to one line of ours."""
+    return " ".join(str(text).split())[:limit]
+
+
 class SsnEdgeError(Exception):
     """Base of all errors that ssn-edge raises on purpose."""
 

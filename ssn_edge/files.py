@@ -23,15 +23,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     Raises InputError if the folder cannot be written to.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder that you can write to"
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
@@ -50,20 +42,32 @@ def check_writable(path: PathLike) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file's name")
+    _temporary(path).unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """A new empty file beside ``path``, whose folder is made; InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); choose a folder that you can write to"
         ) from None
+    os.close(handle)
+    return Path(name)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def beside(model: Path, suffix: str) -> Path:
+    """The file called NAME + ``suffix`` beside NAME.onnx, NAME.fp16.onnx or NAME.engine."""
+    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
+    return model.with_name(f"{stem}{suffix}")
 
 
 def write_json(path: PathLike, document: Any) -> None:

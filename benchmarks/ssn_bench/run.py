@@ -29,7 +29,7 @@ def bench(
     """
     parts = 2 if against is None else 4
     share = None if budget_s is None else budget_s / parts
-    info, entry, largest = _deployed(model, backend, share)
+    info, entry = _deployed(model, backend, share)
     measurements = [entry]
     if against is not None:
         measurements.append(_eager(against, info, share))
@@ -46,19 +46,19 @@ def bench(
         "comparability": report.comparability(
             info.backbone, list(info.size_hw), info.precision, env["device"]
         ),
-        "notes": _notes(shortened, largest),
+        "notes": _notes(shortened, entry["throughput"]["batch"]),
     }
 
 
-def _notes(shortened: bool, largest: int) -> List[str]:
+def _notes(shortened: bool, batch: int) -> List[str]:
     notes = [
         "Each call: image at the model's size in host memory to map and score in host memory; "
         "camera, resize and verdict are not in it (ssn-run prints those).",
         "Not measured: clock changes during the run, power, temperature, memory.",
     ]
-    if largest < THROUGHPUT_BATCH:
+    if batch < THROUGHPUT_BATCH:
         notes.append(
-            f"Throughput in batches of {largest}, not the protocol's {THROUGHPUT_BATCH}: the engine was "
+            f"Throughput in batches of {batch}, not the protocol's {THROUGHPUT_BATCH}: the engine was "
             "built for no more (ssn-export --batch)."
         )
     if shortened:
@@ -68,18 +68,17 @@ def _notes(shortened: bool, largest: int) -> List[str]:
 
 def _deployed(
     model: Path, backend: str, share: Optional[float]
-) -> Tuple[ModelInfo, Dict[str, Any], int]:
-    """What was measured, and the batch of its throughput."""
+) -> Tuple[ModelInfo, Dict[str, Any]]:
     timings: List[Timing] = []
     largest = THROUGHPUT_BATCH
-    for batch in (1, largest):
-        with Detector.open(model, backend, batch=min(batch, largest)) as detector:
-            images = _images(min(batch, largest), detector.info.input_hw)
-            call = partial(detector.infer_batch, images)
-            timings.append(_timed(call, len(images), share, "deployed"))
+    for wanted in (1, THROUGHPUT_BATCH):
+        batch = min(wanted, largest)
+        with Detector.open(model, backend, batch=batch) as detector:
+            images = _images(batch, detector.info.input_hw)
+            timings.append(_timed(partial(detector.infer_batch, images), batch, share, "deployed"))
             info, name = detector.info, detector.backend_name
             largest = min(largest, detector.max_batch or largest)
-    return info, _entry(f"{info.precision}, {name}", timings), largest
+    return info, _entry(f"{info.precision}, {name}", timings)
 
 
 def _eager(run: Path, info: ModelInfo, share: Optional[float]) -> Dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any, List, Optional
 
 import click
@@ -103,11 +104,12 @@ def main(context: click.Context, source: Path, **options: Any) -> None:
         if options["engine"]:
             _build(source, options["engine"], options)
         return _triton(source, options)
-    problem = tensorrt_problem()
+    wanted = options["fp16"] or options["engine"]
+    problem = tensorrt_problem() if wanted else None
     if options["engine"] and problem:
         raise BackendError(f"--engine {options['engine']}: {problem}; export without it, build on the device")
     paths = _export(source, options)
-    if options["fp16"] or options["engine"]:
+    if wanted:
         _engine_of(paths, problem, options)
     _triton(paths[0], options)
     click.echo(f"Next: ssn-run {paths[0]} SOURCE, or ssn-bench {paths[0]}")
@@ -146,11 +148,7 @@ def _engine_of(paths: List[Path], problem: Optional[str], options: Any) -> None:
 
 
 def _build(model: Path, engine: Path, options: Any) -> None:
-    problem = tensorrt_problem()
-    if problem:
-        raise BackendError(f"{engine}: not built: {problem}; run this on the device")
-    from ssn_export import engine as builder
-
+    builder = _builder(f"{engine}: not built")
     names = ("fp16", "batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible")
     chosen = {name: options[name] for name in names}
     request = builder.Request(model, engine, show_layers=options["layers"], **chosen)
@@ -158,13 +156,18 @@ def _build(model: Path, engine: Path, options: Any) -> None:
 
 
 def _show_layers(engine: Path) -> None:
+    for line in _builder(f"{engine}: cannot be opened").show_layers(engine):
+        click.echo(line)
+
+
+def _builder(what: str) -> ModuleType:
+    """The module that builds and opens engines; BackendError says ``what`` it is missing for."""
     problem = tensorrt_problem()
     if problem:
-        raise BackendError(f"{engine}: cannot be opened: {problem}; run this on the device")
-    from ssn_export import engine as builder
+        raise BackendError(f"{what}: {problem}; run this on the device")
+    from ssn_export import engine
 
-    for line in builder.show_layers(engine):
-        click.echo(line)
+    return engine
 
 
 def _triton(model: Path, options: Any) -> None:

@@ -20,7 +20,7 @@ from ssn_edge import Detector, backends
 from ssn_edge.backends import gpu, tensorrt_backend
 from ssn_edge.engine_file import EngineInfo, description_path, read_description
 from ssn_edge.errors import InputError, ModelError
-from ssn_edge.files import check_writable, replacing, sha256, write_json
+from ssn_edge.files import beside, check_writable, replacing, sha256, write_json
 from ssn_edge.schema import ModelInfo
 from ssn_export import layers, parity, trt_build
 from ssn_export.onnx_metadata import read_info
@@ -70,7 +70,7 @@ def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
     start = time.monotonic()
     device = gpu.open_device()
     core = _core(info, request, device)
-    options, memory = _options(info, request, device)
+    options, memory = _options(info, request, core, device)
     say(f"building with TensorRT {core.tensorrt} on {device.name}: minutes ...")
     with device.active("building an engine"):
         show = sys.stderr.isatty()
@@ -84,14 +84,14 @@ def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
             "model": dataclasses.asdict(info), "sha256": digest, **memory,
             "build_seconds": round(time.monotonic() - start, 1), "warnings": warnings,
         }
-        beside = description_path(temporary)
+        stated = description_path(temporary)
         try:
-            write_json(beside, description)
+            write_json(stated, description)
             description["parity"] = verify(temporary, request, info, digest, say)
             description["layers"] = _layers(temporary, request, info, digest, say)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
+                stated.unlink()
     write_json(description_path(request.engine), description)
     say(f"sha256 {digest}")
     return [request.engine, description_path(request.engine)]
@@ -110,7 +110,7 @@ def _precision(info: ModelInfo, request: Request) -> str:
     if info.precision != "float32":
         raise InputError(
             f"{name}: TensorRT {version} chooses precisions itself; give the float32 file with --fp16: "
-            f"ssn-export {str(name).replace('.fp16', '')} --engine {request.engine} --fp16"
+            f"ssn-export {beside(name, '.onnx')} --engine {request.engine} --fp16"
         )
     if request.fp16 and info.float32_nodes is None:
         raise InputError(
@@ -136,7 +136,7 @@ def _core(info: ModelInfo, request: Request, device: gpu.Device) -> EngineInfo:
 
 
 def _options(
-    info: ModelInfo, request: Request, device: gpu.Device
+    info: ModelInfo, request: Request, core: EngineInfo, device: gpu.Device
 ) -> Tuple[trt_build.Options, Dict[str, Any]]:
     """The builder's options, and the memory budget for the record."""
     with device.active("asking for free memory"):
@@ -148,7 +148,7 @@ def _options(
         tactics = free // 2
     options = trt_build.Options(
         batch=request.batch,
-        fp16=request.fp16 and not trt_build.typed(),
+        fp16=core.fp16_flag,
         float32_nodes=info.float32_nodes or (),
         workspace=workspace,
         tactic_memory=tactics,

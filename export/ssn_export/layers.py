@@ -79,8 +79,7 @@ def table(layers: Sequence[Layer]) -> Dict[str, Dict[str, int]]:
     """Number of layers by stage and precision."""
     counts: Dict[str, Dict[str, int]] = {}
     for layer in layers:
-        row = counts.setdefault(layer.stage, {})
-        row[layer.precision] = row.get(layer.precision, 0) + 1
+        counts.setdefault(layer.stage, Counter())[layer.precision] += 1
     return counts
 
 

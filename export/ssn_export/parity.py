@@ -12,8 +12,8 @@ from typing import Any, Dict
 
 import numpy as np
 
-from ssn_edge.errors import ModelError
-from ssn_edge.files import replacing
+from ssn_edge.errors import ModelError, one_line
+from ssn_edge.files import beside, replacing
 from ssn_edge.schema import Verdict
 
 FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
@@ -107,8 +107,7 @@ def gate(parity: Parity, precision: str, slack: float = 1.0) -> None:
 
 def reference_path(model: Path) -> Path:
     """``NAME.reference.npz`` of NAME.onnx, NAME.fp16.onnx or NAME.engine."""
-    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
-    return model.with_name(f"{stem}.reference.npz")
+    return beside(model, ".reference.npz")
 
 
 def write_reference(path: Path, truth: Reference) -> None:
@@ -128,7 +127,7 @@ def read_reference(path: Path) -> Reference:
         with np.load(path, allow_pickle=False) as stored:
             truth = Reference(stored["images"], stored["anomaly_map"], stored["score"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise ModelError(f"{path}: not a reference file ({reason}); copy it again") from None
     shapes = truth.images.shape, truth.maps.shape, truth.scores.shape
     if [len(s) for s in shapes] != [4, 3, 1] or len({s[0] for s in shapes}) != 1:

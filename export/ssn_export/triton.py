@@ -12,7 +12,6 @@ from pathlib import Path
 from string import Template
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
-from ssn_edge.backends import FILES
 from ssn_edge.engine_file import core_of, read_description
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
@@ -73,15 +72,16 @@ def write(models: List[Path], folder: Path, say: Callable[[str], object] = print
     written: List[Path] = []
     for model in models:
         if model.suffix not in KINDS:
-            raise InputError(f"{model}: Triton takes {' or '.join(KINDS)}, of {', '.join(FILES)}")
+            raise InputError(f"{model}: Triton takes {' or '.join(KINDS)} files")
         name, text = config(model)
         place = folder / name
-        with replacing(place / "1" / KINDS[model.suffix].file) as temporary:
+        copy = place / "1" / KINDS[model.suffix].file
+        with replacing(copy) as temporary:
             shutil.copyfile(model, temporary)
         for file, content in ((LABELS, "defect\n"), ("config.pbtxt", text)):
             with replacing(place / file) as temporary:
                 temporary.write_text(content, encoding="utf-8")
-        written += [place / "1" / KINDS[model.suffix].file, place / LABELS, place / "config.pbtxt"]
+        written += [copy, place / LABELS, place / "config.pbtxt"]
         say(f"wrote {place}")
     return written
 

@@ -11,6 +11,7 @@ import contextlib
 import re
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import tensorrt as trt
 
 from ssn_edge.backends.tensorrt_backend import LOG, created, version
-from ssn_edge.errors import BackendError, InputError, ModelError
+from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.files import replacing
 
 MIB = 1 << 20
@@ -70,9 +71,9 @@ def serialize(
     if options.fp16:
         _mix_precisions(network, config, options.float32_nodes, say)
     cache = _load_cache(config, options.timing_cache, say)
-    with _progress(config, show) as stopped:
+    with _progress(config, show) as monitor:
         plan: trt.IHostMemory = builder.build_serialized_network(network, config)
-    if stopped:
+    if monitor is not None and monitor.stopped:
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(_build_error(model))
@@ -107,10 +108,12 @@ def _configure(config: trt.IBuilderConfig, options: Options) -> None:
             raise InputError(f"--version-compatible: TensorRT {version()} cannot; 8.6 and later can")
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
-        if not hasattr(trt, "HardwareCompatibilityLevel"):
+        if not (
+            hasattr(trt, "HardwareCompatibilityLevel")
+            and hasattr(config, "hardware_compatibility_level")
+        ):
             raise InputError(f"--hardware-compatible: TensorRT {version()} cannot; 8.6 and later can")
-        if hasattr(config, "hardware_compatibility_level"):
-            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
 def _add_profile(
@@ -134,6 +137,8 @@ def _mix_precisions(
     if not (
         hasattr(trt.BuilderFlag, "FP16")
         and hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS")
+        and hasattr(trt.ILayer, "precision")
+        and hasattr(trt.ILayer, "set_output_type")
     ):
         raise InputError(f"TensorRT {version()} takes precisions from the file alone")
     config.set_flag(trt.BuilderFlag.FP16)
@@ -147,10 +152,9 @@ def _mix_precisions(
         first: Optional[trt.ITensor] = layer.get_input(0)
         if first is None or first.dtype != trt.DataType.FLOAT:  # casts from bytes, constants
             continue
-        if hasattr(trt.ILayer, "precision") and hasattr(trt.ILayer, "set_output_type"):
-            layer.precision = trt.DataType.FLOAT
-            for output in range(layer.num_outputs):
-                layer.set_output_type(output, trt.DataType.FLOAT)
+        layer.precision = trt.DataType.FLOAT
+        for output in range(layer.num_outputs):
+            layer.set_output_type(output, trt.DataType.FLOAT)
     if wanted - found:
         say(f"{len(wanted - found)} of {len(wanted)} float32 nodes have no layer of their name: "
             f"{', '.join(sorted(wanted - found)[:3])} ...; the comparison will tell")
@@ -200,7 +204,7 @@ def _parse_error(parser: trt.OnnxParser) -> str:
         where = f"node {error.node()}"
         if hasattr(error, "node_name") and hasattr(error, "node_operator"):
             where = f"node {error.node_name()} ({error.node_operator()})"
-        lines.append(f"{where}: {' '.join(error.desc().split())[:200]}")
+        lines.append(f"{where}: {one_line(error.desc(), 200)}")
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     return (lines[0] if lines else LOG.reason()) + more
 
@@ -249,27 +253,23 @@ if hasattr(trt, "IProgressMonitor"):
 
 
 @contextlib.contextmanager
-def _progress(config: trt.IBuilderConfig, show: bool) -> Iterator[List[bool]]:
-    """Draws progress where the release has a monitor; Ctrl-C then ends the build, and the list that
-    is yielded is no longer empty."""
-    stopped: List[bool] = []
-    if not hasattr(trt, "IProgressMonitor"):
-        yield stopped
+def _progress(config: trt.IBuilderConfig, show: bool) -> Iterator[Optional[Progress]]:
+    """Draws progress where the release has a monitor; Ctrl-C then ends the build, and the monitor
+    that is yielded has stopped."""
+    if not (hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor")):
+        yield None
         return
     monitor = Progress(show)
+    config.progress_monitor = monitor
 
     def stop(*_: Any) -> None:
-        stopped.append(True)
         monitor.stopped = True
 
-    if hasattr(config, "progress_monitor"):
-        config.progress_monitor = monitor
-    try:
-        before = signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not the main thread
-        yield stopped
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield monitor
         return
+    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield stopped
+        yield monitor
     finally:
         signal.signal(signal.SIGINT, before)

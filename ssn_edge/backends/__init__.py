@@ -25,7 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Dict, List, NamedTuple, Optional
 
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import BackendError, InputError, one_line
+from ssn_edge.files import beside
 
 BACKENDS: Dict[str, str] = {  # name -> importable library, best first
     "tensorrt": "tensorrt",
@@ -69,7 +70,7 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"ssn_edge.backends.{name}_backend")
     except ImportError as error:
         raise BackendError(
-            f"backend {name} is not installed ({' '.join(str(error).split())[:160]}); "
+            f"backend {name} is not installed ({one_line(error)}); "
             f'run: pip install "ssn-edge[{name}]"'
         ) from None
 
@@ -84,14 +85,13 @@ def tensorrt_problem() -> Optional[str]:
     except BackendError as error:
         return str(error)
     except Exception as error:  # a library that is broken in its own way must not stop the others
-        return f"tensorrt does not load ({' '.join(str(error).split())[:160]})"
+        return f"tensorrt does not load ({one_line(error)})"
     return None
 
 
 def engine_path(model: Path) -> Path:
     """Where an ONNX file's engine is looked for: ``NAME.engine`` for NAME.onnx and NAME.fp16.onnx."""
-    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
-    return model.with_name(f"{stem}.engine")
+    return beside(model, ".engine")
 
 
 def choose(model: Path, name: str) -> Choice:
@@ -105,11 +105,11 @@ def choose(model: Path, name: str) -> Choice:
         raise InputError(
             f"{model}: not an .onnx, .engine or .xml file; write one with ssn-export RUN"
         )
-    engine = engine_path(model)
     if model.suffix != ".onnx":
         if name not in ("auto", *readers):
             raise InputError(f"{model}: runs on {readers[0]} alone; give --backend auto")
         return Choice(load(readers[0]), model, "the file's own library")
+    engine = engine_path(model)
     build = f"ssn-export {model} --engine {engine}"
     if name == "tensorrt":
         if not engine.is_file():

@@ -16,7 +16,7 @@ from typing import Any, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import pycuda.driver as cuda
 
-from ssn_edge.errors import BackendError
+from ssn_edge.errors import BackendError, one_line
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""
@@ -49,9 +49,8 @@ def translated(doing: str) -> Iterator[None]:
             f"GPU out of memory while {doing}; close other programs on the GPU, or use a smaller batch"
         ) from None
     except cuda.Error as error:
-        reason = " ".join(str(error).split())[:160]
         raise BackendError(
-            f"CUDA failed while {doing} ({reason}); open the model again, restart the program if "
+            f"CUDA failed while {doing} ({one_line(error)}); open the model again, restart the program if "
             "that fails too"
         ) from None
 

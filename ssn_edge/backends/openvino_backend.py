@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import openvino
 
-from ssn_edge.errors import BackendError, ModelError
+from ssn_edge.errors import BackendError, ModelError, one_line
 from ssn_edge.files import check_sha256, sha256
 
 NAME = "openvino"
@@ -31,9 +31,8 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
         # The precision is the file's: no silent bfloat16 on processors that have it.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"{path}: OpenVINO cannot load it ({reason}); export or copy the model again"
+            f"{path}: OpenVINO cannot load it ({one_line(error)}); export or copy the model again"
         ) from None
     texts = {key: str(getattr(value, "value", value)) for key, value in dict(stored).items()}
     return Session(compiled.create_infer_request(), texts, batch)
@@ -59,7 +58,7 @@ class Session:
         try:
             self._request.infer()
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed: {' '.join(str(error).split())[:160]}") from None
+            raise BackendError(f"OpenVINO failed: {one_line(error)}") from None
 
     def close(self) -> None:
         self._request = None

@@ -19,7 +19,7 @@ import tensorrt as trt
 
 from ssn_edge.backends import gpu
 from ssn_edge.engine_file import EngineInfo, core_of, read_description, rebuild_advice
-from ssn_edge.errors import BackendError, InputError, ModelError
+from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.files import check_sha256
 from ssn_edge.schema import METADATA_KEY, ModelInfo
 
@@ -47,8 +47,7 @@ class Log(trt.ILogger):
 
     def reason(self) -> str:
         """The last error in one line."""
-        last = self.errors[-1] if self.errors else "no reason given"
-        return " ".join(last.split())[:240]
+        return one_line(self.errors[-1] if self.errors else "no reason given", 240)
 
 
 LOG = Log()
@@ -107,20 +106,20 @@ class Session:
         self._queueing = threading.Lock()
         self._open = contextlib.ExitStack()  # unwound in reverse: context, engine, runtime
         self._slots: List[_Slot] = []
-        self.description = _description(path, device)
+        stated = _stated(path, device)
         with self._cleaned_up("opening the engine"):
             LOG.clear()
             self._runtime: trt.Runtime = created(trt.Runtime, LOG)
             self._open.callback(self._forget, "_runtime")
-            if _brings_code(self.description):
+            if stated is not None and stated.version_compatible:
                 _check_trust(path, trusted)
-            if _brings_code(self.description) and hasattr(trt.Runtime, "engine_host_code_allowed"):
-                self._runtime.engine_host_code_allowed = True
+                if hasattr(trt.Runtime, "engine_host_code_allowed"):
+                    self._runtime.engine_host_code_allowed = True
             self._engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
             self._open.callback(self._forget, "_engine")
             if self._engine is None:
-                raise ModelError(f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); "
-                                 f"{_rebuild(self.description, path)}")
+                again = rebuild_advice(path.name, stated)
+                raise ModelError(f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); {again}")
             self.info = EngineInfo.from_text(self._engine.name, str(path))
             self.info.check_host(str(path), version(), device.compute_capability, device.name)
             self.info.check_source(path)
@@ -129,7 +128,7 @@ class Session:
             if self._shapes != _expected(self.info.model):
                 raise ModelError(
                     f"{path}: its inputs and outputs ({', '.join(sorted(self._shapes))}) are not what "
-                    f"its description says; build it again: {self.info.rebuild_command(path.name)}"
+                    f"its description says; {rebuild_advice(path.name, self.info)}"
                 )
         self.metadata = {METADATA_KEY: self.info.model.to_json()}
 
@@ -236,17 +235,14 @@ class Session:
             setattr(self, name, None)
 
 
-def _description(path: Path, device: gpu.Device) -> Dict[str, Any]:
-    """The ``.json`` beside the engine, checked before TensorRT sees the plan; empty without one."""
+def _stated(path: Path, device: gpu.Device) -> Optional[EngineInfo]:
+    """What the ``.json`` beside the engine says, checked before TensorRT sees the plan; None without."""
     description = read_description(path)
-    if description:
-        info = core_of(description, str(path))
-        info.check_host(str(path), version(), device.compute_capability, device.name)
-    return description
-
-
-def _brings_code(description: Dict[str, Any]) -> bool:
-    return bool(description) and core_of(description, "").version_compatible
+    if not description:
+        return None
+    info = core_of(description, str(path))
+    info.check_host(str(path), version(), device.compute_capability, device.name)
+    return info
 
 
 def _check_trust(path: Path, trusted: bool) -> None:
@@ -255,12 +251,6 @@ def _check_trust(path: Path, trusted: bool) -> None:
             f"{path}: a version-compatible engine brings host code of its own; give the sha256 that "
             "ssn-export printed, with --sha256, to allow it"
         )
-
-
-def _rebuild(description: Dict[str, Any], path: Path) -> str:
-    if description:
-        return f"build it again: {core_of(description, str(path)).rebuild_command(path.name)}"
-    return rebuild_advice(path.name)
 
 
 def _tensors(engine: trt.ICudaEngine) -> Dict[str, Tuple[Tuple[int, ...], Any]]:

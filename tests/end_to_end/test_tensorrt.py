@@ -72,7 +72,7 @@ def test_export(tmp_path):
         "m.onnx", "m.fp16.onnx", "m.reference.npz", "m.engine", "m.json"
     }}
 """)
-    simulated("10.13.3", "-c", str(HERE.parent / "setup.cfg"), str(test))
+    assert simulated("10.13.3", "-c", str(HERE.parent / "setup.cfg"), str(test)) == 1
 
 
 def test_the_gpu_tests_themselves(simulated, tmp_path):

@@ -187,6 +187,7 @@ def test_onnx_runtime_on_the_gpu(exported, figures):
     figures["onnxruntime_cuda"] = {**vars(found), "ms": ms(
         lambda: session.run(None, {"image": truth.images[:1]}), max(3, FRAMES // 10))}
     parity.gate(found, "float16")
+    assert found.map_rms <= parity.HALF_LIMITS["map_rms"] and not found.changed_outside_margin
 
 
 def test_trtexec_takes_the_file(exported, figures):
