@@ -17,6 +17,9 @@ from ssn_edge.files import PathLike, replacing
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
+CLASS_NUMBERS = 32
+"""Masks with smaller values throughout hold numbers of classes, not brightness."""
+
 
 def list_images(folder: PathLike) -> List[Path]:
     """Image files directly inside ``folder``, sorted by name, hidden ones left out."""
@@ -41,7 +44,8 @@ def read_mask(path: PathLike, image_hw: Optional[Tuple[int, int]] = None) -> np.
     """A defect mask as bool [H, W]: pixels above half of the mask's own maximum.
 
     That takes masks of 0/1, of 0/255 and smoothed or JPEG-compressed ones alike (the magnetic
-    tiles' are). Raises InputError for another height and width than ``image_hw``, where given.
+    tiles' are). Where no pixel reaches CLASS_NUMBERS the values number kinds of defects (VisA's
+    do), and all but 0 count. Raises InputError for another height and width than ``image_hw``, where given.
     """
     mask = _decode(path)
     if mask.ndim == 3:
@@ -51,7 +55,7 @@ def read_mask(path: PathLike, image_hw: Optional[Tuple[int, int]] = None) -> np.
             f"{path}: mask of {mask.shape[0]}x{mask.shape[1]} for an image of "
             f"{image_hw[0]}x{image_hw[1]}; masks must have their image's size"
         )
-    return mask > mask.max() / 2
+    return mask > (mask.max() / 2 if mask.max() >= CLASS_NUMBERS else 0)
 
 
 def _decode(path: PathLike) -> np.ndarray:

@@ -245,8 +245,8 @@ def _steps(subject: Subject) -> Dict[str, Any]:
     click.echo("timing the training step ...", err=True)
     sizes, channels = feature_sizes(subject.model), subject.model.channels
     features = [torch.randn(batch, c, *hw) for c, hw in zip(channels, sizes)]
-    map_hw = tuple(2 * n for n in sizes[0])
     model = SuperSimpleNet(None, channels, subject.model.image_size).train()
+    map_hw = model.map_size(sizes[0])
     optimizer = training.make_optimizer(model)
     draws = training.draw(batch, sum(channels), map_hw, 0.3, 0.2, training.step_generator(0, 0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, List, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -19,11 +19,22 @@ MEMORY_LIMIT_MIB = 2048
 """Features beyond this are kept in a file that is mapped into memory."""
 
 
+class Photo(NamedTuple):
+    """A file, and the axes (0 vertical, 1 horizontal) along which its pixels are flipped."""
+
+    path: Path
+    flip: Tuple[int, ...] = ()
+
+
 def load_images(
-    paths: Sequence[Path], size_hw: Tuple[int, int], pool: ThreadPoolExecutor
+    photos: Sequence[Photo], size_hw: Tuple[int, int], pool: ThreadPoolExecutor
 ) -> np.ndarray:
     """Photos stretched to the model's size: uint8 BGR [N, H, W, 3]."""
-    return np.stack(list(pool.map(lambda path: resize(read_image(path), size_hw), paths)))
+
+    def load(photo: Photo) -> np.ndarray:
+        return np.flip(resize(read_image(photo.path), size_hw), photo.flip)
+
+    return np.stack(list(pool.map(load, photos)))
 
 
 def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Tensor:
@@ -35,7 +46,7 @@ def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Te
 
 
 class FeatureCache:
-    """Raw features of ``paths``, both levels, float32, in memory or in a mapped file.
+    """Raw features of ``photos``, both levels, float32, in memory or in a mapped file.
 
     ``tick(n)`` is called as images are done. Indexing with an index array [B] gives the two
     levels [B, C2, h, w] and [B, C3, h', w'] as tensors.
@@ -44,7 +55,7 @@ class FeatureCache:
     def __init__(
         self,
         backbone: Backbone,
-        paths: Sequence[Path],
+        photos: Sequence[Photo],
         size_hw: Tuple[int, int],
         folder: PathLike,
         device: str = "cpu",
@@ -56,12 +67,12 @@ class FeatureCache:
         self._files: List[tempfile._TemporaryFileWrapper] = []
         backbone.module.eval()  # or BatchNorm would mix the batch's photos into the features
         with ThreadPoolExecutor(max(workers, 1)) as pool:
-            for start in range(0, len(paths), batch):
-                images = load_images(paths[start : start + batch], size_hw, pool)
+            for start in range(0, len(photos), batch):
+                images = load_images(photos[start : start + batch], size_hw, pool)
                 with torch.inference_mode():
                     levels = backbone.module(normalise(images, backbone, device))
                 if not self._levels:
-                    self._allocate(len(paths), [level.shape[1:] for level in levels], folder)
+                    self._allocate(len(photos), [level.shape[1:] for level in levels], folder)
                 for store, level in zip(self._levels, levels):
                     store[start : start + len(images)] = level.cpu().numpy()
                 tick(len(images))
@@ -85,15 +96,22 @@ class FeatureCache:
         level2, level3 = (torch.from_numpy(level[index]) for level in self._levels)
         return level2, level3
 
-    def statistics(self) -> Tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel [C2 + C3], summed in float64."""
+    @property
+    def level2_size(self) -> Tuple[int, int]:
+        """(h, w) of the finer level."""
+        height, width = self._levels[0].shape[2:]
+        return height, width
+
+    def statistics(self, rows: int) -> Tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel [C2 + C3] of the first ``rows`` photos, summed in
+        float64."""
         means, stds = [], []
         for level in self._levels:
             total, squares = (np.zeros(level.shape[1]) for _ in range(2))
-            for image in level:
+            for image in level[:rows]:
                 total += image.sum(axis=(1, 2), dtype=np.float64)
                 squares += np.square(image, dtype=np.float64).sum(axis=(1, 2))
-            n = level.size / level.shape[1]
+            n = level[:rows].size / level.shape[1]
             means.append(total / n)
             stds.append(np.sqrt(np.maximum(squares / n - (total / n) ** 2, 1e-12)))
         return tuple(torch.from_numpy(np.concatenate(x)).float() for x in (means, stds))

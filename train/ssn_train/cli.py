@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import click
+from click.core import ParameterSource
 
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import InputError
+
+
+def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:
+    """The preset's values become the defaults; what is given by hand wins."""
+    if name is not None:
+        context.default_map = {**(context.default_map or {}), **_presets()[name]["options"]}
+    return name
+
+
+def _presets() -> Dict[str, Any]:
+    return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
 
 
 @click.command(
@@ -19,10 +32,23 @@ Examples:
   ssn-train photos/ --out runs/first                   # photos/good, and photos/bad if there is one
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
   ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
-  ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut"""
+  ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut
+  ssn-train mvtec/ --preset mvtec --categories all --seeds 5         # the paper's Table 3
+  ssn-train KolektorSDD2/ --preset ksdd2 --seeds 5 --ablation all    # Table 5 on one data set"""
 )
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", "run", required=True, type=click.Path(path_type=Path), help="Run folder to make.")
+@click.option("--out", "run", type=click.Path(path_type=Path),
+              help="Run folder to make.  [default: runs/ and the preset's or data's name]")
+@click.option("--preset", type=click.Choice(sorted(_presets())), callback=_use_preset, is_eager=True,
+              help="The paper's settings for its data sets (tiles: ours).")
+@click.option("--categories", help="Of data sets with several: a name, a,b or all.")
+@click.option("--folds", default="0", show_default=True, help="Of cross-validated data sets: 0, 0,2 or all.")
+@click.option("--seeds", type=click.IntRange(min=1),
+              help="That many runs, of --seed and the next ones, and a table.")
+@click.option("--ablation", help="Rows of the paper's Table 5 (docs/paper.md): a name, a,b or all.")
+@click.option("--unsupervised", is_flag=True, help="Ignore labelled defects in training.")
+@click.option("--segmented", type=click.IntRange(min=0),
+              help="Defects that keep their masks: KolektorSDD2 a number, SensumSODF per cent.")
 @click.option("--backbone", default="efficientnet_lite0", show_default=True,
               help="wide_resnet50_2 (the paper's), resnet18, resnet50, or any timm model.")
 @click.option("--weights", help="A .safetensors or .pth file, or 'random'; default: package or download.")
@@ -32,12 +58,13 @@ Examples:
 @click.option("--epochs", default=300, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps, in place of --epochs.")
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=2))
-@click.option("--lr-scale", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
+@click.option("--lr-scale", "rate_scale", default=1.0, show_default=True,
+              type=click.FloatRange(min=0, min_open=True),
               help="Factor on the paper's learning rates; 3 suits short runs.")
-@click.option("--noise", type=click.FloatRange(min=0, min_open=True),
+@click.option("--noise", "noise_std", type=click.FloatRange(min=0, min_open=True),
               help="Deviation of the synthetic anomalies.  [default: 0.015 for wide_resnet50_2, else 0.3]")
-@click.option("--perlin-threshold", default=0.2, show_default=True, type=float,
-              help="0.2 for large defects, 0.6 for small and thin ones.")
+@click.option("--perlin-threshold", type=float,
+              help="Higher for smaller and thinner anomalies.  [default: 0.2; with labelled defects 0.6]")
 @click.option("--holdout", default=0.1, show_default=True, type=click.FloatRange(0, 0.5),
               help="Share of good photos kept back to calibrate the thresholds.")
 @click.option("--verdict-source", default="score", show_default=True,
@@ -51,35 +78,86 @@ Examples:
 @click.option("--bfloat16", is_flag=True,
               help="Large products in bfloat16: twice as fast where the processor has AMX.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, same options.")
+@click.pass_context
 @one_line_errors
-def main(data: Path, run: Path, size: str, lr_scale: float, noise: Optional[float], device: str,
+def main(context: click.Context, data: Path, run: Optional[Path], preset: Optional[str],
+         categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
+         unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
          workers: int, resume: bool, **options: Any) -> None:
-    """Train SuperSimpleNet on the good photos in DATA and evaluate it on the labelled ones.
+    """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
-    DATA is a folder of photos (good/, optionally bad/ and masks/), an MVTec AD category, or the
-    magnetic tile data set. The run folder holds the model, metrics.json, predictions.csv and
-    pictures; ssn-export takes it from there.
+    DATA is a folder of photos (good/, optionally bad/ and masks/), MVTec AD, VisA, KolektorSDD2,
+    SensumSODF, or the magnetic tiles. Where it has defects to train on, training is supervised.
+    The run folder holds the model, metrics.json, predictions.csv, report.html and pictures;
+    ssn-export takes it from there. With --seeds, or several categories, folds or ablations,
+    every combination is trained (the same command goes on after an interruption) and a table written.
     """
     from ssn_train import datasets
 
-    dataset = datasets.open_dataset(data)
-    click.echo(dataset.describe())
+    layout = datasets.scan(data, unsupervised)
 
     import torch
 
-    from ssn_train import run as training_run
+    from ssn_train import protocol
     from ssn_train.fit import Interrupted
     from ssn_train.settings import Settings, parse_size
 
-    settings = Settings(size=parse_size(size), rate_scale=lr_scale, noise_std=noise, **options)
+    settings = Settings(
+        size=parse_size(size), seed=seed,
+        selection=datasets.Selection(None, 0, unsupervised, segmented), **options,
+    )
+    seed_list = range(seed, seed + (seeds or 1))
+    cells = protocol.cells(layout, categories, folds, ablation, seed_list)
+    chosen = _presets()[preset] if preset else {}
+    by_hand = context.get_parameter_source("size") is ParameterSource.COMMANDLINE
+    task = protocol.Task(
+        settings, cells, chosen, {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen)
+    )
+    out = run or Path("runs") / (preset or data.resolve().name)
     try:
-        document = training_run.train(dataset, settings, run, _device(device), workers, resume)
+        if seeds is None and len(cells) == 1:
+            _one_run(task, data, out, _device(device), workers, resume)
+        else:
+            _many_runs(task, data, out, _device(device), workers, resume)
     except Interrupted as stop:
-        click.echo(f"{stop}; go on with the same command and --resume", err=True)
+        how = "the same command" if len(cells) > 1 else "the same command and --resume"
+        click.echo(f"{stop}; go on with {how}", err=True)
         sys.exit(130)
     except torch.OutOfMemoryError:
         raise InputError(f"--batch {settings.batch}: out of GPU memory; halve it") from None
-    _print(document, run)
+
+
+def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
+    """The options of training that were given by hand beside a preset."""
+    quiet = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers", "weights",
+             "resume", "verdict_source"}
+    given = [
+        name for name in context.params
+        if name not in quiet and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    return [f"{name} {context.params[name]}" for name in given] if preset else []
+
+
+def _one_run(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:
+    from ssn_train import datasets
+    from ssn_train import run as training_run
+
+    settings = task.settings_of(task.cells[0])
+    dataset = datasets.open_dataset(data, settings.selection)
+    click.echo(dataset.describe())
+    _print(training_run.train(dataset, settings, out, device, workers, resume), out)
+
+
+def _many_runs(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:
+    from ssn_train import protocol
+
+    if resume:
+        raise InputError("--resume: not needed with several runs; the same command goes on by itself")
+    paths = protocol.run_all(task, data, out, device, workers, click.echo)
+    for path in paths:
+        if path.suffix == ".md":
+            click.echo(path.read_text(encoding="utf-8"))
+    click.echo("written: " + ", ".join(str(path) for path in paths))
 
 
 def _device(name: str) -> str:
@@ -110,4 +188,4 @@ def _print(document: Dict[str, Any], run: Path) -> None:
     if "at_threshold" in document:
         counts = ", ".join(f"{v} {k}" for k, v in document["at_threshold"].items())
         click.echo(f"  at this threshold: {counts}")
-    click.echo(f"{run}: model, metrics.json, pictures.  Next: ssn-export {run} --out model.onnx")
+    click.echo(f"{run}: model, metrics.json, report.html, pictures.  Next: ssn-export {run} --out model.onnx")

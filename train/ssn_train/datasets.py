@@ -1,45 +1,26 @@
-"""Folders of photos, their labels and masks. No torch: the benchmark reads them too.
-
-Three layouts are found by looking at the folder:
-
-* MVTec AD: ``train/good``, ``test/good``, ``test/DEFECT``, ``ground_truth/DEFECT/NAME_mask.png``
-* magnetic tiles: ``split.json`` beside ``MT_CLASS/Imgs/NAME.jpg`` with ``NAME.png`` masks
-* photos: ``good/`` (or images straight in the folder), with an optional ``bad/`` (with or without
-  a folder per kind of defect) and ``masks/`` (same names, ``_mask`` allowed)
-"""
+"""Folders of photos, their labels and masks. No torch: the benchmark reads them too."""
 
 from __future__ import annotations
 
-import json
-import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.images import list_images, read_image, read_mask
+from ssn_edge.images import read_image, read_mask
+from ssn_train import layouts
+from ssn_train.layouts import Parts, Sample, Selection, split_samples
 
-GOOD_NAMES = ("good", "ok", "normal")
-BAD_NAMES = ("bad", "defect", "defects", "defective", "ng", "anomaly")
-MASK_NAMES = ("masks", "mask", "ground_truth")
-TEST_SHARE = 0.2
-"""Share of a plain folder's good photos that is kept for testing where defects are given."""
+__all__ = ["DataSet", "Sample", "Selection", "check_samples", "open_dataset", "scan", "split_samples"]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One photo: ``label`` 0 good, 1 defective; ``mask`` a file or None; ``defect`` its kind."""
-
-    path: Path
-    label: int = 0
-    mask: Optional[Path] = None
-    defect: str = "good"
+FOLDS = 3
+"""Of both cross-validated data sets."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Normal photos to train on, and labelled ones (maybe none) to test on."""
+    """Photos to train on (defective ones among them: supervised) and labelled ones to test on."""
 
     root: Path
     layout: str
@@ -47,103 +28,93 @@ class DataSet:
     test: Tuple[Sample, ...]
 
     def describe(self) -> str:
-        bad = sum(sample.label for sample in self.test)
-        return (
-            f"{self.root} ({self.layout}): {len(self.train)} good to train on, "
-            f"{len(self.test) - bad} good and {bad} defective to test on"
-        )
+        def count(samples: Sequence[Sample]) -> str:
+            bad = sum(sample.label for sample in samples)
+            good = f"{len(samples) - bad} good"
+            without = sum(s.label and s.mask is None for s in samples)
+            note = f" ({without} without a mask)" if without else ""
+            return f"{good} and {bad} defective{note}" if bad else good
+
+        train, test = count(self.train), count(self.test)
+        return f"{self.root} ({self.layout}): {train} to train on, {test} to test on"
 
 
-def open_dataset(folder: PathLike) -> DataSet:
-    """Recognise the layout of ``folder`` and list its photos; reads no pixels.
+@dataclass(frozen=True)
+class Layout:
+    """A recognised folder: its name, its ``categories`` (empty: it is one), its number of folds."""
 
-    Raises InputError for a missing or empty folder, or one without good photos.
-    """
+    root: Path
+    name: str
+    read: Callable[[Path, Selection], Parts]
+    categories: Tuple[str, ...] = ()
+    folds: int = 1
+
+
+def scan(folder: PathLike, unsupervised: bool = False) -> Layout:
+    """Recognise the layout of ``folder`` by looking at it. Raises InputError where there is none."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give a folder of photos")
     if (root / "split.json").is_file():
-        dataset = _magnetic_tile(root)
-    elif (root / "train").is_dir():
-        dataset = _mvtec(root)
-    else:
-        dataset = _photos(root)
-    if not dataset.train:
+        return Layout(root, "magnetic tiles", layouts.tiles, folds=1 if unsupervised else FOLDS)
+    if (root / "split_csv" / "1cls.csv").is_file():
+        return Layout(root, "VisA", layouts.visa, tuple(layouts.visa_categories(root)))
+    if (root / "visa_pytorch").is_dir():
+        root = root / "visa_pytorch"
+    if (root / "sensum_splits").is_dir():
+        names = tuple(path.name for path in layouts.subfolders(root / "sensum_splits"))
+        return Layout(root, "SensumSODF", layouts.sensum, names, FOLDS)
+    if (root / "train").is_dir():
+        if any((root / "train").glob("*_GT.png")):
+            return Layout(root, "KolektorSDD2", layouts.ksdd2)
+        return Layout(root, "MVTec AD layout", layouts.mvtec)
+    categories = [p.name for p in layouts.subfolders(root) if (p / "train").is_dir()]
+    if categories:
+        return Layout(root, "MVTec AD layout", layouts.mvtec, tuple(categories))
+    return Layout(root, "photos", layouts.photos)
+
+
+def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet:  # noqa: B008 (frozen)
+    """List the photos of ``folder``; reads no pixels but the masks that are KSDD2's labels.
+
+    Raises InputError for a missing or empty folder, one without good photos, a category or fold that
+    it does not have, and a layout that is not as published.
+    """
+    layout = scan(folder, select.unsupervised)
+    root, category = layout.root, select.category
+    _check_category(layout, category)
+    if not 0 <= select.fold < layout.folds:
+        kind = f"{layout.folds} folds, 0 to {layout.folds - 1}" if layout.folds > 1 else "no folds"
+        raise InputError(f"--fold {select.fold}: {root} ({layout.name}) has {kind}")
+    if select.segmented is not None and layout.read not in (layouts.ksdd2, layouts.sensum):
+        raise InputError(f"--segmented {select.segmented}: {layout.name} has no lists for it; leave it out")
+    if category and layout.read is layouts.mvtec:
+        root = root / category
+    train, test = layout.read(root, select)
+    if select.unsupervised:
+        train = [sample for sample in train if not sample.label]
+    if not any(not sample.label for sample in train):
         raise InputError(
-            f"{root}: no good photos found ({dataset.layout}); expected images in {root} itself, "
+            f"{root}: no good photos found ({layout.name}); expected images in {root} itself, "
             "in good/, or in train/good/ (MVTec AD)"
         )
-    return dataset
+    name = f"{layout.name}, {category}" if category else layout.name
+    if layout.folds > 1:
+        name = f"{name}, fold {select.fold} of {layout.folds}"
+    return DataSet(root, name, tuple(train), tuple(test))
 
 
-def _mvtec(root: Path) -> DataSet:
-    good = root / "train" / "good"
-    if not good.is_dir():
-        found = sorted(path.name for path in (root / "train").iterdir())[:3]
-        raise InputError(f"{root}: expected {good}, found {', '.join(found) or 'nothing'} there")
-    test: List[Sample] = []
-    folders = sorted(p for p in (root / "test").iterdir()) if (root / "test").is_dir() else []
-    for kind in (path for path in folders if path.is_dir()):
-        if kind.name == "good":
-            test += [Sample(path) for path in list_images(kind)]
-        else:
-            masks = _by_stem(root / "ground_truth" / kind.name)
-            test += [Sample(p, 1, masks.get(p.stem), kind.name) for p in list_images(kind)]
-    train = tuple(Sample(path) for path in list_images(good))
-    return DataSet(root, "MVTec AD layout", train, tuple(test))
-
-
-def _magnetic_tile(root: Path) -> DataSet:
-    """The unsupervised split of ``split.json``; the class folder's name tells the defect."""
-    path = root / "split.json"
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))["unsupervised"]
-        names = {part: [str(name) for name in split[part]] for part in ("train", "test")}
-    except (ValueError, KeyError, TypeError):
+def _check_category(layout: Layout, category: Optional[str]) -> None:
+    known = ", ".join(layout.categories)
+    if layout.categories and category is None:
         raise InputError(
-            f'{path}: expected {{"unsupervised": {{"train": [...], "test": [...]}}}}'
-        ) from None
-
-    def sample(name: str) -> Sample:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(f"{path}: {name} leads out of the folder; give relative paths")
-        kind = Path(name).parts[0]
-        if kind == "MT_Free":
-            return Sample(root / name)
-        mask = (root / name).with_suffix(".png")
-        return Sample(root / name, 1, mask, kind[3:] if kind.startswith("MT_") else kind)
-
-    train, test = (tuple(map(sample, names[part])) for part in ("train", "test"))
-    return DataSet(root, "magnetic tiles", train, test)
-
-
-def _photos(root: Path) -> DataSet:
-    folders = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    good_folder = _first(folders, GOOD_NAMES)
-    good = [Sample(path) for path in list_images(good_folder or root)]
-    bad_folder, mask_folder = _first(folders, BAD_NAMES), _first(folders, MASK_NAMES)
-    bad: List[Sample] = []
-    if bad_folder is not None:
-        kinds = [bad_folder] + sorted(path for path in bad_folder.iterdir() if path.is_dir())
-        for kind in kinds:
-            masks = _by_stem(mask_folder) if mask_folder else {}
-            if mask_folder and kind != bad_folder:
-                masks = {**masks, **_by_stem(mask_folder / kind.name)}
-            bad += [Sample(p, 1, masks.get(p.stem), kind.name) for p in list_images(kind)]
-    if not bad:
-        return DataSet(root, "photos", tuple(good), ())
-    train, test = split_samples(good, TEST_SHARE, seed=0)
-    return DataSet(root, "photos", train, test + tuple(bad))
-
-
-def split_samples(
-    samples: Sequence[Sample], share: float, seed: int
-) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
-    """(rest, part): ``part`` a seeded random ``share``, at least one of two, order kept."""
-    count = min(max(round(share * len(samples)), 1), len(samples) - 1) if share > 0 else 0
-    chosen = set(random.Random(seed).sample(range(len(samples)), max(count, 0)))
-    rest = tuple(s for i, s in enumerate(samples) if i not in chosen)
-    return rest, tuple(s for i, s in enumerate(samples) if i in chosen)
+            f"{layout.root} ({layout.name}): several categories; choose one with --category "
+            f"({known}), or all with --categories all"
+        )
+    if category is not None and category not in layout.categories:
+        raise InputError(
+            f"--category {category}: {layout.root} ({layout.name}) has {known or 'no categories'}"
+        )
 
 
 def check_samples(
@@ -165,14 +136,3 @@ def check_samples(
             read_mask(sample.mask, image.shape[:2])
         usable.append(sample)
     return tuple(usable), problems
-
-
-def _by_stem(folder: Path) -> Dict[str, Path]:
-    """Mask files by their photo's stem: ``NAME_mask.png`` and ``NAME.png`` both belong to NAME."""
-    if not folder.is_dir():
-        return {}
-    return {p.stem[:-5] if p.stem.endswith("_mask") else p.stem: p for p in list_images(folder)}
-
-
-def _first(folders: Dict[str, Path], names: Sequence[str]) -> Optional[Path]:
-    return next((folders[name] for name in names if name in folders), None)

@@ -15,7 +15,7 @@ from ssn_edge.images import read_mask, resize_mask
 from ssn_edge.schema import Verdict
 from ssn_train import metrics
 from ssn_train.backbones import Backbone
-from ssn_train.cache import load_images, normalise
+from ssn_train.cache import Photo, load_images, normalise
 from ssn_train.datasets import Sample
 from ssn_train.model import SuperSimpleNet
 
@@ -58,7 +58,8 @@ def predict(
     with ThreadPoolExecutor(max(workers, 1)) as pool, torch.inference_mode():
         for start in range(0, len(samples), batch):
             part = slice(start, start + batch)
-            images = load_images([s.path for s in samples[part]], model.image_size, pool)
+            photos = [Photo(s.path) for s in samples[part]]
+            images = load_images(photos, model.image_size, pool)
             anomaly_map, score = model(normalise(images, backbone, device))
             maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
             tick(len(images))

@@ -65,7 +65,7 @@ def _seg_logits(
     adaptor = model.feature_adaptor.projection
     weight = conv.weight[:, :, 0, 0]
     composed = (weight @ adaptor.weight[:, :, 0, 0]).split(model.channels, dim=1)
-    size = tuple(2 * n for n in levels[0].shape[1:3])
+    size = model.map_size(levels[0].shape[1:3])
     spatial = [_matrices("upscale", level, size) for level in levels]
     low = [_product(level, w.T, dtype) for level, w in zip(levels, composed)]
     delta = _product(noise.values, weight.T, dtype)
@@ -134,7 +134,7 @@ def _cls_pre_activation(
     weight = model.discriminator.dec_head[0].weight
     taps = weight[:, :-1].permute(2, 3, 0, 1)  # [i, j, 128, C]; the last input is the map
     flat = taps.reshape(-1, taps.shape[-1])
-    batch, (height, width) = len(levels[0]), (2 * n for n in levels[0].shape[1:3])
+    batch, (height, width) = len(levels[0]), model.map_size(levels[0].shape[1:3])
     composed, base = flat, None
     if model.variant == "icpr":
         adaptor = model.feature_adaptor.projection

@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from ssn_train.backbones import Backbone
 from ssn_train.cache import FeatureCache
 from ssn_train.datasets import Sample
 from ssn_train.model import SuperSimpleNet
+from ssn_train.recipe import Recipe
 from ssn_train.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
+from ssn_train.supervision import BalancedOrder, TargetStore, TrainingSet, training_set
 
 SAVE_EVERY_S = 60.0
 
@@ -49,31 +51,40 @@ class Fitted:
     """Wall time of the optimizer steps of this process."""
 
 
+class ShuffledOrder:
+    """Batches of good photos: the epoch's permutation depends on seed and epoch alone."""
+
+    def __init__(self, seed: int, photos: int, batch: int):
+        self.batch = min(batch, photos)
+        self.per_epoch = photos // self.batch  # whole batches: BatchNorm sees the same count each time
+        self._seed, self._photos = seed, photos
+
+    def indices(self, step: int) -> np.ndarray:
+        epoch, position = divmod(step, self.per_epoch)
+        generator = training.step_generator(self._seed + 1, epoch)
+        order = torch.randperm(self._photos, generator=generator).numpy()
+        return order[position * self.batch : (position + 1) * self.batch]
+
+
+Order = Union[ShuffledOrder, BalancedOrder]
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run's length in steps and when the learning rates drop."""
 
     steps: int
-    per_epoch: int
-    batch: int
     milestones: Tuple[int, ...]
 
     @classmethod
-    def of(cls, settings: Settings, photos: int) -> Plan:
-        batch = min(settings.batch, photos)
-        per_epoch = photos // batch  # whole batches only: BatchNorm sees the same count each time
+    def of(cls, settings: Settings, per_epoch: int, scheduled: bool) -> Plan:
         if settings.steps is not None:
             drops = training.milestones(settings.steps)
-            return cls(settings.steps, per_epoch, batch, tuple(drops))
-        drops = [epoch * per_epoch for epoch in training.milestones(settings.epochs)]
-        return cls(settings.epochs * per_epoch, per_epoch, batch, tuple(drops))
-
-    def indices(self, seed: int, step: int, photos: int) -> np.ndarray:
-        """The photos of one batch: the epoch's permutation depends on seed and epoch alone."""
-        epoch, position = divmod(step, self.per_epoch)
-        generator = training.step_generator(seed + 1, epoch)
-        order = torch.randperm(photos, generator=generator).numpy()
-        return order[position * self.batch : (position + 1) * self.batch]
+            steps = settings.steps
+        else:
+            drops = [epoch * per_epoch for epoch in training.milestones(settings.epochs)]
+            steps = settings.epochs * per_epoch
+        return cls(steps, tuple(drops) if scheduled else ())
 
 
 def fit(
@@ -85,25 +96,35 @@ def fit(
     workers: int,
     resume: bool,
 ) -> Fitted:
-    """Train on normal photos. Raises Interrupted after saving when a signal asks to stop."""
-    if len(samples) < 2:
-        raise InputError(f"{len(samples)} good photo to train on; at least 2 are needed")
-    with tqdm(total=len(samples), desc="features", unit="img") as bar:
+    """Train on normal photos, and on labelled defects where ``samples`` holds any.
+
+    Raises Interrupted after saving when a signal asks to stop.
+    """
+    data = training_set(samples)
+    if data.normals < 2:
+        raise InputError(f"{data.normals} good photo to train on; at least 2 are needed")
+    recipe = settings.recipe(bool(data.defects))
+    with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
         cache = FeatureCache(
-            backbone, [s.path for s in samples], settings.size, run, device, workers, tick=bar.update
+            backbone, data.photos, settings.size, run, device, workers, tick=bar.update
         )
     torch.manual_seed(settings.seed)
     model = SuperSimpleNet(
-        backbone.module, backbone.channels, settings.size, variant=settings.variant
+        backbone.module,
+        backbone.channels,
+        settings.size,
+        stop_grad=recipe.optimised and not data.defects,
+        variant=settings.variant,
+        upscale=recipe.upscale,
     )
-    mean, std = cache.statistics()
+    mean, std = cache.statistics(data.normals)
     if backbone.standardise:
         model.set_statistics(mean, std)
     model.to(device).train()
     optimizer = training.make_optimizer(model, settings.rate_scale)
     progress = _restore(run, settings, model, optimizer) if resume else Progress()
     started, before = time.perf_counter(), progress.step
-    _loop(settings, backbone, cache, model, optimizer, progress, run, device)
+    _loop(settings, recipe, backbone, data, cache, model, optimizer, progress, run, device)
     seconds = time.perf_counter() - started
     if progress.step > before:
         per_step = seconds / (progress.step - before)
@@ -114,7 +135,9 @@ def fit(
 
 def _loop(
     settings: Settings,
+    recipe: Recipe,
     backbone: Backbone,
+    data: TrainingSet,
     cache: FeatureCache,
     model: SuperSimpleNet,
     optimizer: torch.optim.Optimizer,
@@ -122,27 +145,36 @@ def _loop(
     run: Path,
     device: str,
 ) -> None:
-    plan = Plan.of(settings, len(cache))
+    order: Order
+    if data.defects:
+        order = BalancedOrder(settings.seed, data.normals, data.defects, settings.batch)
+    else:
+        order = ShuffledOrder(settings.seed, data.normals, settings.batch)
+    plan = Plan.of(settings, order.per_epoch, recipe.optimised)
+    clip = training.CLIP_NORM if recipe.optimised and data.defects else None
     standard = STANDARDISED_NOISE if backbone.standardise else PAPER_NOISE
     noise_std = standard if settings.noise_std is None else settings.noise_std
-    channels = sum(backbone.channels)
+    size = model.map_size(cache.level2_size)
+    store = TargetStore(data, settings.size, size)
     saved = time.monotonic()
     bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
     with bar, stop_requests() as stop:
         while progress.step < plan.steps:
             step = progress.step
             training.set_rates(optimizer, sum(step >= drop for drop in plan.milestones))
-            features = [f.to(device) for f in cache[plan.indices(settings.seed, step, len(cache))]]
-            size = tuple(2 * n for n in features[0].shape[2:])
+            index = order.indices(step)
             draws = training.draw(
-                plan.batch, channels, size, noise_std, settings.perlin_threshold,
-                training.step_generator(settings.seed, step),
+                order.batch, sum(backbone.channels), size, noise_std,
+                settings.mask_threshold(bool(data.defects)),
+                training.step_generator(settings.seed, step), recipe.anomalies,
             )
             draws = training.Draws(*(part.to(device) for part in draws))
             loss = training.batch_loss(
-                model, features, draws, plain=settings.plain, low_precision=settings.bfloat16
+                model, [f.to(device) for f in cache[index]], draws,
+                *(part.to(device) for part in store[index]),
+                recipe=recipe, plain=settings.plain, low_precision=settings.bfloat16,
             )
-            training.take_step(optimizer, loss.total)
+            training.take_step(optimizer, loss.total, clip)
             progress.history.append(tuple(float(term.detach()) for term in loss))
             progress.step += 1
             total = sum(progress.history[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -45,18 +45,28 @@ def focal(logits: Tensor, target: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
     return cross_entropy * (1 - p_true) ** gamma
 
 
-def loss(seg_logits: Tensor, mask: Tensor, score_logit: Tensor, label: Tensor) -> Loss:
+def loss(
+    seg_logits: Tensor,
+    mask: Tensor,
+    score_logit: Tensor,
+    label: Tensor,
+    segmented: Optional[Tensor] = None,
+) -> Loss:
     """The four terms for ``seg_logits`` and ``mask`` [B, 1, H, W], ``score_logit`` and ``label`` [B].
 
+    ``segmented`` [B] bool leaves images whose defects have no mask out of the map's three terms.
     The paper averages equation 1 over all elements; the published code, followed here, averages
     over normal and over anomalous pixels apart and adds the two.
     """
     mask = mask.to(seg_logits.dtype)
+    known = torch.ones_like(mask)
+    if segmented is not None:
+        known = known * segmented[:, None, None, None]
     normal = torch.clamp(seg_logits + TRUNCATION, min=0)
     anomalous = torch.clamp(TRUNCATION - seg_logits, min=0)
     return Loss(
-        l1_normal=_mean_or_zero(normal, 1 - mask),
-        l1_anomalous=_mean_or_zero(anomalous, mask),
-        focal_seg=focal(seg_logits, mask).mean(),
+        l1_normal=_mean_or_zero(normal, (1 - mask) * known),
+        l1_anomalous=_mean_or_zero(anomalous, mask * known),
+        focal_seg=_mean_or_zero(focal(seg_logits, mask), known),
         focal_cls=focal(score_logit, label.to(score_logit.dtype)).mean(),
     )

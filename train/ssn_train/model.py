@@ -86,7 +86,7 @@ class SuperSimpleNet(nn.Module):
 
     ``backbone`` maps images [B, 3, height, width] (normalised, RGB) to two feature levels at
     strides 8 and 16 with ``channels`` channels each. ``stop_grad`` is the unsupervised setting,
-    ``variant`` one of :data:`VARIANTS` (ValueError otherwise).
+    ``variant`` one of :data:`VARIANTS` (ValueError otherwise), ``upscale`` False the ablation.
     The standardisation of the features (:meth:`set_statistics`) is the identity until set: the
     paper's backbone trains without it.
     """
@@ -98,11 +98,13 @@ class SuperSimpleNet(nn.Module):
         image_size: Tuple[int, int],
         stop_grad: bool = True,
         variant: str = "icpr",
+        upscale: bool = True,
     ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}; one of {', '.join(VARIANTS)}")
         self.variant = variant
+        self.upscales = upscale
         self.backbone = backbone
         self.channels = tuple(channels)
         self.image_size = tuple(image_size)
@@ -139,12 +141,17 @@ class SuperSimpleNet(nn.Module):
         scales = self.feature_scale[:, None, None].split(self.channels)
         return [(x - shift) * scale for x, shift, scale in zip(features, shifts, scales)]
 
+    def map_size(self, level2_hw: Sequence[int]) -> Tuple[int, int]:
+        """(H, W) of the segmentation map for level 2's (h, w): twice as large, unless ablated."""
+        height, width = level2_hw
+        return (2 * height, 2 * width) if self.upscales else (height, width)
+
     def upscale(self, features: Sequence[Tensor]) -> Tensor:
-        """Standardise, upscale both levels to twice level 2's size, concatenate: [B, C, H, W].
+        """Standardise, resize both levels to the map's size, concatenate: [B, C, H, W].
 
         align_corners=True as published, so level 3 is not exactly scaled by four at odd sizes.
         """
-        size = tuple(2 * n for n in features[0].shape[2:])
+        size = self.map_size(features[0].shape[2:])
         return torch.cat(
             [
                 F.interpolate(level, size=size, mode="bilinear", align_corners=True)

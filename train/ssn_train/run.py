@@ -25,6 +25,7 @@ from ssn_train.datasets import DataSet, Sample
 from ssn_train.evaluate import Predictions
 from ssn_train.fit import Fitted, fit
 from ssn_train.settings import Settings, fingerprint
+from ssn_train.supervision import describe
 
 REFERENCE_EACH = 4
 """Photos of each kind (training, good test, defective test) kept beside the model."""
@@ -43,14 +44,17 @@ def train(
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
     usable, test = _check(dataset)
-    rest, held = datasets.split_samples(usable, settings.holdout, settings.seed)
-    fitted = fit(settings, backbone, rest, run, device, workers, resume)
+    good = [sample for sample in usable if not sample.label]
+    bad = [sample for sample in usable if sample.label]
+    rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
+    tqdm.write(f"training {describe(bad)}")
+    fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, resume)
     verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
     document, predictions, masks = _evaluate(fitted, backbone, test, verdict, device, workers)
     document.update(
-        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device)
+        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
     )
-    header = _header(fitted, backbone, source, settings, verdict, rest)
+    header = _header(fitted, backbone, source, settings, verdict, [*rest, *bad])
     _write(run, document, predictions, masks, verdict, fitted)
     write_reference(run / "reference", rest, test, settings.size)
     checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
@@ -83,9 +87,10 @@ def _check(dataset: DataSet) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
         tqdm.write(f"skipped: {problem}")
     if problems:
         tqdm.write(f"{len(problems)} of {total} photos skipped")
-    if len(train) < 2:
+    good = sum(not sample.label for sample in train)
+    if good < 2:
         raise InputError(
-            f"{dataset.root}: {len(train)} readable good photos; at least 2 are needed"
+            f"{dataset.root}: {good} readable good photos; at least 2 are needed"
         )
     return train, test
 
@@ -102,7 +107,8 @@ def _calibrate(
     """Held-back normal photos; without any, the training ones, which are easier: said so."""
     origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
     normal = _predict(fitted, backbone, held or rest, "calibrating", device, workers)
-    return evaluate.calibrate(normal, settings.verdict_source, origin)
+    source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
+    return evaluate.calibrate(normal, source, origin)
 
 
 def _predict(
@@ -133,8 +139,11 @@ def _evaluate(
     return document, predictions, masks
 
 
-def _environment(settings: Settings, fitted: Fitted, source: str, device: str) -> Dict[str, Any]:
+def _environment(
+    settings: Settings, fitted: Fitted, source: str, device: str, supervised: bool
+) -> Dict[str, Any]:
     return {
+        "supervised": supervised,
         "settings": settings.to_dict(),
         "weights": source,
         "steps": len(fitted.history),

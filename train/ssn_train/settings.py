@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
-from ssn_train.datasets import Sample
+from ssn_train import recipe
+from ssn_train.datasets import Sample, Selection
+from ssn_train.recipe import Recipe
 
 PAPER_NOISE = 0.015
 STANDARDISED_NOISE = 0.3
 """For features of unit deviation; docs/training.md has the sweep that chose it."""
+
+UNSUPERVISED_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
+"""The published code recommends its MVTec AD settings for one's own normal photos, and those of
+SensumSODF for labelled ones."""
 
 MIN_SIZE = 32
 """Below this the map's Gaussian (25 taps) and the two strides leave nothing to look at."""
@@ -21,7 +27,9 @@ MIN_SIZE = 32
 @dataclass(frozen=True)
 class Settings:
     """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default;
-    ``holdout`` is the share of normal photos kept for calibrating the thresholds."""
+    ``perlin_threshold`` None the paper's for this supervision;
+    ``holdout`` is the share of normal photos kept for calibrating the thresholds; ``selection`` is
+    what was taken of the data set (category, fold, ...)."""
 
     backbone: str
     weights: Optional[str] = None
@@ -32,12 +40,14 @@ class Settings:
     batch: int = 32
     rate_scale: float = 1.0
     noise_std: Optional[float] = None
-    perlin_threshold: float = 0.2
+    perlin_threshold: Optional[float] = None
     holdout: float = 0.1
     verdict_source: str = "score"
     seed: int = 42
     plain: bool = False
     bfloat16: bool = False
+    ablation: Optional[str] = None
+    selection: Selection = Selection()
 
     def __post_init__(self) -> None:
         if min(self.size) < MIN_SIZE:
@@ -47,16 +57,26 @@ class Settings:
         if self.plain and self.bfloat16:
             raise InputError("--plain and --bfloat16: the plain step is the float32 reference")
 
+    def recipe(self, supervised: bool) -> Recipe:
+        """What ``ablation`` switches; InputError where it needs defects and there are none."""
+        return recipe.find(self.ablation, supervised)
+
+    def mask_threshold(self, supervised: bool) -> float:
+        """Threshold of the Perlin masks: as asked for, else the paper's (section 4.3)."""
+        if self.perlin_threshold is not None:
+            return self.perlin_threshold
+        return SUPERVISED_THRESHOLD if supervised else UNSUPERVISED_THRESHOLD
+
     def to_dict(self) -> Dict[str, Any]:
         """As JSON would give it back: tuples are lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
-    def check_same(self, stored: Dict[str, Any]) -> None:
+    def check_same(self, stored: Dict[str, Any], where: str = "--resume:") -> None:
         """InputError naming the first setting that differs from a stored run's."""
         for name, value in self.to_dict().items():
             if stored.get(name) != value:
                 raise InputError(
-                    f"--resume: {name} is {value}, the run was started with {stored.get(name)}; "
+                    f"{where} {name} is {value}, the run was started with {stored.get(name)}; "
                     "give the same options, or another --out"
                 )
 

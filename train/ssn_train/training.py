@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ssn_train import anomalies, fast, losses, perlin
 from ssn_train.model import SuperSimpleNet
+from ssn_train.recipe import Recipe
+
+SUPERSIMPLENET = Recipe()
 
 LEARNING_RATES = (1e-4, 2e-4, 2e-4)  # adaptor, segmentation head, classification head
 WEIGHT_DECAYS = (1e-2, 1e-5, 1e-5)  # the published adaptor group keeps AdamW's default
@@ -54,10 +57,18 @@ def draw(
     noise_std: float,
     threshold: float,
     generator: torch.Generator,
+    kind: str = "perlin",
 ) -> Draws:
     """Masks first, then noise where they are: an eighth of what the published code draws, which
-    takes it everywhere and first. The same distribution, so only the seed's numbers differ."""
-    masks = perlin.perlin_masks(2 * batch, size, threshold, generator)
+    takes it everywhere and first. The same distribution, so only the seed's numbers differ.
+
+    ``kind`` is :attr:`ssn_train.recipe.Recipe.anomalies`. Without synthetic anomalies the published
+    code makes no second copy; two equal ones give the same loss and gradients."""
+    if kind == "perlin":
+        masks = perlin.perlin_masks(2 * batch, size, threshold, generator)
+    else:
+        masks = torch.zeros(2 * batch, 1, *size)
+        masks[batch:] = float(kind == "simplenet")
     count = int((masks > 0).sum())
     return Draws(torch.randn(count, channels, generator=generator) * noise_std, masks)
 
@@ -100,23 +111,25 @@ def batch_loss(
     draws: Draws,
     mask: Optional[Tensor] = None,
     label: Optional[Tensor] = None,
-    overlap: bool = False,
+    segmented: Optional[Tensor] = None,
+    recipe: Recipe = SUPERSIMPLENET,
     plain: bool = False,
     low_precision: bool = False,
 ) -> losses.Loss:
     """Loss of a batch of raw features [B, C_l, h_l, w_l] with the given draws.
 
-    ``mask`` [B, 1, H, W] and ``label`` [B] of real defects, none when unsupervised. ``plain`` takes
+    ``mask`` [B, 1, H, W], ``label`` [B] and ``segmented`` [B] of real defects
+    (:class:`ssn_train.supervision.Targets`), none when unsupervised. ``plain`` takes
     the modules as they are, at full resolution, instead of :mod:`ssn_train.fast`'s exact rewriting.
     ``low_precision`` runs the heads' large products in bfloat16 (not with ``plain``); statistics,
     losses and weights stay in float32.
     """
-    batch, (height, width) = len(features[0]), (2 * n for n in features[0].shape[2:])
+    batch, size = len(features[0]), model.map_size(features[0].shape[2:])
     if mask is None:
-        mask = features[0].new_zeros(batch, 1, height, width)
+        mask = features[0].new_zeros(batch, 1, *size)
     if label is None:
         label = features[0].new_zeros(batch)
-    regions = anomalies.noise_regions(draws.perlin_mask, mask, overlap)
+    regions = anomalies.noise_regions(draws.perlin_mask, mask, recipe.overlap)
     if plain:
         noise = draws.dense()
         inputs = model.head_inputs(features)
@@ -126,7 +139,13 @@ def batch_loss(
         noise_rows = draws.inside(regions)
         seg_logits, score_logit = fast.heads(model, features, noise_rows, low_precision)
     new_mask, new_label = anomalies.targets(mask, label, regions)
-    return losses.loss(seg_logits, new_mask, score_logit, new_label)
+    if segmented is not None:
+        segmented = torch.cat([segmented, segmented])
+    terms = losses.loss(seg_logits, new_mask, score_logit, new_label, segmented)
+    zero = torch.zeros_like(terms.focal_cls)
+    if not recipe.optimised:
+        terms = terms._replace(focal_seg=zero)
+    return terms if recipe.cls_head else terms._replace(focal_cls=zero)
 
 
 def take_step(

@@ -1,0 +1,54 @@
+"""Split files that data sets ship as pickles, read without trusting them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+from ssn_edge.errors import InputError
+
+MAX_BYTES = 16 << 20
+MAX_DEPTH = 8
+
+
+class _Plain(pickle.Unpickler):
+    """Loads no class and calls nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"wants {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("wants an outside object")
+
+
+def load(path: Path) -> Any:
+    """The lists and tuples of ints, bools and strings of a pickle file.
+
+    Raises InputError for a missing, damaged or oversized file, and for one that holds anything else:
+    a pickle can run any program, so nothing that needs a class or a function is loaded.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES >> 20} MiB; not a split file")
+    try:
+        found = _Plain(io.BytesIO(data)).load()
+    except Exception as error:  # damaged pickles raise a dozen types
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise InputError(
+            f"{path}: not loaded ({reason}); a split file holds only lists of numbers and names"
+        ) from None
+    if not _is_plain(found, MAX_DEPTH):
+        raise InputError(f"{path}: holds other things than lists of numbers and names; not loaded")
+    return found
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+    return isinstance(value, (int, str))
