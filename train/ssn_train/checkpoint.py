@@ -84,9 +84,15 @@ def save_model(path: PathLike, model: SuperSimpleNet, header: Header) -> None:
 
 
 def load_model(run: PathLike) -> Tuple[SuperSimpleNet, Header, Backbone]:
-    """The trained model of a run folder in evaluation mode, its header, and its backbone."""
+    """The trained model of a run folder in evaluation mode, its header, and its backbone.
+
+    Raises InputError for an ablation's: those exist for the paper's table, not for use.
+    """
     path = Path(run) / MODEL_FILE
     tensors, document = load(path)
+    ablation = document.get("settings", {}).get("ablation")
+    if ablation:
+        raise InputError(f"{run}: trained with --ablation {ablation}, for comparison only; train without it")
     try:
         verdict = document.pop("verdict")
         header = Header(**document, verdict=Verdict(**verdict) if verdict else None)

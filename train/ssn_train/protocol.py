@@ -15,7 +15,7 @@ from ssn_edge.errors import InputError
 from ssn_train import run as training_run
 from ssn_train import tables
 from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE
-from ssn_train.datasets import Layout, Selection, open_dataset
+from ssn_train.datasets import Layout, open_dataset
 from ssn_train.recipe import ABLATIONS
 from ssn_train.settings import Settings, parse_size
 from ssn_train.tables import Figure, Row, Table

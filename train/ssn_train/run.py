@@ -18,7 +18,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import write_json
 from ssn_edge.images import read_image, resize, write_image
 from ssn_edge.schema import Verdict
-from ssn_train import backbones, checkpoint, datasets, evaluate, plots
+from ssn_train import backbones, checkpoint, datasets, evaluate, plots, review
 from ssn_train.backbones import Backbone
 from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.datasets import DataSet, Sample
@@ -47,7 +47,7 @@ def train(
     good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
-    tqdm.write(f"training {describe(bad)}")
+    tqdm.write(f"training: {describe(bad)}")
     fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, resume)
     verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
     document, predictions, masks = _evaluate(fitted, backbone, test, verdict, device, workers)
@@ -142,13 +142,14 @@ def _evaluate(
 def _environment(
     settings: Settings, fitted: Fitted, source: str, device: str, supervised: bool
 ) -> Dict[str, Any]:
+    cuda = device.startswith("cuda")
     return {
         "supervised": supervised,
         "settings": settings.to_dict(),
         "weights": source,
         "steps": len(fitted.history),
         "training_seconds": round(fitted.seconds, 1),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor(),
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
@@ -199,6 +200,8 @@ def _write(
     evaluate.write_predictions(run / "predictions.csv", predictions, verdict)
     plots.loss_curve(run / "loss.png", fitted.history)
     plots.write_all(run, predictions, masks, verdict)
+    title = run.resolve().name
+    review.write(run / "report.html", title, document, predictions, masks, verdict, fitted.history)
 
 
 def write_reference(

@@ -147,10 +147,13 @@ def inverse_frequency(shown: np.ndarray) -> np.ndarray:
 
 
 def describe(samples: Sequence[Sample]) -> str:
-    """The kind of supervision, for people: ``supervised (12 defects, 3 without a mask)``."""
+    """The kind of supervision: ``mixed supervision: 12 defects, 3 without a mask``."""
     bad = [s for s in samples if s.label]
     without = sum(s.mask is None for s in bad)
     if not bad:
         return "unsupervised"
-    kind = "supervised" if not without else "weak" if without == len(bad) else "mixed"
-    return f"{kind} ({len(bad)} defects" + (f", {without} without a mask)" if without else ")")
+    count = f"{len(bad)} defect{'s' if len(bad) > 1 else ''}"
+    if not without:
+        return f"supervised: {count}"
+    kind = "weak" if without == len(bad) else "mixed"
+    return f"{kind} supervision: {count}, {without} without a mask"

@@ -1,0 +1,162 @@
+"""``report.html``: a run's test images, scores and curves in one self-contained page.
+
+The page asks nothing from outside (its content policy forbids it), so it can be mailed and opened
+on any desk.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+import cv2
+import numpy as np
+
+from ssn_edge.draw import heatmap
+from ssn_edge.files import PathLike, replacing
+from ssn_edge.images import read_image, resize
+from ssn_edge.schema import Verdict
+from ssn_train.evaluate import CALIBRATION_QUANTILE, Predictions
+from ssn_train.losses import Loss
+
+THUMBNAIL = 144
+"""Longer side of the pictures, in pixels."""
+
+MAX_PICTURES = 1500
+"""About 20 MB of page; further images keep their scores and lose their pictures."""
+
+PATH_PARTS = 3
+"""Of each file's path: what tells photos apart, and not whose computer it was."""
+
+MAX_POINTS = 400
+"""Of the training curves."""
+
+RIM = (47, 69, 200)
+
+
+def write(
+    path: PathLike,
+    title: str,
+    document: Mapping[str, Any],
+    predictions: Predictions,
+    masks: np.ndarray,
+    verdict: Verdict,
+    history: np.ndarray,
+) -> None:
+    """The page for a run: ``document`` is metrics.json's content, ``history`` [steps, 4] the loss
+    terms, ``masks`` bool [N, H, W] the truth at the map's size."""
+    template = Path(__file__).with_name("review.html").read_text(encoding="utf-8")
+    data = json.dumps(_data(title, document, predictions, masks, verdict, history), allow_nan=False)
+    with replacing(path) as temporary:
+        # "</" would end the script element that the data stands in
+        page = template.replace("__DATA__", data.replace("</", "<\\/"))
+        Path(temporary).write_text(page, encoding="utf-8")
+
+
+def _data(
+    title: str,
+    document: Mapping[str, Any],
+    predictions: Predictions,
+    masks: np.ndarray,
+    verdict: Verdict,
+    history: np.ndarray,
+) -> Dict[str, Any]:
+    images = _images(predictions, masks)
+    good = [image for image in images if not image["label"]]
+    thresholds = {verdict.source: verdict.image_threshold}
+    for source in ("score", "map_max"):  # the other one has none of its own: a place to start from
+        values = [image[source] for image in good or images] or [0.0]
+        thresholds.setdefault(source, float(np.quantile(values, CALIBRATION_QUANTILE)))
+    return {
+        "title": title,
+        "about": _about(images, verdict),
+        "verdict": {"source": verdict.source, "threshold": verdict.image_threshold},
+        "thresholds": thresholds,
+        "metrics": _finite(document["metrics"]),
+        "per_defect": {k: _finite(v) for k, v in document.get("per_defect", {}).items()},
+        "images": images,
+        "terms": [name.replace("_", " ") for name in Loss._fields],
+        "history": _thinned(history),
+        "environment": {name: text for name, text in _flat(document["run"])},
+    }
+
+
+def _about(images: List[Dict[str, Any]], verdict: Verdict) -> str:
+    bad = sum(image["label"] for image in images)
+    kept = sum("photo" in image for image in images)
+    note = "" if kept == len(images) else f"; pictures of {kept} of them"
+    return (
+        f"{len(images) - bad} good and {bad} defective test images{note}. The model's threshold: "
+        f"{verdict.method}, n = {verdict.n}. Moving it here changes nothing in the model."
+    )
+
+
+def _images(predictions: Predictions, masks: np.ndarray) -> List[Dict[str, Any]]:
+    count = len(predictions.samples)
+    if not count:
+        return []
+    low, high = np.quantile(predictions.maps, (0.01, 0.999))
+    pictured = set(np.linspace(0, count - 1, min(count, MAX_PICTURES)).astype(int).tolist())
+    rows = []
+    for i, sample in enumerate(predictions.samples):
+        row: Dict[str, Any] = {
+            "file": "/".join(sample.path.parts[-PATH_PARTS:]),
+            "label": sample.label,
+            "defect": sample.defect,
+            "score": float(predictions.scores[i]),
+            "map_max": float(predictions.map_max[i]),
+        }
+        if i in pictured:
+            row["photo"], row["map"] = _pictures(
+                read_image(sample.path), predictions.maps[i], masks[i], float(low), float(high)
+            )
+        rows.append(row)
+    return rows
+
+
+def _pictures(
+    photo: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray, low: float, high: float
+) -> Tuple[str, str]:
+    """Photo, and photo under its map with the truth's rim: data URLs, in the photo's proportions."""
+    scale = THUMBNAIL / max(photo.shape[:2])
+    size = tuple(max(round(n * scale), 1) for n in photo.shape[:2])
+    small = resize(photo, size)
+    colours = cv2.resize(heatmap(anomaly_map, low, high), size[::-1])
+    over = cv2.addWeighted(small, 0.45, colours, 0.55, 0)
+    shape = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(over, contours, -1, RIM, 1)
+    return _url(small), _url(over)
+
+
+def _url(image: np.ndarray) -> str:
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def _thinned(history: np.ndarray) -> List[Dict[str, Any]]:
+    """Means of equal stretches of the curves, at most MAX_POINTS."""
+    stretches = np.array_split(np.arange(len(history)), min(len(history), MAX_POINTS) or 1)
+    return [
+        {"step": int(part[-1]) + 1, "loss": [float(x) for x in history[part].mean(axis=0)]}
+        for part in stretches
+        if len(part)
+    ]
+
+
+def _finite(row: Mapping[str, Any]) -> Dict[str, Any]:
+    """JSON has no NaN: None instead."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> List[Tuple[str, str]]:
+    rows: List[Tuple[str, str]] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            rows.append((prefix + key, str(value)))
+    return rows
