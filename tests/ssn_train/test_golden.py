@@ -164,18 +164,22 @@ PATHS = {  # step, type, share of a tensor's elements that may leave the toleran
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", ["unsup", "sup"])
+@pytest.mark.parametrize("kind", ["unsup", "sup", "sup_sched"])
 def test_train_steps(golden, kind, path):
     """Five optimizer steps of the published train(), through our loss and step."""
     plain, dtype, strays = PATHS[path]
     z = golden("train_steps")
     meta = json.loads(str(z["meta_json"]))
     initial = {k[5:]: z[k] for k in z.files if k.startswith("init/")}
-    supervised = kind == "sup"
+    supervised = kind != "unsup"
+    drops = training.milestones(5) if kind == "sup_sched" else []  # five epochs of one step
     model = model_of(initial, (2, 4), meta["image_size"], stop_grad=not supervised)
     model.train().to(dtype)
     optimizer = training.make_optimizer(model)
     for step in range(5):
+        training.set_rates(optimizer, sum(step >= drop for drop in drops))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert_close(rates, z[f"{kind}/lr_used"][step], 1e-9, 0, f"rates {step}")
 
         def load(name, step=step):
             return torch.from_numpy(z[name.format(step)]).to(dtype)
@@ -185,14 +189,19 @@ def test_train_steps(golden, kind, path):
         draws = training.Draws(dense.permute(0, 2, 3, 1)[masks[:, 0] > 0], masks)
         mask = label = None
         if supervised:
-            mask = load("sup/step{}/mask_feature_res")
+            mask = load(kind + "/step{}/mask_feature_res")
             label = load("step{}/in/gt_mask_image_res").flatten(1).amax(1).sign()
         loss = training.batch_loss(model, features, draws, mask, label, plain=plain).total
         norm = training.take_step(optimizer, loss, training.CLIP_NORM if supervised else None)
         assert_close(loss.detach(), z[f"{kind}/loss"][step], 2e-5, 0, f"loss {step}")
         if supervised:
             assert_close(norm, z[f"{kind}/grad_norm_before_clip"][step], 1e-4, 0, f"norm {step}")
+    if kind == "sup_sched":  # only checksums of its weights are kept
+        checksums = dict(zip(z["checksum_names"].tolist(), z["sup_sched/checksums"][-1]))
     for name, value in model.state_dict().items():
+        if kind == "sup_sched" and name in checksums and not name.endswith(UNDETERMINED):
+            length = float(value.double().norm())
+            assert_close(length, checksums[name][2], 1e-5, 1e-5, f"length of {name}")
         key = f"{kind}/final/{name}"
         if key in z.files:
             free = name.endswith(UNDETERMINED)

@@ -11,24 +11,40 @@ from scipy import ndimage
 
 from ssn_train import metrics
 
-PLAIN = ("separable_some", "multi_region", "all_anomalous")
+ONE_CLASS = ("all_anomalous", "empty_masks_all_normal")
+"""Images of one class: the published code says 0 or 1, we say NaN."""
+
+RESAMPLED = ("ties_binary_map", "ties_coarse", "full_mask_image")
+"""Where the published AUPRO, which resamples each region's curve by index, is not the integral."""
+
+EQUAL_MAXIMA = ("constant_map", "ties_binary_map")
+"""All maps have the same maximum: the published scaling of the scores divides by zero."""
 
 
-@pytest.mark.parametrize("case", [*PLAIN, "ties_coarse"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "all_anomalous", "constant_map", "empty_masks_all_normal", "full_mask_image", "inverted",
+        "multi_region", "perfect", "random", "separable_some", "ties_binary_map", "ties_coarse",
+    ],
+)
 def test_published_metrics(golden, case):
-    """AUPRO only where there are no ties: the published one resamples its curve by index."""
     z = golden("metrics")
     maps, masks = z[f"{case}/in/anomaly_map"][:, 0], z[f"{case}/in/mask"] > 0
     labels, scores = z[f"{case}/in/label"].astype(int), z[f"{case}/in/score_logit"]
-    has_mask = np.ones(len(labels), bool)
-    ours = metrics.summary(labels, scores, maps, masks, has_mask)
-    names = {"P-AUROC": "P-AUROC", "AP-loc": "AP-loc"}
-    if case != "all_anomalous":  # one class only: the published code says 0, we say NaN
-        names.update({"I-AUROC": "I-AUROC", "AP-det": "AP-det"})
+    ours = metrics.summary(labels, scores, maps, masks, np.ones(len(labels), bool))
+    names = {"P-AUROC": "P-AUROC", "AP-loc": "AP-loc", "I-AUROC": "I-AUROC", "AP-det": "AP-det"}
+    if case not in EQUAL_MAXIMA:
+        names.update({f"{n} (map maximum)": f"seg-{n}" for n in ("I-AUROC", "AP-det")})
     for ours_name, name in names.items():
-        assert ours[ours_name] == pytest.approx(float(z[f"{case}/out/{name}"]), abs=1e-5)
-    if case in PLAIN:
-        assert ours["AUPRO"] == pytest.approx(float(z[f"{case}/out/AUPRO"]), abs=1e-4)
+        of_pixels = name in ("P-AUROC", "AP-loc")
+        if case in ONE_CLASS and (not of_pixels or not masks.any()):
+            assert math.isnan(ours[ours_name])
+        else:
+            assert ours[ours_name] == pytest.approx(float(z[f"{case}/out/{name}"]), abs=1e-5), name
+    if case not in RESAMPLED:
+        published = float(z[f"{case}/out/AUPRO"])
+        assert ours["AUPRO"] == pytest.approx(published, abs=1e-4, nan_ok=True)
 
 
 def brute_force_aupro(maps, masks, limit=0.3, steps=4000):
