@@ -37,26 +37,16 @@ MAX_POINTS = 400
 RIM = (47, 69, 200)
 
 
-def write(
-    path: PathLike,
-    title: str,
-    document: Mapping[str, Any],
-    predictions: Predictions,
-    masks: np.ndarray,
-    verdict: Verdict,
-    history: np.ndarray,
-) -> None:
-    """The page for a run: ``document`` is metrics.json's content, ``history`` [steps, 4] the loss
-    terms, ``masks`` bool [N, H, W] the truth at the map's size."""
+def write(path: PathLike, data: Mapping[str, Any]) -> None:
+    """The page for what :func:`content` returned."""
     template = Path(__file__).with_name("review.html").read_text(encoding="utf-8")
-    data = json.dumps(_data(title, document, predictions, masks, verdict, history), allow_nan=False)
+    # a "<" could end the script element that the data stands in
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
-        # "</" would end the script element that the data stands in
-        page = template.replace("__DATA__", data.replace("</", "<\\/"))
-        Path(temporary).write_text(page, encoding="utf-8")
+        Path(temporary).write_text(template.replace("__DATA__", text), encoding="utf-8")
 
 
-def _data(
+def content(
     title: str,
     document: Mapping[str, Any],
     predictions: Predictions,
@@ -64,6 +54,8 @@ def _data(
     verdict: Verdict,
     history: np.ndarray,
 ) -> Dict[str, Any]:
+    """What the page shows of a run: ``document`` is metrics.json's content, ``history`` [steps, 4] the
+    loss terms, ``masks`` bool [N, H, W] the truth at the map's size."""
     images = _images(predictions, masks)
     good = [image for image in images if not image["label"]]
     thresholds = {verdict.source: verdict.image_threshold}

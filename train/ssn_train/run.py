@@ -200,8 +200,8 @@ def _write(
     evaluate.write_predictions(run / "predictions.csv", predictions, verdict)
     plots.loss_curve(run / "loss.png", fitted.history)
     plots.write_all(run, predictions, masks, verdict)
-    title = run.resolve().name
-    review.write(run / "report.html", title, document, predictions, masks, verdict, fitted.history)
+    shown = (run.resolve().name, document, predictions, masks, verdict, fitted.history)
+    review.write(run / "report.html", review.content(*shown))
 
 
 def write_reference(
