@@ -126,5 +126,5 @@ def test_preset_sets_defaults_and_hand_wins(data, tmp_path):
     settings = metrics(tmp_path / "out" / "seed-42")["run"]["settings"]
     assert settings["perlin_threshold"] == 0.2 and settings["holdout"] == 0.0
     assert (settings["batch"], settings["epochs"], settings["size"]) == (4, 300, [64, 96])
-    for changed in ("steps 2", "backbone efficientnet_lite0", "size 64x96", "batch 4"):
+    for changed in ("--steps 2", "--backbone efficientnet_lite0", "--size 64x96", "--batch 4"):
         assert changed in output.split("not the preset's protocol: ")[1]

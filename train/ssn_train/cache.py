@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
 from ssn_edge.images import read_image, resize
 from ssn_train.backbones import Backbone
@@ -80,6 +82,11 @@ class FeatureCache:
     def _allocate(self, count: int, shapes: Sequence[Sequence[int]], folder: PathLike) -> None:
         nbytes = 4 * count * sum(int(np.prod(shape)) for shape in shapes)
         self.on_disk = nbytes > MEMORY_LIMIT_MIB << 20
+        if self.on_disk and nbytes > shutil.disk_usage(folder).free:
+            raise InputError(  # a mapped file on a full disk would kill the process
+                f"{folder}: the features need {nbytes >> 20} MiB of disk there, less is free; free some "
+                "space, choose another --out, or a smaller --size"
+            )
         for shape in shapes:
             full = (count, *shape)
             if self.on_disk:

@@ -113,29 +113,31 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     task = protocol.Task(
         settings, cells, chosen, {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen)
     )
+    single = seeds is None and len(cells) == 1
     out = run or Path("runs") / (preset or data.resolve().name)
     try:
-        if seeds is None and len(cells) == 1:
+        if single:
             _one_run(task, data, out, _device(device), workers, resume)
         else:
             _many_runs(task, data, out, _device(device), workers, resume)
     except Interrupted as stop:
-        how = "the same command" if len(cells) > 1 else "the same command and --resume"
-        click.echo(f"{stop}; go on with {how}", err=True)
+        again = " and --resume" if single else ""
+        click.echo(f"{stop}; go on with the same command{again}", err=True)
         sys.exit(130)
     except torch.OutOfMemoryError:
         raise InputError(f"--batch {settings.batch}: out of GPU memory; halve it") from None
 
 
 def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
-    """The options of training that were given by hand beside a preset."""
-    quiet = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers", "weights",
-             "resume", "verdict_source"}
+    """The options of training that were given by hand beside a preset, as they were given."""
+    harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
+                "weights", "resume", "verdict_source"}
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = [
         name for name in context.params
-        if name not in quiet and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name not in harmless and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
-    return [f"{name} {context.params[name]}" for name in given] if preset else []
+    return [f"{names[name]} {context.params[name]}" for name in given] if preset else []
 
 
 def _one_run(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:

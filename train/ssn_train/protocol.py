@@ -147,10 +147,13 @@ def write_tables(task: Task, out: Path) -> List[Path]:
 
 def _metric_names(task: Task, documents: Mapping[Cell, Any]) -> List[str]:
     wanted = task.preset.get("metrics", ["I-AUROC", "AP-det", "AUPRO"])
-    known = [set(document["metrics"]) for document in documents.values()]
-    names = [name for name in wanted if all(name in metrics for metrics in known)]
+    found = [document["metrics"] for document in documents.values()]
+    names = [name for name in wanted if all(metrics.get(name) is not None for metrics in found)]
     if not names:
-        raise InputError("nothing to put into a table: the data has no labelled test photos")
+        raise InputError(
+            "nothing to put into a table: not every test set has good and defective photos; the runs "
+            "are finished and keep their own metrics.json"
+        )
     return names
 
 
