@@ -137,7 +137,9 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
         name for name in context.params
         if name not in harmless and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
-    return [f"{names[name]} {context.params[name]}" for name in given] if preset else []
+    values = {name: context.params[name] for name in given}
+    words = [names[k] if v is True else f"{names[k]} {v}" for k, v in values.items()]
+    return words if preset else []
 
 
 def _one_run(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:

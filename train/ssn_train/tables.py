@@ -37,8 +37,9 @@ class Figure:
 
     @property
     def mark(self) -> str:
-        """How ours stands to the paper's: ``=`` within the spread, ``▲`` above, ``▼`` below."""
-        if self.paper is None:
+        """How ours stands to the paper's: ``=`` within the spread, ``▲`` above, ``▼`` below; nothing
+        for a single seed, whose spread is unknown."""
+        if self.paper is None or math.isnan(self.deviation):
             return ""
         difference = self.mean - self.paper
         if abs(difference) <= SPREADS * self.deviation:
@@ -116,7 +117,7 @@ def _spread(value: float, deviation: Optional[float]) -> str:
 def _beside(figure: Figure) -> List[str]:
     if figure.paper is None:
         return ["-", "-"]
-    difference = f"{figure.mean - figure.paper:+.1f} {figure.mark}"
+    difference = f"{figure.mean - figure.paper:+.1f} {figure.mark}".rstrip()
     return [_spread(figure.paper, figure.paper_deviation), difference]
 
 
@@ -162,7 +163,7 @@ def picture(path: PathLike, table: Table) -> None:
             f = row.figures[metric]
             axes.plot(f.seeds, [place] * len(f.seeds), "o", color="#2a7f9e", alpha=0.35, markersize=4)
             spread = None if math.isnan(f.deviation) else f.deviation
-            axes.errorbar(f.mean, place, xerr=spread, fmt="o", color="#17546b", capsize=3, label="ours")
+            axes.errorbar(f.mean, place, xerr=spread, fmt="o", color="#17546b", capsize=3, label="mean, deviation")
             if f.paper is not None:
                 axes.plot(f.paper, place, "D", color="#c8452f", markersize=5, label="paper")
         axes.set(xlabel=f"{metric} [%]", yticks=places, yticklabels=[r.name for r in table.rows])
