@@ -163,7 +163,8 @@ def picture(path: PathLike, table: Table) -> None:
             f = row.figures[metric]
             axes.plot(f.seeds, [place] * len(f.seeds), "o", color="#2a7f9e", alpha=0.35, markersize=4)
             spread = None if math.isnan(f.deviation) else f.deviation
-            axes.errorbar(f.mean, place, xerr=spread, fmt="o", color="#17546b", capsize=3, label="mean, deviation")
+            style = {"fmt": "o", "color": "#17546b", "capsize": 3, "label": "mean, deviation"}
+            axes.errorbar(f.mean, place, xerr=spread, **style)
             if f.paper is not None:
                 axes.plot(f.paper, place, "D", color="#c8452f", markersize=5, label="paper")
         axes.set(xlabel=f"{metric} [%]", yticks=places, yticklabels=[r.name for r in table.rows])
