@@ -63,7 +63,10 @@ def _decode(path: PathLike) -> np.ndarray:
         data = np.fromfile(str(path), dtype=np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:  # among others, more pixels than OpenCV takes
+        image = None
     if image is None or _is_truncated(data.tobytes()):
         raise InputError(
             f"{path}: not a complete image ({data.size} bytes); save or copy it again"

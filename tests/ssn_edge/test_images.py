@@ -86,7 +86,7 @@ def test_any_frame_gives_the_models_size(frame, size):
     np.testing.assert_array_equal(out, resized)
 
 
-@pytest.mark.parametrize("truth, on", [(1, 1), (255, 255), (255, 131), (7, 4)])
+@pytest.mark.parametrize("truth, on", [(1, 1), (255, 255), (255, 131), (70, 40)])
 def test_masks_are_cut_at_half_of_their_maximum(tmp_path, truth, on):
     mask = np.zeros((10, 12), np.uint8)
     mask[2, 2], mask[4:6, 3] = truth, on

@@ -196,6 +196,37 @@ def test_tiles(tmp_path):
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "MT_Free/../../x.jpg", "MT_Free/a\0.jpg"])
+def test_names_in_lists_stay_in_the_folder(tmp_path, name):
+    split = {"unsupervised": {"train": [name], "test": []}, "supervised_folds": [[name], [], [name]]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    with pytest.raises(InputError, match="leads out of the folder|no file name"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("/tmp/out,train,normal,a.png,", "leads out of the folder"),
+        ("../out,train,normal,a.png,", "leads out of the folder"),
+        ("a/b,train,normal,a.png,", "not a plain name"),
+        ("candle,train,normal", "line 2 has not 5 columns"),
+    ],
+)
+def test_visa_lists_are_not_trusted(tmp_path, row, message):
+    """An object's name becomes a folder of the results."""
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text(f"object,split,label,image,mask\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_sensum_lists_hold_pairs(sensum):
+    dump(sensum / "sensum_splits" / "capsule" / "0" / "test" / "pos.pckl", [([1], True)])
+    with pytest.raises(InputError, match=r"expected \(image, segmented\) pairs, found \(\[1\], True\)"):
+        open_dataset(sensum, Selection("capsule"))
+
+
 def test_own_photos_keep_half_of_each_kind_for_testing(tmp_path):
     for i in range(10):
         image(tmp_path / "good" / f"{i}.png")
@@ -272,6 +303,16 @@ def test_split_files_run_nothing(tmp_path):
         with pytest.raises(InputError, match="lists of numbers and names"):
             split_files.load(path)
     assert not (tmp_path / "made").exists()
+    shared = [1] * 100
+    for _ in range(6):  # 100^6 entries to walk, if each were walked
+        shared = [shared] * 100
+    path.write_bytes(pickle.dumps(shared))
+    assert split_files.load(path)[0][0][0] == split_files.load(path)[9][9][9]
+    endless = []
+    endless.append(endless)
+    path.write_bytes(pickle.dumps(endless))
+    with pytest.raises(InputError):
+        split_files.load(path)
     for damaged in (b"", b"garbage", pickle.dumps([1, 2, 3])[:-4], b"\x80\x05" + b"]" * 9):
         path.write_bytes(damaged)
         with pytest.raises(InputError):

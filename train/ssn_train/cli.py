@@ -109,10 +109,14 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     seed_list = range(seed, seed + (seeds or 1))
     cells = protocol.cells(layout, categories, folds, ablation, seed_list)
     chosen = _presets()[preset] if preset else {}
+    if layout.name not in chosen.get("layouts", [layout.name]):  # its settings, not its table
+        chosen = {**chosen, "data": f"{layout.name} with the settings of {preset}", "table": None}
     by_hand = context.get_parameter_source("size") is ParameterSource.COMMANDLINE
     task = protocol.Task(
-        settings, cells, chosen, {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen)
+        data.resolve().name, settings, cells, chosen,
+        {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen),
     )
+    task = protocol.check(task, data, ablation == "all")
     single = seeds is None and len(cells) == 1
     out = run or Path("runs") / (preset or data.resolve().name)
     try:

@@ -112,7 +112,8 @@ def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, 
 
 def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict) -> None:
     """One CSV line a photo."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    how = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # names in other encodings
+    with replacing(path) as temporary, open(temporary, "w", **how) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
         rows = zip(predictions.samples, predictions.scores, predictions.map_max)

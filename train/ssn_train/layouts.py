@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -99,7 +100,12 @@ def visa(root: Path, select: Selection) -> Parts:
 
 
 def visa_categories(root: Path) -> List[str]:
-    return sorted({row["object"] for row in _visa_rows(root / "split_csv" / "1cls.csv")})
+    path = root / "split_csv" / "1cls.csv"
+    names = sorted({row["object"] for row in _visa_rows(path)})
+    for name in names:  # they become folder names
+        if len(inside(Path(), name, path).parts) != 1:
+            raise InputError(f"{path}: object {name!r} is not a plain name; download it again")
+    return names
 
 
 def _visa_rows(path: Path) -> List[Dict[str, str]]:
@@ -110,9 +116,13 @@ def _visa_rows(path: Path) -> List[Dict[str, str]]:
             if reader.fieldnames != columns:
                 found = ", ".join(reader.fieldnames or ["nothing"])
                 raise InputError(f"{path}: expected columns {', '.join(columns)}, found {found}")
-            return list(reader)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error}); download it again") from None
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise InputError(f"{path}: line {number} has not {len(columns)} columns; download it again")
+    return rows
 
 
 def ksdd2(root: Path, select: Selection) -> Parts:
@@ -246,9 +256,11 @@ def expect(folder: Path) -> Path:
 
 
 def inside(root: Path, name: str, source: Path) -> Path:
-    """``root / name``, refusing names that lead out of the folder."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{source}: {name} leads out of the folder; give relative paths")
+    """``root / name``, refusing names that lead out of the folder or are none."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
+        raise InputError(f"{source}: {name!r} leads out of the folder; give relative paths")
+    if "\0" in name:
+        raise InputError(f"{source}: {name!r} is no file name; make the list again")
     return root / name
 
 
@@ -256,8 +268,9 @@ def pairs(content: Any, source: Path) -> List[Tuple[Any, Any]]:
     """The (name, segmented) entries of a split list."""
     entries = content if isinstance(content, (list, tuple)) else [None]
     for entry in entries:
-        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
-            raise InputError(f"{source}: expected (image, segmented) pairs, found {entry!r}")
+        pair = isinstance(entry, (list, tuple)) and len(entry) == 2
+        if not pair or not isinstance(entry[0], (int, str)):
+            raise InputError(f"{source}: expected (image, segmented) pairs, found {reprlib.repr(entry)}")
         inside(Path(), str(entry[0]), source)
     return [(name, segmented) for name, segmented in entries]
 

@@ -15,9 +15,9 @@ from ssn_edge.errors import InputError
 from ssn_train import run as training_run
 from ssn_train import tables
 from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE
-from ssn_train.datasets import Layout, open_dataset
-from ssn_train.recipe import ABLATIONS
-from ssn_train.settings import Settings, parse_size
+from ssn_train.datasets import DataSet, Layout, open_dataset
+from ssn_train.recipe import ABLATIONS, SUPERVISED_ONLY
+from ssn_train.settings import Settings, fingerprint, parse_size
 from ssn_train.tables import Figure, Row, Table
 
 FULL = "ours"
@@ -48,9 +48,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Task:
-    """What to run: ``preset`` (its entry in presets.json, or empty), and ``sizes`` by category where
-    the size was not chosen by hand."""
+    """What to run: ``name`` of the data, ``preset`` (its entry in presets.json, or empty), and
+    ``sizes`` by category where the size was not chosen by hand."""
 
+    name: str
     settings: Settings
     cells: Sequence[Cell]
     preset: Mapping[str, Any]
@@ -91,6 +92,19 @@ def cells(
     return [Cell(*parts) for parts in itertools.product(names, chosen, numbers, seeds)]
 
 
+def check(task: Task, data: Path, all_ablations: bool) -> Task:
+    """Refuse before the first run what cannot be trained on this data; of all ablations keep those
+    that can."""
+    selection = task.settings_of(task.cells[0]).selection
+    supervised = any(sample.label for sample in open_dataset(data, selection).train)
+    if all_ablations and not supervised:
+        kept = [cell for cell in task.cells if cell.ablation not in SUPERVISED_ONLY]
+        task = dataclasses.replace(task, cells=kept)
+    for cell in task.cells:
+        task.settings_of(cell).recipe(supervised)
+    return task
+
+
 def _choose(option: str, text: str, known: Sequence[str]) -> List[str]:
     names = list(known) if text == "all" else text.split(",")
     for name in names:
@@ -110,19 +124,29 @@ def run_all(task: Task, data: Path, out: Path, device: str, workers: int, say) -
     for number, cell in enumerate(task.cells, 1):
         run = out / cell.folder
         settings = task.settings_of(cell)
+        dataset = open_dataset(data, settings.selection)
         if (run / MODEL_FILE).exists():
-            settings.check_same(_metrics(run)["run"]["settings"], f"{run}: finished already, but")
+            _check_finished(run, settings, dataset)
             continue
         left = ""
         if done:
             seconds = (time.monotonic() - started) / done * (len(task.cells) - number + 1)
             left = f", about {seconds / 60:.0f} min left"
         say(f"[{number}/{len(task.cells)}] {cell}{left}")
-        dataset = open_dataset(data, settings.selection)
         waiting = (run / RESUME_FILE).exists()
         training_run.train(dataset, settings, run, device, workers, waiting)
         done += 1
     return write_tables(task, out)
+
+
+def _check_finished(run: Path, settings: Settings, dataset: DataSet) -> None:
+    """InputError unless the finished run had these settings and these files."""
+    document = _metrics(run)
+    settings.check_same(document["run"]["settings"], f"{run}: finished already, but")
+    if document["data"] != fingerprint([*dataset.train, *dataset.test]):
+        raise InputError(
+            f"{run}: finished already with other files than {dataset.root}; choose another --out"
+        )
 
 
 def write_tables(task: Task, out: Path) -> List[Path]:
@@ -135,7 +159,7 @@ def write_tables(task: Task, out: Path) -> List[Path]:
     if ablations == [None]:
         return tables.write(out, "table", _by_category(task, values, metrics, notes))
     rows = {str(name): _average(values, name, metrics) for name in ablations}
-    title = f"Ablations on {task.preset.get('data', 'this data')}"
+    title = f"Ablations on {task.preset.get('data', task.name)}"
     whole = Table(title, metrics, [_row(name, seeds) for name, seeds in rows.items()], notes)
     paths = tables.write(out, "table", whole)
     if FULL in rows and len(rows) > 1:
@@ -186,9 +210,10 @@ def _row(name: str, seeds: Mapping[str, Sequence[float]]) -> Row:
 
 def _by_category(task: Task, values: Values, metrics: Sequence[str], notes: Sequence[str]) -> Table:
     reference = tables.paper().get(task.preset.get("table") or "", {"metrics": []})
+    single = task.name.lower() if len(reference.get("rows", {})) > 1 else tables.AVERAGE
     rows = []
     for (_, category), seeds in values.items():
-        name = category or tables.AVERAGE
+        name = category or single
         figures = {
             m: Figure([found[m] for found in seeds.values()], *tables.published(reference, name, m))
             for m in metrics
@@ -197,7 +222,7 @@ def _by_category(task: Task, values: Values, metrics: Sequence[str], notes: Sequ
     if len(rows) > 1:
         complete = set(reference.get("rows", {})) - {tables.AVERAGE} <= {row.name for row in rows}
         rows = tables.with_average(rows, metrics, reference if complete else {"metrics": []})
-    title = task.preset.get("data", "This data")
+    title = task.preset.get("data", task.name)
     if task.preset.get("table"):
         title += f" (the paper's Table {task.preset['table']})"
     return Table(title, metrics, rows, notes)

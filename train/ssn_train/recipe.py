@@ -44,6 +44,10 @@ ABLATIONS: Dict[str, Recipe] = {
 level 2's size, with our optimizer, batches and pooling (docs/paper.md)."""
 
 
+SUPERVISED_ONLY = ("overlap", "no_anom")
+"""Without real defects the one changes nothing and the other leaves nothing to learn."""
+
+
 def find(name: Optional[str], supervised: bool) -> Recipe:
     """The recipe of ``--ablation NAME``; without a name SuperSimpleNet's.
 

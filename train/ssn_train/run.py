@@ -51,6 +51,7 @@ def train(
     fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, resume)
     verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
     document, predictions, masks = _evaluate(fitted, backbone, test, verdict, device, workers)
+    document["data"] = fingerprint([*dataset.train, *dataset.test])
     document.update(
         verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -93,5 +94,6 @@ def fingerprint(samples: Sequence[Sample]) -> Dict[str, Any]:
     """Number of photos and a hash of their names and file sizes: has the data changed?"""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(f"{sample.path.name} {sample.path.stat().st_size}\n".encode())
+        size = sample.path.stat().st_size if sample.path.exists() else None
+        digest.update(os.fsencode(sample.path.name) + f" {size}\n".encode())
     return {"photos": len(samples), "sha256": digest.hexdigest()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Set, Tuple
 
 from ssn_edge.errors import InputError
 
@@ -43,12 +43,16 @@ def load(path: Path) -> Any:
         raise InputError(
             f"{path}: not loaded ({reason}); a split file holds only lists of numbers and names"
         ) from None
-    if not _is_plain(found, MAX_DEPTH):
+    if not _is_plain(found, MAX_DEPTH, set()):
         raise InputError(f"{path}: holds other things than lists of numbers and names; not loaded")
     return found
 
 
-def _is_plain(value: Any, depth: int) -> bool:
+def _is_plain(value: Any, depth: int, seen: Set[Tuple[int, int]]) -> bool:
+    """``seen`` (object, depth): a pickle may hold one list a million times, and even in itself."""
     if isinstance(value, (list, tuple)):
-        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+        if (id(value), depth) in seen:
+            return True
+        seen.add((id(value), depth))
+        return depth > 0 and all(_is_plain(part, depth - 1, seen) for part in value)
     return isinstance(value, (int, str))

@@ -83,6 +83,26 @@ def test_same_command_goes_on(study):
     assert code == 2 and "finished already, but noise_std is 0.2" in output
 
 
+def test_other_files_are_noticed(study, photos, tmp_path):
+    out, words, _ = study
+    changed = tmp_path / "photos"
+    shutil.copytree(photos, changed)
+    next((changed / "good").iterdir()).unlink()
+    code, output = call(train_main, changed, *words[1:])
+    assert code == 2 and "finished already with other files" in output
+
+
+def test_all_ablations_of_unlabelled_data_leave_out_what_needs_labels(data):
+    from ssn_train import datasets, protocol
+    from ssn_train.settings import Settings
+
+    layout = datasets.scan(data)
+    cells = protocol.cells(layout, None, "0", "all", [1])
+    task = protocol.Task("x", Settings("resnet18"), cells, {}, {}, [])
+    kept = [cell.ablation for cell in protocol.check(task, data, all_ablations=True).cells]
+    assert len(cells) == 10 and len(kept) == 8 and not {"no_anom", "overlap"} & set(kept)
+
+
 def test_map_judges_where_there_is_no_head(study):
     out, _, _ = study
     assert metrics(out / "sn" / "seed-42")["verdict"]["source"] == "map_max"
@@ -95,6 +115,13 @@ def test_ablated_runs_are_not_exported(study, tmp_path):
     out, _, _ = study
     code, output = call(export_main, out / "sn" / "seed-42", "--out", tmp_path / "m.onnx")
     assert code == 2 and "trained with --ablation sn" in output and not list(tmp_path.iterdir())
+
+
+def test_a_presets_settings_on_other_data_make_no_table_of_the_paper(photos, tmp_path):
+    words = ("--preset", "ksdd2", "--backbone", "efficientnet_lite0", "--seeds", "1")
+    code, output = call(train_main, photos, "--out", tmp_path / "out", *words, *SHORT)
+    assert code == 0, output
+    assert "# photos with the settings of ksdd2" in output and "paper" not in output.split("# photos")[1]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +150,7 @@ def test_preset_sets_defaults_and_hand_wins(data, tmp_path):
         "--seeds", "1", *SHORT,
     )
     assert code == 0, output
+    assert "| granular | " in (tmp_path / "out" / "table.md").read_text()  # not the paper's average
     settings = metrics(tmp_path / "out" / "seed-42")["run"]["settings"]
     assert settings["perlin_threshold"] == 0.2 and settings["holdout"] == 0.0
     assert (settings["batch"], settings["epochs"], settings["size"]) == (4, 300, [64, 96])
