@@ -143,7 +143,7 @@ def _check_finished(run: Path, settings: Settings, dataset: DataSet) -> None:
     """InputError unless the finished run had these settings and these files."""
     document = _metrics(run)
     settings.check_same(document["run"]["settings"], f"{run}: finished already, but")
-    if document["data"] != fingerprint([*dataset.train, *dataset.test]):
+    if document.get("data") != fingerprint([*dataset.train, *dataset.test]):
         raise InputError(
             f"{run}: finished already with other files than {dataset.root}; choose another --out"
         )
