@@ -60,7 +60,8 @@ def test_data_folders(tmp_path):
     (tmp_path / "tiles" / "split.json").write_text(
         json.dumps({"unsupervised": {"train": ["../secret.jpg"], "test": []}})
     )
-    assert "leads out of the folder" in fails(train_main, tmp_path / "tiles", "--out", out)
+    found = fails(train_main, tmp_path / "tiles", "--out", out, "--unsupervised")
+    assert "leads out of the folder" in found
     assert not out.exists()
 
 
