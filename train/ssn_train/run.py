@@ -201,7 +201,7 @@ def _write(
     evaluate.write_predictions(run / "predictions.csv", predictions, verdict)
     plots.loss_curve(run / "loss.png", fitted.history)
     plots.write_all(run, predictions, masks, verdict)
-    shown = (run.resolve().name, document, predictions, masks, verdict, fitted.history)
+    shown = ("/".join(run.resolve().parts[-2:]), document, predictions, masks, verdict, fitted.history)
     review.write(run / "report.html", review.content(*shown))
 
 
