@@ -128,6 +128,10 @@ def test_a_presets_settings_on_other_data_make_no_table_of_the_paper(photos, tmp
     "words, message",
     [
         (["--categories", "cup"], "--categories cup: not there; choose from nothing to choose from"),
+        (["--categories", "all"], "--categories all: not there; choose from nothing"),
+        (["--noise", "nan"], "noise_std is nan; give a finite number"),
+        (["--perlin-threshold", "nan"], "perlin_threshold is nan"),
+        (["--size", "²"], "expected HxW in pixels"),
         (["--folds", "2"], "--folds 2: .* has none"),
         (["--ablation", "half"], "--ablation half: not there; choose from ours, no_upscale"),
         (["--segmented", "3"], "--segmented 3: photos has no lists for it"),

@@ -86,7 +86,7 @@ def test_visa(tmp_path):
     assert brief(dataset.test, tmp_path) == [
         (rows[1][3], 0, None, "good"), (rows[2][3], 1, rows[2][4], "anomaly"),
     ]
-    with pytest.raises(InputError, match="--category cup: .* has candle, pcb1"):
+    with pytest.raises(InputError, match="--categories cup: .* has candle, pcb1"):
         open_dataset(tmp_path, Selection("cup"))
     with pytest.raises(InputError, match="choose one with --categor"):
         open_dataset(tmp_path)
@@ -169,7 +169,7 @@ def test_sensum(sensum):
     assert brief(dataset.test, root)[-1][0] == "positive/data/003.png"
     half = open_dataset(sensum, Selection("capsule", segmented=50)).train
     assert [s.mask is not None for s in half if s.label] == [True, False]
-    with pytest.raises(InputError, match="--fold 3: .* 3 folds, 0 to 2"):
+    with pytest.raises(InputError, match="--folds 3: .* 3 folds, 0 to 2"):
         open_dataset(sensum, Selection("capsule", fold=3))
     (sensum / "sensum_splits" / "capsule" / "2" / "train" / "neg.pckl").unlink()
     with pytest.raises(InputError, match="neg.pckl: cannot be read"):

@@ -135,7 +135,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
 def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     """The options of training that were given by hand beside a preset, as they were given."""
     harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
-                "weights", "resume", "verdict_source"}
+                "resume", "verdict_source"}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = [
         name for name in context.params

@@ -85,7 +85,7 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
     _check_category(layout, category)
     if not 0 <= select.fold < layout.folds:
         kind = f"{layout.folds} folds, 0 to {layout.folds - 1}" if layout.folds > 1 else "no folds"
-        raise InputError(f"--fold {select.fold}: {root} ({layout.name}) has {kind}")
+        raise InputError(f"--folds {select.fold}: {root} ({layout.name}) has {kind}")
     if select.segmented is not None and layout.read not in (layouts.ksdd2, layouts.sensum):
         raise InputError(f"--segmented {select.segmented}: {layout.name} has no lists for it; leave it out")
     if category and layout.read is layouts.mvtec:
@@ -108,12 +108,12 @@ def _check_category(layout: Layout, category: Optional[str]) -> None:
     known = ", ".join(layout.categories)
     if layout.categories and category is None:
         raise InputError(
-            f"{layout.root} ({layout.name}): several categories; choose one with --category "
-            f"({known}), or all with --categories all"
+            f"{layout.root} ({layout.name}): several categories; choose one with --categories NAME "
+            f"({known}), or all"
         )
     if category is not None and category not in layout.categories:
         raise InputError(
-            f"--category {category}: {layout.root} ({layout.name}) has {known or 'no categories'}"
+            f"--categories {category}: {layout.root} ({layout.name}) has {known or 'no categories'}"
         )
 
 

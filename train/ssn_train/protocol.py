@@ -107,7 +107,7 @@ def check(task: Task, data: Path, all_ablations: bool) -> Task:
 
 def _choose(option: str, text: str, known: Sequence[str]) -> List[str]:
     names = list(known) if text == "all" else text.split(",")
-    for name in names:
+    for name in names or [text]:
         if name not in known:
             choice = ", ".join(known) or "nothing to choose from here"
             raise InputError(f"{option} {name}: not there; choose from {choice}, or all")

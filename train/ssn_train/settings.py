@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -53,6 +54,10 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.size) < MIN_SIZE:
             raise InputError(f"--size {self.size[0]}x{self.size[1]}: at least {MIN_SIZE}x{MIN_SIZE}")
+        for name in ("rate_scale", "noise_std", "perlin_threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{name} is {value}; give a finite number")
         if self.batch < 2:
             raise InputError(f"--batch {self.batch}: BatchNorm needs at least 2")
         if self.plain and self.bfloat16:
@@ -85,7 +90,7 @@ class Settings:
 def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:
     """``HxW`` or one number for a square, in pixels."""
     parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
+    if len(parts) not in (1, 2) or not all(part.isdecimal() for part in parts):
         raise InputError(f"{option} {text}: expected HxW in pixels, such as 256x256")
     return int(parts[0]), int(parts[-1])
 
