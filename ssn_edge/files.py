@@ -73,15 +73,16 @@ def beside(model: Path, suffix: str) -> Path:
 def write_json(path: PathLike, document: Any) -> None:
     """Indented UTF-8 JSON; NaN becomes null, since JSON has none."""
     with replacing(path) as temporary:
-        text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(document), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A JSON document with null for NaN and infinities."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not (abs(value) < float("inf")):
         return None
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,17 +12,16 @@ from click.core import ParameterSource
 
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import InputError
+from ssn_train import datasets
+from ssn_train.datasets import DataSet
+from ssn_train.settings import Settings, parse_size, presets
 
 
 def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:
     """The preset's values become the defaults; what is given by hand wins."""
     if name is not None:
-        context.default_map = {**(context.default_map or {}), **_presets()[name]["options"]}
+        context.default_map = {**(context.default_map or {}), **presets()[name]["options"]}
     return name
-
-
-def _presets() -> Dict[str, Any]:
-    return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
 
 
 @click.command(
@@ -39,7 +37,7 @@ Examples:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", "run", type=click.Path(path_type=Path),
               help="Run folder to make.  [default: runs/ and the preset's or data's name]")
-@click.option("--preset", type=click.Choice(sorted(_presets())), callback=_use_preset, is_eager=True,
+@click.option("--preset", type=click.Choice(sorted(presets())), callback=_use_preset, is_eager=True,
               help="The paper's settings for its data sets (tiles: ours).")
 @click.option("--categories", help="Of data sets with several: a name, a,b or all.")
 @click.option("--folds", default="0", show_default=True, help="Of cross-validated data sets: 0, 0,2 or all.")
@@ -92,23 +90,19 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     ssn-export takes it from there. With --seeds, or several categories, folds or ablations,
     every combination is trained (the same command goes on after an interruption) and a table written.
     """
-    from ssn_train import datasets
-
     layout = datasets.scan(data, unsupervised)
 
     import torch
 
     from ssn_train import protocol
     from ssn_train.fit import Interrupted
-    from ssn_train.settings import Settings, parse_size
-
     settings = Settings(
         size=parse_size(size), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))
     cells = protocol.cells(layout, categories, folds, ablation, seed_list)
-    chosen = _presets()[preset] if preset else {}
+    chosen = presets()[preset] if preset else {}
     if layout.name not in chosen.get("layouts", [layout.name]):  # its settings, not its table
         chosen = {**chosen, "data": f"{layout.name} with the settings of {preset}", "table": None}
     by_hand = context.get_parameter_source("size") is ParameterSource.COMMANDLINE
@@ -116,12 +110,13 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         data.resolve().name, settings, cells, chosen,
         {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen),
     )
-    task = protocol.check(task, data, ablation == "all")
+    dataset = datasets.open_dataset(data, task.settings_of(cells[0]).selection)
+    task = protocol.check(task, dataset, ablation == "all")
     single = seeds is None and len(cells) == 1
     out = run or Path("runs") / (preset or data.resolve().name)
     try:
         if single:
-            _one_run(task, data, out, _device(device), workers, resume)
+            _one_run(task, dataset, out, _device(device), workers, resume)
         else:
             _many_runs(task, data, out, _device(device), workers, resume)
     except Interrupted as stop:
@@ -134,6 +129,8 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
 
 def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     """The options of training that were given by hand beside a preset, as they were given."""
+    if not preset:
+        return []
     harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
                 "resume", "verdict_source"}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
@@ -142,16 +139,13 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
         if name not in harmless and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     values = {name: context.params[name] for name in given}
-    words = [names[k] if v is True else f"{names[k]} {v}" for k, v in values.items()]
-    return words if preset else []
+    return [names[k] if v is True else f"{names[k]} {v}" for k, v in values.items()]
 
 
-def _one_run(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:
-    from ssn_train import datasets
+def _one_run(task: Any, dataset: DataSet, out: Path, device: str, workers: int, resume: bool) -> None:
     from ssn_train import run as training_run
 
     settings = task.settings_of(task.cells[0])
-    dataset = datasets.open_dataset(data, settings.selection)
     click.echo(dataset.describe())
     _print(training_run.train(dataset, settings, out, device, workers, resume), out)
 

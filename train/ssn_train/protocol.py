@@ -15,7 +15,7 @@ from ssn_edge.errors import InputError
 from ssn_train import run as training_run
 from ssn_train import tables
 from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE
-from ssn_train.datasets import DataSet, Layout, open_dataset
+from ssn_train.datasets import DataSet, Layout, Selection, open_dataset
 from ssn_train.recipe import ABLATIONS, SUPERVISED_ONLY
 from ssn_train.settings import Settings, fingerprint, parse_size
 from ssn_train.tables import Figure, Row, Table
@@ -71,11 +71,6 @@ class Task:
         return dataclasses.replace(settings, size=parse_size(size)) if size else settings
 
 
-def presets() -> Dict[str, Any]:
-    """The data sets' settings by name (presets.json)."""
-    return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
-
-
 def cells(
     layout: Layout, categories: Optional[str], folds: str, ablation: Optional[str], seeds: Sequence[int]
 ) -> List[Cell]:
@@ -92,11 +87,10 @@ def cells(
     return [Cell(*parts) for parts in itertools.product(names, chosen, numbers, seeds)]
 
 
-def check(task: Task, data: Path, all_ablations: bool) -> Task:
-    """Refuse before the first run what cannot be trained on this data; of all ablations keep those
-    that can."""
-    selection = task.settings_of(task.cells[0]).selection
-    supervised = any(sample.label for sample in open_dataset(data, selection).train)
+def check(task: Task, dataset: DataSet, all_ablations: bool) -> Task:
+    """Refuse before the first run what cannot be trained on ``dataset``, the first cell's; of all
+    ablations keep those that can."""
+    supervised = any(sample.label for sample in dataset.train)
     if all_ablations and not supervised:
         kept = [cell for cell in task.cells if cell.ablation not in SUPERVISED_ONLY]
         task = dataclasses.replace(task, cells=kept)
@@ -121,10 +115,13 @@ def run_all(task: Task, data: Path, out: Path, device: str, workers: int, say) -
     where a finished run was made with other settings.
     """
     started, done = time.monotonic(), 0
+    datasets: Dict[Selection, DataSet] = {}  # each listed once, not once a seed
     for number, cell in enumerate(task.cells, 1):
         run = out / cell.folder
         settings = task.settings_of(cell)
-        dataset = open_dataset(data, settings.selection)
+        if settings.selection not in datasets:
+            datasets[settings.selection] = open_dataset(data, settings.selection)
+        dataset = datasets[settings.selection]
         if (run / MODEL_FILE).exists():
             _check_finished(run, settings, dataset)
             continue

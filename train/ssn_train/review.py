@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -16,8 +15,8 @@ import cv2
 import numpy as np
 
 from ssn_edge.draw import heatmap
-from ssn_edge.files import PathLike, replacing
-from ssn_edge.images import read_image, resize
+from ssn_edge.files import PathLike, finite, replacing
+from ssn_edge.images import read_image, resize, resize_mask
 from ssn_edge.schema import Verdict
 from ssn_train.evaluate import CALIBRATION_QUANTILE, Predictions
 from ssn_train.losses import Loss
@@ -41,7 +40,7 @@ def write(path: PathLike, data: Mapping[str, Any]) -> None:
     """The page for what :func:`content` returned."""
     template = Path(__file__).with_name("review.html").read_text(encoding="utf-8")
     # a "<" could end the script element that the data stands in
-    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(finite(data), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
         Path(temporary).write_text(template.replace("__DATA__", text), encoding="utf-8")
 
@@ -67,8 +66,8 @@ def content(
         "about": _about(images, verdict),
         "verdict": {"source": verdict.source, "threshold": verdict.image_threshold},
         "thresholds": thresholds,
-        "metrics": _finite(document["metrics"]),
-        "per_defect": {k: _finite(v) for k, v in document.get("per_defect", {}).items()},
+        "metrics": document["metrics"],
+        "per_defect": document.get("per_defect", {}),
         "images": images,
         "terms": [name.replace("_", " ") for name in Loss._fields],
         "history": _thinned(history),
@@ -118,7 +117,7 @@ def _pictures(
     small = resize(photo, size)
     colours = cv2.resize(heatmap(anomaly_map, low, high), size[::-1])
     over = cv2.addWeighted(small, 0.45, colours, 0.55, 0)
-    shape = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    shape = resize_mask(mask, size).astype(np.uint8)
     contours, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(over, contours, -1, RIM, 1)
     return _url(small), _url(over)
@@ -137,11 +136,6 @@ def _thinned(history: np.ndarray) -> List[Dict[str, Any]]:
         for part in stretches
         if len(part)
     ]
-
-
-def _finite(row: Mapping[str, Any]) -> Dict[str, Any]:
-    """JSON has no NaN: None instead."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> List[Tuple[str, str]]:

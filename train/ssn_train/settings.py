@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
@@ -85,6 +87,11 @@ class Settings:
                     f"{where} {name} is {value}, the run was started with {stored.get(name)}; "
                     "give the same options, or another --out"
                 )
+
+
+def presets() -> Dict[str, Any]:
+    """The data sets' settings by name (presets.json)."""
+    return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
 
 
 def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:

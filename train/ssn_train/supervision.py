@@ -97,10 +97,12 @@ def shrink(mask: np.ndarray, map_hw: Tuple[int, int]) -> Tensor:
 class BalancedOrder:
     """Batches of as many defective as good photos, reproducible from the seed and the step alone.
 
-    Every epoch shows each defect once in each orientation and as many good photos, those shown least
-    so far the likeliest (as in SegDecNet and the published code). The paper composes each batch of
+    Every epoch shows each defect once in each orientation, but for a remainder that fills no batch,
+    and as many good photos, those shown least so far the likeliest (as in SegDecNet and the published
+    code). The paper composes each batch of
     equal parts, which is done here; the published code shuffles the balanced epoch, which gives
-    equal parts on average. An odd batch takes one more good photo.
+    equal parts on average. An odd batch takes one more good photo; with too few defects for half a
+    batch the good half stays whole.
     """
 
     def __init__(self, seed: int, normals: int, defects: int, batch: int):
