@@ -68,7 +68,8 @@ class Detector:
     wait for each other.
 
     ``choice`` says in one line why this back end runs it; ``max_batch`` is the largest batch that the
-    file allows, None for any.
+    file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own clock
+    (None without a GPU).
 
     >>> with Detector.open("model.onnx") as detector:
     ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
@@ -80,6 +81,7 @@ class Detector:
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
         self.choice = choice.why
         self.max_batch: Optional[int] = session.max_batch
+        self.device_ms: Optional[Callable[[], float]] = getattr(session, "device_ms", None)
         self._session = session
         self._images: List[np.ndarray] = session.prepare(info.input_hw)
         self._batch = batch

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import cv2
 import numpy as np
 
 import ssn_edge
 
+LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "pycuda", "torch", "timm", "onnx", "anomalib")
+
 
 def describe() -> Dict[str, Any]:
     """Device, clock state and versions, as far as the system tells; None where it does not."""
     return {
         "device": processor(),
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": len(affinity()),
+        "affinity": affinity(),
+        "threads": {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")},
         "system": platform.platform(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "clock_mhz": _clock_mhz(),
@@ -28,8 +34,25 @@ def describe() -> Dict[str, Any]:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "opencv": cv2.__version__,
+            **installed(),
         },
     }
+
+
+def affinity() -> List[int]:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def installed() -> Dict[str, str]:
+    """Versions of the libraries that compute, as far as installed."""
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def processor() -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import click
 import numpy as np
 import torch
 from torch import nn
 
-from ssn_bench import environment
+from ssn_bench import environment, subjects
+from ssn_bench.subjects import Subject
 from ssn_edge.backends import installed
-from ssn_edge.errors import InputError
 from ssn_edge.schema import Verdict
 from ssn_export import half, macs, onnx_file, parity, timing, verify
 from ssn_export.graph import Deployed
 from ssn_export.plans import PLANS, feature_sizes, trained
-from ssn_train import backbones, checkpoint, training
-from ssn_train.backbones import Backbone
+from ssn_train import training
 from ssn_train.cache import normalise
 from ssn_train.model import SuperSimpleNet
 
@@ -27,48 +26,6 @@ SEEDS = 5
 STEP_ROUNDS = 3
 STEP_BATCH = {"wide_resnet50_2": 4}  # others 8: what a small machine trains with
 ANY_VERDICT = Verdict("score", 0.5, 0.0, "none: only maps are compared", 0)
-
-
-class Subject(NamedTuple):
-    """What is timed: a model with its backbone and feature means, and how it came about."""
-
-    model: SuperSimpleNet
-    backbone: Backbone
-    mean: Sequence[float]
-    name: str
-    is_trained: bool
-
-
-def open_subject(name: str, size: Tuple[int, int], seed: int = 0) -> Subject:
-    """A run folder, or a backbone's name for random weights.
-
-    Timings do not depend on the weights. All statistics (BatchNorm's, the features') are taken
-    from noise images: with arbitrary ones a deep backbone leaves float16's range.
-    """
-    if Path(name).is_dir():
-        model, header, backbone = checkpoint.load_model(name)
-        return Subject(model, backbone, header.feature_mean, f"run folder, {header.backbone}", True)
-    if name not in backbones.TIMM_NAMES:
-        raise InputError(f"{name}: neither a run folder nor one of {', '.join(backbones.TIMM_NAMES)}")
-    torch.manual_seed(seed)
-    backbone = backbones.create(name)
-    model = SuperSimpleNet(backbone.module, backbone.channels, size).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # plain averages
-    images = normalise(_images(4, size, seed), backbone)
-    with torch.no_grad():
-        backbone.module.train()(images)
-        backbone.module.eval()
-        features = model.features(images)
-        mean, std = (
-            torch.cat([f(level, (0, 2, 3)) for level in features]) for f in (torch.mean, torch.std)
-        )
-        if backbone.standardise:
-            model.set_statistics(mean, std.clamp(min=1e-6))
-        model.train()(images)
-        model.eval()
-    return Subject(model, backbone, mean.tolist(), f"{name}, random weights", False)
 
 
 class _Heads(nn.Module):
@@ -85,7 +42,7 @@ class _Heads(nn.Module):
 def bench(name: str, size: Tuple[int, int], step: bool, half_seeds: int) -> Dict[str, Any]:
     """The content of ``plans.json``: whole models and heads by backend, MACs, FP16 errors, and with
     ``step`` the training step."""
-    subject = open_subject(name, size)
+    subject = subjects.open_subject(name, size)
     env = environment.describe()
     click.echo(f"tracing {len(PLANS)} plans of {subject.name} ...", err=True)
     whole = {plan: _trace(subject, plan) for plan in PLANS}
@@ -211,7 +168,7 @@ def _heads_runner(graph: Any, backend: str) -> Callable[[], object]:
 
 
 def _eager(subject: Subject) -> Callable[[], object]:
-    images = _images(1, subject.model.image_size, 0)
+    images = subjects.noise(1, subject.model.image_size, 0)
 
     @torch.inference_mode()
     def infer() -> object:
@@ -224,11 +181,11 @@ def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int)
     """All nodes in half, emulated, against float64 on noise images: plans none and full."""
     subjects: List[Tuple[str, Subject]] = [("trained", subject)] if subject.is_trained else []
     if not subjects:
-        subjects = [(f"seed {seed}", open_subject(name, size, seed)) for seed in range(seeds)]
+        subjects = [(f"seed {seed}", subjects.open_subject(name, size, seed)) for seed in range(seeds)]
     rows = []
     for label, one in subjects:
         click.echo(f"float16 errors, {label} ...", err=True)
-        truth = verify.reference(one.model, one.backbone, _images(2, one.model.image_size, 7))
+        truth = verify.reference(one.model, one.backbone, subjects.noise(2, one.model.image_size, 7))
         row: Dict[str, Any] = {"weights": label}
         kinds = (("none", "none", True), ("full", "full", True), ("uncentred", "full", False))
         for key, plan, centred in kinds:
@@ -257,8 +214,3 @@ def _steps(subject: Subject) -> Dict[str, Any]:
     calls = {"plain": lambda: step(True), "fast": lambda: step(False)}
     rows = timing.alternate(calls, rounds=STEP_ROUNDS)
     return {"batch": batch, "masked_share": len(draws.noise) / draws.perlin_mask.numel(), "rows": rows}
-
-
-def _images(count: int, size: Tuple[int, int], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)
-

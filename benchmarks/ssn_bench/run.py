@@ -1,123 +1,219 @@
-"""One benchmark: the deployed file, and the eager model where asked, under the same protocol."""
+"""One timing run: contenders in turn by a protocol, with sensors watching, as one document."""
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
+import time
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import click
-import numpy as np
 
-from ssn_bench import environment, report
-from ssn_bench.protocol import REPETITIONS, THROUGHPUT_BATCH, Timing, measure
-from ssn_edge.detector import Detector
-from ssn_edge.errors import BackendError
-from ssn_edge.files import sha256
-from ssn_edge.schema import ModelInfo
+from ssn_bench import claim, contenders, environment, memory, protocol, ratios, sensors
+from ssn_bench.contenders import TORCH, Contender, Opened
+from ssn_bench.paper import OURS
+from ssn_bench.protocol import Protocol, Samples
 
-SCHEMA = 1
+SCHEMA = 2
+
+ENERGY_S = 5.0
+"""How long each contender runs alone for its energy, where a sensor exists."""
 
 
-def bench(
-    model: Path, against: Optional[Path], backend: str, budget_s: Optional[float]
-) -> Dict[str, Any]:
-    """Measure and return the content of ``bench.json``.
+@dataclass(frozen=True)
+class Request:
+    """What to time: ``words`` on ``backends`` by ``protocol``; ``budget_s`` shortens it, methods' files are
+    made in ``keep`` (None: a temporary folder), ``claim`` adds the verdict on the paper's figures."""
 
-    ``budget_s`` bounds the whole run; it is shared evenly by the timings.
-    """
-    parts = 2 if against is None else 4
-    share = None if budget_s is None else budget_s / parts
-    info, entry = _deployed(model, backend, share)
-    measurements = [entry]
-    if against is not None:
-        measurements.append(_eager(against, info, share))
-    shortened = any(e[k]["shortened"] for e in measurements for k in ("latency", "throughput"))
-    env = environment.describe()
-    return {
+    words: Tuple[str, ...]
+    backends: Tuple[str, ...] = ("auto",)
+    protocol: Protocol = protocol.PROTOCOLS["efficientad"]
+    budget_s: Optional[float] = None
+    keep: Optional[Path] = None
+    claim: bool = False
+    seed: int = 0
+
+
+def bench(request: Request) -> Dict[str, Any]:
+    """Measure and return the content of ``bench.json`` (docs/files.md)."""
+    rivals = contenders.parse(request.words, request.backends)
+    batches = [1] + [b for b in (request.protocol.throughput_batch,) if b]
+    share = request.budget_s and request.budget_s / len(batches)
+    eyes = sensors.Sensors()
+    entries: Dict[str, Dict[str, Any]] = {}
+    samples: Dict[str, Any] = {}
+    shortened = False
+    with _folder(request.keep) as folder, eyes.watch() as readings:
+        for what, batch in zip(("latency", "throughput"), batches):
+            with _opened(rivals, batch, folder) as running:
+                found = _timed(what, running, request, share)
+                shortened |= found.shortened
+                samples[what] = _raw(found)
+                for name, one in running.items():
+                    entry = entries.setdefault(name, {"name": name, **one.about})
+                    entry[what] = protocol.summary(found.wall[name], found.cycles, one.batch)
+                    if name in found.device:
+                        entry[what]["device_median_ms"] = float(sorted(found.device[name])[
+                            len(found.device[name]) // 2])
+                    if what == "throughput":
+                        entry["memory"] = _memory(one, rivals, name)
+                if what == "latency" and sensors.joules(readings) is not None:
+                    _energy(running, entries, eyes)
+        graphs = {name: _macs(one, folder) for name, one in zip(entries, rivals)}
+    for name, macs in graphs.items():
+        entries[name]["macs"] = macs
+    watched = sensors.summary(readings)
+    latency = {name: samples["latency"]["wall"][name] for name in entries}
+    document: Dict[str, Any] = {
         "schema": SCHEMA,
-        "protocol": "EfficientAD, as run by SuperSimpleNet's published code",
+        "kind": "timing",
+        "protocol": {**asdict(request.protocol), "interleaved": len(rivals) > 1, "seed": request.seed},
         "shortened": shortened,
-        "model": {"file": model.name, "sha256": sha256(model), "precision": info.precision},
-        "environment": env,
-        "measurements": measurements,
-        "paper": report.PAPER,
-        "comparability": report.comparability(
-            info.backbone, list(info.size_hw), info.precision, env["device"]
-        ),
-        "notes": _notes(shortened, entry["throughput"]["batch"]),
+        "budget_s": request.budget_s,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": environment.describe(),
+        "contenders": list(entries.values()),
+        "ranking": ratios.rank(latency),
+        "ratios": ratios.pairs(latency),
+        "sensors": watched,
+        "throttled": sensors.throttled(watched),
+        "samples": samples,
     }
-
-
-def _notes(shortened: bool, batch: int) -> List[str]:
-    notes = [
-        "Each call: image at the model's size in host memory to map and score in host memory; "
-        "camera, resize and verdict are not in it (ssn-run prints those).",
-        "Not measured: clock changes during the run, power, temperature, memory.",
-    ]
-    if batch < THROUGHPUT_BATCH:
-        notes.append(
-            f"Throughput in batches of {batch}, not the protocol's {THROUGHPUT_BATCH}: the engine was "
-            "built for no more (ssn-export --batch)."
-        )
-    if shortened:
-        notes.append(f"Shortened, not the protocol ({REPETITIONS} warm-up and timed calls each).")
-    return notes
-
-
-def _deployed(
-    model: Path, backend: str, share: Optional[float]
-) -> Tuple[ModelInfo, Dict[str, Any]]:
-    timings: List[Timing] = []
-    largest = THROUGHPUT_BATCH
-    for wanted in (1, THROUGHPUT_BATCH):
-        batch = min(wanted, largest)
-        with Detector.open(model, backend, batch=batch) as detector:
-            images = _images(batch, detector.info.input_hw)
-            timings.append(_timed(partial(detector.infer_batch, images), batch, share, "deployed"))
-            info, name = detector.info, detector.backend_name
-            largest = min(largest, detector.max_batch or largest)
-    return info, _entry(f"{info.precision}, {name}", timings)
-
-
-def _eager(run: Path, info: ModelInfo, share: Optional[float]) -> Dict[str, Any]:
-    try:
-        from ssn_bench import eager
-    except ImportError as error:
-        raise BackendError(
-            f'--against needs {error.name}; run: pip install "ssn-edge[train]"'
-        ) from None
-    infer = eager.open_eager(run)
-    timings = []
-    for batch in (1, THROUGHPUT_BATCH):
-        images = _images(batch, info.size_hw)
-        timings.append(_timed(partial(infer, images), batch, share, "eager"))
-    return _entry(eager.version(), timings)
-
-
-def _entry(name: str, timings: List[Timing]) -> Dict[str, Any]:
-    latency, throughput = (timing.to_dict() for timing in timings)
-    return {"name": name, "latency": latency, "throughput": throughput}
-
-
-def _images(batch: int, size_hw: Tuple[int, int]) -> np.ndarray:
-    """Seeded noise: the network's time does not depend on what is in the picture."""
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)
-
-
-def _timed(call: Callable[[], object], batch: int, share: Optional[float], what: str) -> Timing:
-    with _progress(f"{what}, batch {batch}", share) as tick:
-        return measure(call, batch, share, tick=tick)
+    if request.claim:
+        document["claim"] = {
+            entry["name"]: claim.as_dict(claim.verdicts(entry, entry["macs"]))
+            for entry in document["contenders"] if entry["method"] == OURS
+        }
+    document["notes"] = _notes(document)
+    return document
 
 
 @contextlib.contextmanager
-def _progress(label: str, share: Optional[float]) -> Iterator[Callable[[], object]]:
-    """A bar with the time left, over calls; without an end where a budget decides."""
-    if share is not None:
-        click.echo(f"{label} ({share:.0f} s) ...", err=True)
-        yield lambda: None
+def _folder(keep: Optional[Path]) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
         return
-    with click.progressbar(length=2 * REPETITIONS, label=label) as bar:
-        yield lambda: bar.update(1)
+    with tempfile.TemporaryDirectory(prefix="ssn-bench-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _opened(rivals: Sequence[Contender], batch: int, folder: Path) -> Iterator[Dict[str, Opened]]:
+    say = partial(click.echo, err=True)
+    with contextlib.ExitStack() as stack:
+        yield {
+            one.label: stack.enter_context(contenders.opened(one, batch, folder, say)) for one in rivals
+        }
+
+
+def _timed(
+    what: str, running: Mapping[str, Opened], request: Request, budget_s: Optional[float]
+) -> Samples:
+    calls = {name: one.call for name, one in running.items()}
+    with progress(what) as tick:
+        return protocol.measure(calls, request.protocol, budget_s, request.seed, tick)
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[float], object]]:
+    """A bar with the time left on stderr, fed with the share done."""
+    with click.progressbar(length=1000, label=label, file=click.get_text_stream("stderr")) as bar:
+        yield lambda share: bar.update(max(0, int(1000 * share) - bar.pos))
+
+
+def _raw(found: Samples) -> Dict[str, Any]:
+    """All milliseconds, to a tenth of a microsecond: what --compare and a sceptic need."""
+    return {
+        "wall": {name: [round(v, 4) for v in ms.tolist()] for name, ms in found.wall.items()},
+        "device": {name: [round(v, 4) for v in ms.tolist()] for name, ms in found.device.items()},
+        "cycles": found.cycles.tolist(),
+        "machine": [round(v, 5) for v in found.machine.tolist()],
+        "warm_up": found.warm_up,
+    }
+
+
+def _memory(one: Opened, rivals: Sequence[Contender], name: str) -> Dict[str, Any]:
+    """Peak memory at the throughput's batch size, as the published protocol takes it."""
+    rival = next(r for r in rivals if r.label == name)
+    if rival.backend == TORCH:
+        from ssn_bench import eager
+
+        peak = eager.peak_memory_mb()
+        return {"peak_mb": peak, "what": peak and "most that torch's allocator reserved, all models"}
+    return {**memory.measure(one.path, rival.backend, one.batch), "batch": one.batch}
+
+
+def _energy(
+    running: Mapping[str, Opened], entries: Mapping[str, Dict[str, Any]], eyes: sensors.Sensors
+) -> None:
+    """Each contender alone, back to back: energy over images, idle power included."""
+    for name, one in running.items():
+        with eyes.watch() as readings:
+            end, count = time.perf_counter() + ENERGY_S, 0
+            while time.perf_counter() < end:
+                one.call.run()
+                count += one.batch
+        energy = sensors.joules(readings)
+        if energy is not None:
+            entries[name]["energy"] = {
+                "joules_per_image": energy["joules"] / count, "images": count, "sensor": energy["sensor"],
+            }
+
+
+def _macs(one: Contender, folder: Path) -> Optional[int]:
+    """Multiply-accumulates of the file that ran, per image; None for engines or without onnx."""
+    path = one.file
+    if path is None and one.backend != TORCH:
+        path = folder / f"{one.word}-b1.onnx"
+    if path is None or path.suffix != ".onnx":
+        return None
+    try:
+        import onnx
+
+        from ssn_export import macs
+    except ImportError:
+        return None
+    try:
+        return macs.total(onnx.load(str(path)))
+    except (ValueError, onnx.shape_inference.InferenceError):
+        return None
+
+
+def _notes(document: Mapping[str, Any]) -> List[str]:
+    notes = [
+        "Each call: images at the model's size in host memory to map and score in host memory; "
+        "camera, resize and verdict are not in it (--protocol camera has them).",
+    ]
+    if document["protocol"]["interleaved"]:
+        notes.append(
+            "Contenders alternated in random order, each called twice and the second call timed; ratios "
+            "are medians within rounds with 95 % bootstrap intervals."
+        )
+    if document["shortened"]:
+        p = document["protocol"]
+        notes.append(
+            f"Shortened, not the protocol ({p['warm_up']} + {p['timed']} calls, {p['cycles']} "
+            f"cycle{'s' if p['cycles'] > 1 else ''})."
+        )
+    batch = document["protocol"]["throughput_batch"]
+    for entry in document["contenders"]:
+        smaller = entry.get("throughput", {}).get("batch", batch)
+        if smaller != batch:
+            notes.append(
+                f"{entry['name']}: throughput in batches of {smaller}, not the protocol's {batch}: the "
+                "engine was built for no more (ssn-export --batch)."
+            )
+    unseen = [
+        what for what, key in (
+            ("power and energy", ("_w", "_joules")), ("temperature", ("_c",)), ("clocks", ("_mhz",)),
+            ("throttling", ("_throttled",)),
+        ) if not any(name.endswith(key) for name in document["sensors"])
+    ]
+    if unseen:
+        notes.append(f"Not measured, no sensor: {', '.join(unseen)}.")
+    if "throughput" not in document["contenders"][0]:
+        notes.append("Not measured: throughput and memory (--protocol supersimplenet).")
+    return notes

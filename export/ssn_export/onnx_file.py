@@ -48,7 +48,7 @@ def trace_module(
     which the converter could not take.
     """
     batch = torch.export.Dim("N", min=1, max=4096)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             module.float().eval(),
             examples,
@@ -74,7 +74,7 @@ def trace_module(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter talks on three channels; its errors still raise."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -12,6 +12,7 @@ and a session has
     start(slot)                               begin with the slot's images, if that can overlap
     finish(slot, maps, scores)                wait, fill the caller's arrays, allocate none
     close()
+    device_ms() -> float                      only on GPUs: the last frame by the GPU's own clock
 
 ``maps`` float32 [batch, H, W] and ``scores`` float32 [batch] are C-contiguous. A library is imported
 only when it is chosen.

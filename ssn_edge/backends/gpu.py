@@ -2,7 +2,7 @@
 
 Nothing else in the project calls the driver, so that another binding (cuda-python) can stand in by
 offering these names: :func:`open_device`, and of its :class:`Device` ``active``, ``buffer``,
-``stream``, ``event``, ``upload``, ``download`` and ``free_memory``.
+``stream``, ``event``, ``clock``, ``upload``, ``download`` and ``free_memory``.
 """
 
 from __future__ import annotations
@@ -105,6 +105,10 @@ class Device:
     def event(self) -> Any:
         """A new event without timing; ``record(stream)`` and ``synchronize()`` exist."""
         return cuda.Event(cuda.event_flags.DISABLE_TIMING)
+
+    def clock(self) -> Any:
+        """A new event with timing; ``time_since(event)`` also exists, in milliseconds."""
+        return cuda.Event()
 
     def upload(self, buffer: Buffer, stream: Any) -> None:
         """Queue the copy from the host's side to the device's."""

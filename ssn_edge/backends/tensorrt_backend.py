@@ -85,6 +85,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.buffers: Dict[str, gpu.Buffer] = {}
+        self.started: Any = None
         self.uploaded: Any = None
         self.done: Any = None
 
@@ -92,7 +93,7 @@ class _Slot:
         for buffer in self.buffers.values():
             with contextlib.suppress(BackendError), gpu.translated("freeing memory"):
                 buffer.free()
-        self.buffers, self.uploaded, self.done = {}, None, None
+        self.buffers, self.started, self.uploaded, self.done = {}, None, None, None
 
 
 class Session:
@@ -106,6 +107,7 @@ class Session:
         self._queueing = threading.Lock()
         self._open = contextlib.ExitStack()  # unwound in reverse: context, engine, runtime
         self._slots: List[_Slot] = []
+        self._last = 0
         stated = _stated(path, device)
         with self._cleaned_up("opening the engine"):
             LOG.clear()
@@ -159,6 +161,7 @@ class Session:
         one = self._slots[slot]
         with self._queueing, self._device.active("queueing a frame"):
             try:
+                one.started.record(self._copy)
                 self._device.upload(one.buffers["image"], self._copy)
                 one.uploaded.record(self._copy)
                 self._compute.wait_for_event(one.uploaded)
@@ -178,8 +181,16 @@ class Session:
         one = self._slots[slot]
         with self._device.active("computing a frame"):
             one.done.synchronize()
+        self._last = slot
         np.copyto(maps, one.buffers["anomaly_map"].array)
         np.copyto(scores, one.buffers["score"].array)
+
+    def device_ms(self) -> float:
+        """Milliseconds by the GPU's own clock from the copy in to the copy out of the frame finished
+        last; in a pipeline that includes its wait for the frame before it."""
+        one = self._slots[self._last]
+        with self._device.active("reading the GPU's clock"):
+            return float(one.done.time_since(one.started))
 
     def layers(self) -> str:
         """The engine inspector's report as JSON text."""
@@ -209,7 +220,8 @@ class Session:
     def _fill(self, slot: _Slot) -> None:
         for name, (shape, dtype) in self._shapes.items():
             slot.buffers[name] = self._device.buffer((self._batch, *shape), dtype)
-        slot.uploaded, slot.done = self._device.event(), self._device.event()
+        slot.uploaded = self._device.event()
+        slot.started, slot.done = self._device.clock(), self._device.clock()
 
     def _settle(self) -> None:
         """Wait until no work is queued, whatever it ends with."""

@@ -1,0 +1,171 @@
+"""What can be timed: model files, trained models in eager PyTorch, and other methods by name."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ssn_bench import environment
+from ssn_bench.paper import OURS
+from ssn_bench.protocol import Call
+from ssn_edge import backends
+from ssn_edge.detector import Detector
+from ssn_edge.errors import BackendError, InputError
+from ssn_edge.files import sha256
+
+TORCH = "torch"
+"""Eager PyTorch: no back end of the runtime, but what the published code is."""
+
+VARIANTS = ("icpr", "jims")
+"""Of SuperSimpleNet; a file of another method names that instead."""
+
+CHOICES = ("auto", "all", *backends.BACKENDS, TORCH)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """``word`` as given on the command line, ``label`` in tables; ``file`` is None for eager PyTorch and
+    for a method whose file is yet to be made."""
+
+    word: str
+    label: str
+    backend: str
+    file: Optional[Path] = None
+    run: Optional[Path] = None
+
+
+class Opened(NamedTuple):
+    """A contender ready to be called on ``batch`` images; ``about`` is what its report says of it."""
+
+    call: Call
+    batch: int
+    about: Dict[str, Any]
+    path: Optional[Path]
+
+
+def parse(words: Sequence[str], wanted: Sequence[str]) -> List[Contender]:
+    """Every word on every back end that is wanted and can run it; labels are unique.
+
+    ``auto`` is the best back end for a file and eager PyTorch for a run folder; ``all`` every one that is
+    installed. InputError for a word that is none of the three.
+    """
+    found: List[Contender] = []
+    for word in words:
+        for backend in _expand(word, wanted):
+            one = _contender(word, backend)
+            copies = sum(other.label.partition(" #")[0] == one.label for other in found)
+            label = f"{one.label} #{copies + 1}" if copies else one.label
+            found.append(Contender(word, label, one.backend, one.file, one.run))
+    return found
+
+
+def _expand(word: str, wanted: Sequence[str]) -> List[str]:
+    names: List[str] = []
+    is_run = Path(word).is_dir()
+    for name in wanted:
+        if name == "all":
+            names += [TORCH] if is_run else backends.installed()
+        elif name == "auto":
+            names.append(TORCH if is_run else name)
+        else:
+            names.append(name)
+    if is_run and set(names) != {TORCH}:
+        raise InputError(f"{word}: a run folder runs in eager PyTorch alone; export it for {names[0]}")
+    return list(dict.fromkeys(names))
+
+
+def _contender(word: str, backend: str) -> Contender:
+    path = Path(word)
+    if path.is_dir():
+        return Contender(word, f"{path.name}, eager PyTorch", backend, run=path)
+    if path.suffix in backends.FILES:
+        if not path.is_file():
+            raise InputError(f"{path}: no such model file; write one with ssn-export RUN")
+        if backend == TORCH:
+            raise InputError(f"{path}: eager PyTorch runs run folders and methods, not model files")
+        choice = backends.choose(path, backend)
+        return Contender(word, f"{path.name}, {choice.library.NAME}", backend, file=path)
+    peers = _peers(word)
+    if word not in peers.PEERS:
+        raise InputError(
+            f"{word}: no model file (.onnx, .engine, .xml), no run folder and none of the methods "
+            f"{', '.join(peers.PEERS)}"
+        )
+    shown = "eager PyTorch" if backend == TORCH else backends.load(backend).NAME
+    return Contender(word, f"{word}, {shown}", backend)
+
+
+def _peers(word: str) -> Any:
+    try:
+        from ssn_bench import peers
+    except ImportError as error:
+        raise BackendError(
+            f"{word}: no such model file; methods by name need {error.name}, run: "
+            'pip install "ssn-edge[bench-peers]"'
+        ) from None
+    return peers
+
+
+@contextlib.contextmanager
+def opened(
+    one: Contender, wanted_batch: int, folder: Path, say: Callable[[str], object]
+) -> Iterator[Opened]:
+    """The contender with seeded noise for images: no network's time depends on what is in the picture.
+
+    An engine built for fewer images than ``wanted_batch`` gets as many as it takes. ``folder`` is
+    where methods' files are made.
+    """
+    if one.backend == TORCH:
+        from ssn_bench import eager
+
+        yield eager.opened(one.word, one.run, wanted_batch)
+        return
+    path, batch = one.file, wanted_batch
+    if path is None:
+        path = folder / f"{one.word}-b{batch}.onnx"
+        if not path.is_file():
+            say(f"making {path.name} ...")
+            _peers(one.word).write(one.word, path, batch)
+    else:
+        batch = _largest(path, one.backend, batch)
+    with Detector.open(path, one.backend, batch=batch) as detector:
+        images = noise(batch, detector.info.input_hw)
+        info = detector.info
+        about = {
+            "backend": detector.backend_name,
+            "backend_choice": detector.choice,
+            "file": path.name,
+            "sha256": sha256(path),
+            "device": _device(detector),
+            "method": OURS if info.variant in VARIANTS else info.variant,
+            "backbone": info.backbone,
+            "precision": info.precision,
+            "plan": info.plan,
+            "size": list(info.size_hw),
+        }
+        yield Opened(Call(lambda: detector.infer_batch(images), detector.device_ms), batch, about, path)
+
+
+def _device(detector: Detector) -> str:
+    """Where it computes: the GPU's name or the processor's."""
+    if detector.device_ms is None:
+        return environment.processor()
+    from ssn_edge.backends import gpu
+
+    return gpu.open_device().name
+
+
+def _largest(path: Path, backend: str, wanted: int) -> int:
+    if wanted == 1:
+        return 1
+    with Detector.open(path, backend) as detector:
+        return min(wanted, detector.max_batch or wanted)
+
+
+def noise(batch: int, size_hw: Tuple[int, int]) -> np.ndarray:
+    """Seeded uint8 images [batch, height, width, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)
