@@ -8,13 +8,11 @@ from typing import Dict, List
 import onnx
 from onnx import helper
 
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 
-def count(model: onnx.ModelProto, batch: int = 1) -> Dict[str, int]:
-    """MACs by node name for every Conv, MatMul and Gemm at a batch size; other operators have none.
 
-    One MAC is one product and its addition; biases and activations are not counted. ValueError
-    where a shape is unknown.
-    """
+def shapes(model: onnx.ModelProto, batch: int = 1) -> Dict[str, List[int]]:
+    """Every tensor's shape at a batch size, weights included."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for value in copy.graph.input:
@@ -24,13 +22,19 @@ def count(model: onnx.ModelProto, batch: int = 1) -> Dict[str, int]:
         output.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True).graph
     values = [*graph.value_info, *graph.input, *graph.output]
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-    shapes.update({w.name: list(w.dims) for w in graph.initializer})
-    return {
-        node.name: _macs(node, shapes)
-        for node in graph.node
-        if node.op_type in ("Conv", "MatMul", "Gemm")
-    }
+    found = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    found.update({w.name: list(w.dims) for w in graph.initializer})
+    return found
+
+
+def count(model: onnx.ModelProto, batch: int = 1) -> Dict[str, int]:
+    """MACs by node name for every Conv, MatMul and Gemm at a batch size; other operators have none.
+
+    One MAC is one product and its addition; biases and activations are not counted. ValueError
+    where a shape is unknown.
+    """
+    known = shapes(model, batch)
+    return {node.name: _macs(node, known) for node in model.graph.node if node.op_type in PRODUCTS}
 
 
 def total(model: onnx.ModelProto) -> int:

@@ -1,46 +1,18 @@
-"""A trained model over labelled photos: predictions, thresholds, metrics."""
+"""A model in PyTorch over photos."""
 
 from __future__ import annotations
 
-import csv
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
-from ssn_edge.files import PathLike, replacing
-from ssn_edge.images import read_mask, resize_mask
-from ssn_edge.schema import Verdict
-from ssn_train import metrics
 from ssn_train.backbones import Backbone
 from ssn_train.cache import Photo, load_images, normalise
 from ssn_train.datasets import Sample
 from ssn_train.model import SuperSimpleNet
-
-CALIBRATION_QUANTILE = 0.99
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """``scores`` float32 [N], ``maps`` float32 [N, H, W] logits, in the order of ``samples``."""
-
-    samples: Tuple[Sample, ...]
-    scores: np.ndarray
-    maps: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.array([sample.label for sample in self.samples], np.int64)
-
-    @property
-    def map_max(self) -> np.ndarray:
-        return self.maps.max(axis=(1, 2)) if len(self.maps) else np.zeros(0, np.float32)
-
-    def values(self, source: str) -> np.ndarray:
-        """What the verdict compares with its threshold: the score or the map's maximum."""
-        return self.scores if source == "score" else self.map_max
+from ssn_train.results import Predictions
 
 
 def predict(
@@ -64,60 +36,3 @@ def predict(
             maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
             tick(len(images))
     return Predictions(tuple(samples), scores, maps)
-
-
-def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
-    """Thresholds from normal photos alone: the 0.99 quantile of the verdict's source.
-
-    The pixel threshold is the same quantile of the maps' maxima, so that a marked pixel is one
-    that would itself be remarkable as a maximum. Best-F1 on defects stays in the metrics: it
-    cannot be had before there are defects.
-    """
-    image = float(np.quantile(normal.values(source), CALIBRATION_QUANTILE))
-    pixel = float(np.quantile(normal.map_max, CALIBRATION_QUANTILE))
-    method = f"{CALIBRATION_QUANTILE} quantile of {origin}"
-    return Verdict(source, image, pixel, method, len(normal.samples))
-
-
-def load_masks(samples: Sequence[Sample], size_hw: Tuple[int, int]) -> np.ndarray:
-    """Truth at the model's size, bool [N, H, W]; empty where there is no mask.
-
-    ``datasets.check_samples`` has held the masks against their photos' sizes already.
-    """
-    masks = np.zeros((len(samples), *size_hw), bool)
-    for mask, sample in zip(masks, samples):
-        if sample.mask is not None:
-            mask[:] = resize_mask(read_mask(sample.mask), size_hw)
-    return masks
-
-
-def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, Any]:
-    """The content of ``metrics.json`` for a labelled test set."""
-    labels, values = test.labels, test.values(verdict.source)
-    has_mask = np.array([sample.mask is not None for sample in test.samples])
-    called = values >= verdict.image_threshold
-    return {
-        "images": {"good": int((labels == 0).sum()), "defective": int(labels.sum())},
-        "metrics": metrics.summary(labels, test.scores, test.maps, masks, has_mask),
-        "per_defect": metrics.per_defect(
-            labels, [s.defect for s in test.samples], test.scores, test.map_max
-        ),
-        "at_threshold": {
-            "false alarms": int((called & (labels == 0)).sum()),
-            "missed defects": int((~called & (labels == 1)).sum()),
-        },
-        "best_f1": metrics.best_f1(labels, values),
-    }
-
-
-def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict) -> None:
-    """One CSV line a photo."""
-    how = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # names in other encodings
-    with replacing(path) as temporary, open(temporary, "w", **how) as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
-        rows = zip(predictions.samples, predictions.scores, predictions.map_max)
-        for sample, score, peak in rows:
-            judged = int(verdict.is_defect(float(score), float(peak)))
-            figures = [f"{score:.7g}", f"{peak:.7g}", judged]
-            writer.writerow([sample.path, sample.label, sample.defect, *figures])

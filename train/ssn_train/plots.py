@@ -13,7 +13,7 @@ from ssn_edge.draw import heatmap
 from ssn_edge.files import PathLike, replacing
 from ssn_edge.images import read_image, resize
 from ssn_edge.schema import Verdict
-from ssn_train.evaluate import Predictions
+from ssn_train.results import Predictions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)

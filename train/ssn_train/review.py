@@ -18,8 +18,8 @@ from ssn_edge.draw import heatmap
 from ssn_edge.files import PathLike, finite, replacing
 from ssn_edge.images import read_image, resize, resize_mask
 from ssn_edge.schema import Verdict
-from ssn_train.evaluate import CALIBRATION_QUANTILE, Predictions
 from ssn_train.losses import Loss
+from ssn_train.results import CALIBRATION_QUANTILE, Predictions
 
 THUMBNAIL = 144
 """Longer side of the pictures, in pixels."""

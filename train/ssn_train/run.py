@@ -18,12 +18,12 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import write_json
 from ssn_edge.images import read_image, resize, write_image
 from ssn_edge.schema import Verdict
-from ssn_train import backbones, checkpoint, datasets, evaluate, plots, review
+from ssn_train import backbones, checkpoint, datasets, evaluate, plots, results, review
 from ssn_train.backbones import Backbone
 from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.datasets import DataSet, Sample
-from ssn_train.evaluate import Predictions
 from ssn_train.fit import Fitted, fit
+from ssn_train.results import Predictions
 from ssn_train.settings import Settings, fingerprint
 from ssn_train.supervision import describe
 
@@ -109,7 +109,7 @@ def _calibrate(
     origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
     normal = _predict(fitted, backbone, held or rest, "calibrating", device, workers)
     source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
-    return evaluate.calibrate(normal, source, origin)
+    return results.calibrate(normal, source, origin)
 
 
 def _predict(
@@ -135,8 +135,8 @@ def _evaluate(
     workers: int,
 ) -> Tuple[Dict[str, Any], Predictions, np.ndarray]:
     predictions = _predict(fitted, backbone, test, "evaluating", device, workers)
-    masks = evaluate.load_masks(test, fitted.model.image_size)
-    document = evaluate.report(predictions, masks, verdict) if test else {"metrics": {}}
+    masks = results.load_masks(test, fitted.model.image_size)
+    document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
     return document, predictions, masks
 
 
@@ -198,7 +198,7 @@ def _write(
     fitted: Fitted,
 ) -> None:
     write_json(run / "metrics.json", document)
-    evaluate.write_predictions(run / "predictions.csv", predictions, verdict)
+    results.write_predictions(run / "predictions.csv", predictions, verdict)
     plots.loss_curve(run / "loss.png", fitted.history)
     plots.write_all(run, predictions, masks, verdict)
     shown = ("/".join(run.resolve().parts[-2:]), document, predictions, masks, verdict, fitted.history)
