@@ -79,7 +79,7 @@ def _trained(run: Path, info: ModelInfo, samples: Sequence[Sample]) -> Dict[str,
         if not path.is_file():
             raise InputError(f"{path}: no such file; --run takes a finished run folder of ssn-train")
     if sha256(weights) != info.checkpoint_sha256:
-        raise InputError(f"{run}: the model file was exported from another run; give its own, or export again")
+        raise InputError(f"{run}: the model file is another run's; give its own, or export again")
     with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = {_key(Path(row["file"])): row for row in csv.DictReader(file)}
     missing = [sample.path for sample in samples if _key(sample.path) not in rows]
@@ -93,7 +93,6 @@ def _trained(run: Path, info: ModelInfo, samples: Sequence[Sample]) -> Dict[str,
     return {
         "metrics": json.loads((run / "metrics.json").read_text())["metrics"],
         "score": np.array([float(row["score"]) for row in ordered]),
-        "map_max": np.array([float(row["map_max"]) for row in ordered]),
         "called": np.array([row["is_defect"] == "1" for row in ordered]),
     }
 
@@ -104,7 +103,8 @@ def _key(path: Path) -> Key:
 
 
 def _compare(
-    document: Dict[str, Any], trained: Dict[str, Any], said: Predictions, called: np.ndarray, precision: str
+    document: Dict[str, Any], trained: Dict[str, Any], said: Predictions, called: np.ndarray,
+    precision: str,
 ) -> Dict[str, Any]:
     differences = np.abs(said.scores - trained["score"])
     order = np.argsort(-differences)[:WORST]
@@ -128,7 +128,8 @@ def _compare(
         "worst": [
             {
                 "file": str(said.samples[i].path), "deployed": float(said.scores[i]),
-                "training": float(trained["score"][i]), "verdict_changed": bool(called[i] != trained["called"][i]),
+                "training": float(trained["score"][i]),
+                "verdict_changed": bool(called[i] != trained["called"][i]),
             }
             for i in order
         ],
@@ -139,8 +140,8 @@ def text(document: Dict[str, Any]) -> str:
     """What ``ssn-bench --data`` prints."""
     images, training = document["images"], document.get("training")
     lines = [
-        f"{document['model']['file']}, {document['backend']}, {document['precision']}: {images['good']} good and "
-        f"{images['defective']} defective photos",
+        f"{document['model']['file']}, {document['backend']}, {document['precision']}: "
+        f"{images['good']} good and {images['defective']} defective photos",
         f"{'':26s}{'deployed':>10s}" + (f"{'training':>10s}{'gap':>10s}" if training else ""),
     ]
     for name in COMPARED:
@@ -164,7 +165,8 @@ def text(document: Dict[str, Any]) -> str:
         f"{training['largest_score_difference']:.2e}"
     )
     if training["failed"]:
-        lines += ["GAP: " + "; ".join(training["failed"]), "the photos that differ most:", *_worst(training["worst"])]
+        lines += ["GAP: " + "; ".join(training["failed"]), "the photos that differ most:"]
+        lines += _worst(training["worst"])
     else:
         lines.append("no gap: the deployed file is the detector that was trained")
     return "\n".join(lines)

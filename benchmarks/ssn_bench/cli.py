@@ -1,67 +1,205 @@
-"""``ssn-bench``: a model file to milliseconds and images per second."""
+"""``ssn-bench``: how fast, how accurate, where the time goes, and whether anything got slower."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Optional, Tuple
 
 import click
 
-from ssn_bench import report, run
-from ssn_edge.backends import BACKENDS
+from ssn_bench import compare, contenders, plots, protocol, report, run
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import BackendError
-from ssn_edge.files import write_json
+from ssn_edge.errors import BackendError, InputError
+from ssn_edge.files import check_writable, write_json
+
+path = click.Path(path_type=Path)
 
 
 @click.command(
     epilog="""\b
 Examples:
-  ssn-bench model.onnx                          # the whole protocol: 1000 + 1000 calls, twice
-  ssn-bench model.onnx --budget 30              # shortened to half a minute, and says so
-  ssn-bench model.onnx --against runs/first     # beside the eager PyTorch model
-  ssn-bench runs/first --plans                  # the fusion's plans, whole model and heads
-  ssn-bench wide_resnet50_2 --plans --step      # random weights; the training step as well"""
+  ssn-bench model.onnx                            # EfficientAD's protocol: 1000 + 1000 calls
+  ssn-bench model.onnx --budget 30                # shortened to half a minute, and says so
+  ssn-bench model.onnx runs/first                 # beside the eager PyTorch model, alternating
+  ssn-bench a.onnx b.onnx --backend all           # every library that is installed
+  ssn-bench ssn efficientad-s simplenet           # other methods, random weights ([bench-peers])
+  ssn-bench model.onnx --protocol supersimplenet --claim paper
+  ssn-bench model.onnx --protocol camera --fps 30
+  ssn-bench model.onnx --profile --predict AGX-Orin-64GB
+  ssn-bench model.onnx --data photos/ --run runs/first
+  ssn-bench --compare old.json new.json           # exit code 1 if anything got slower
+  ssn-bench wide_resnet50_2 --plans               # the fusion's plans, random weights
+  ssn-bench --self-test                           # the harness on sleeps of known length"""
 )
-@click.argument("model")
-@click.option("--against", type=click.Path(path_type=Path), help="Run folder: time eager PyTorch too.")
-@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]))
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole run.")
-@click.option("--out", type=click.Path(path_type=Path), help="[default: bench.json, or plans.json]")
-@click.option("--plans", is_flag=True,
-              help="Compare the plans; MODEL is a run folder, or a backbone for random weights.")
+@click.argument("models", nargs=-1)
+@click.option("--backend", "backends", multiple=True, type=click.Choice(contenders.CHOICES),
+              help="May be repeated.  [default: auto]")
+@click.option("--protocol", "name", type=click.Choice([*protocol.PROTOCOLS, "camera"]),
+              help="[default: efficientad]")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds of timing.")
+@click.option("--seed", default=0, show_default=True, help="Of the random order.")
+@click.option("--keep", type=path, help="Folder for the model files made of methods; reused.")
+@click.option("--claim", type=click.Choice(["paper"]), help="A verdict on each figure of Table 6.")
+@click.option("--fail-if-worse", is_flag=True, help="With --claim: exit code 1 if any figure is worse.")
+@click.option("--fps", default=30.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
+              help="With --protocol camera.")
+@click.option("--frame", default="1080x1920", show_default=True, help="HxW, with --protocol camera.")
+@click.option("--profile", is_flag=True, help="Where the time goes, by stage, with roofline.")
+@click.option("--predict", multiple=True, metavar="DEVICE", help="Roofline bound of a GPU, or all.")
+@click.option("--data", type=path, help="Labelled photos: accuracy of the file as deployed.")
+@click.option("--run", "trained", type=path, help="With --data: the run folder, to compare with training.")
+@click.option("--category", help="With --data.")
+@click.option("--fold", default=0, show_default=True, type=click.IntRange(0), help="With --data.")
+@click.option("--compare", "comparing", is_flag=True, help="MODELS are two bench.json: old and new.")
+@click.option("--self-test", is_flag=True, help="Is the harness right on this machine?")
+@click.option("--plans", is_flag=True, help="Compare the fusion's plans; a run folder, or a backbone.")
 @click.option("--size", default="256x256", show_default=True, help="With --plans BACKBONE.")
 @click.option("--step", is_flag=True, help="With --plans: time the training step too.")
 @click.option("--half-seeds", default=0, show_default=True, type=click.IntRange(0),
               help="With --plans: FP16 errors over so many random weights, or of the run.")
+@click.option("--out", type=path, help="[default: bench.json; another name for other reports]")
 @one_line_errors
-def main(
-    model: str, against: Optional[Path], backend: str, budget: Optional[float], out: Optional[Path],
-    plans: bool, size: str, step: bool, half_seeds: int,
-) -> None:
-    """Time MODEL by EfficientAD's protocol on this device, beside the paper's figures.
+def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> None:
+    """Time MODELS: model files, run folders (eager PyTorch) or methods by name, several alternating.
 
-    Latency at batch 1 and throughput at batch 16, from host memory and back; the result is printed
-    and written to bench.json with everything it depends on.
+    Latency from images in host memory and back; the result is printed and written to bench.json
+    with everything it depends on, a picture beside it.
     """
-    if plans:
-        _plans(model, size, step, half_seeds, out or Path("plans.json"))
+    if options["self_test"]:
+        _self_test()
         return
-    out = out or Path("bench.json")
-    document = run.bench(Path(model), against, backend, budget)
+    if not models:
+        raise InputError("give a model file, a run folder or a method; ssn-bench --help has examples")
+    reports = {
+        "comparing": _compare, "plans": _plans, "data": _accuracy, "profile": _profile, "predict": _profile,
+    }
+    for option, report_of in reports.items():
+        if options[option]:
+            report_of(models, backends or ("auto",), options)
+            return
+    (_camera if options["name"] == "camera" else _time)(models, backends or ("auto",), options)
+
+
+def _time(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    out = options["out"] or Path("bench.json")
+    check_writable(out)
+    chosen = protocol.PROTOCOLS[options["name"] or "efficientad"]
+    document = run.bench(run.Request(
+        models, backends, chosen, options["budget"], options["keep"], options["claim"] is not None,
+        options["seed"],
+    ))
     write_json(out, document)
     click.echo(report.text(document))
+    written = [out, *_pictures(document, out)]
+    click.echo(f"wrote {', '.join(map(str, written))}")
+    verdicts = [row["verdict"] for rows in document.get("claim", {}).values() for row in rows]
+    if options["fail_if_worse"] and "worse" in verdicts:
+        raise SystemExit(1)
+
+
+def _pictures(document: Dict[str, Any], out: Path) -> Tuple[Path, ...]:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        click.echo('no pictures: matplotlib is not installed; run: pip install "ssn-edge[bench]"', err=True)
+        return ()
+    plots.latency(document, out.with_suffix(".png"))
+    figure1 = out.with_name(f"{out.stem}-methods.png")
+    drawn = plots.scatter(document, figure1)
+    return (out.with_suffix(".png"), *([figure1] if drawn else []))
+
+
+def _one(models: Tuple[str, ...], backends: Tuple[str, ...], what: str) -> Tuple[Path, str]:
+    """The one model file and back end that a report is about."""
+    if len(models) != 1 or len(backends) != 1 or backends[0] in ("all", contenders.TORCH):
+        raise InputError(f"{what} takes one model file and one back end of the runtime")
+    return Path(models[0]), backends[0]
+
+
+def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    from ssn_bench import camera
+
+    model, backend = _one(models, backends, "--protocol camera")
+    settings = camera.Camera(options["fps"], _size(options["frame"], "--frame"), options["budget"] or 60.0)
+    with run.progress("frames") as tick:
+        document = camera.bench(model, backend, settings, tick)
+    _finish(document, camera.text(document), options["out"] or Path("camera.json"))
+
+
+def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    model, backend = _one(models, backends, "--data")
+    try:
+        from ssn_bench import accuracy
+        from ssn_train.layouts import Selection
+    except ImportError as error:
+        raise BackendError(f'--data needs {error.name}; run: pip install "ssn-edge[bench]"') from None
+    select = Selection(options["category"], options["fold"])
+    with run.progress("photos") as tick:
+        document = accuracy.bench(model, backend, options["data"], select, options["trained"], tick)
+    _finish(document, accuracy.text(document), options["out"] or Path("accuracy.json"))
+    if document.get("training", {}).get("failed"):
+        raise SystemExit(1)
+
+
+def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    try:
+        from ssn_bench import profiles
+    except ImportError as error:
+        raise BackendError(f'--profile needs {error.name}; run: pip install "ssn-edge[bench]"') from None
+    rivals = contenders.parse(models, backends)
+    document = profiles.bench(
+        rivals, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
+    )
+    out = options["out"] or Path("profile.json")
+    if options["profile"]:
+        plots.stages(document, out.with_suffix(".png"))
+    _finish(document, profiles.document_text(document), out)
+
+
+def _compare(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    if len(models) != 2:
+        raise InputError(f"--compare takes two files, old.json new.json; got {len(models)}")
+    old, new = (compare.load(Path(name)) for name in models)
+    rows = compare.compare(old, new)
+    click.echo(compare.text(rows, old, new))
+    if any(row["verdict"] == "slower" for row in rows):
+        raise SystemExit(1)
+
+
+def _self_test() -> None:
+    found = protocol.self_test()
+    for length, ratio in found.items():
+        click.echo(f"a sleep of {length}: measured {ratio:.4f} times as long")
+    if max(abs(ratio - 1) for ratio in found.values()) > protocol.SELF_TEST_LIMIT:
+        click.echo("off by more than 2 %: this machine is too busy to measure on, or its clock is wrong")
+        raise SystemExit(1)
+    click.echo("right within 2 %")
+
+
+def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    if len(models) != 1:
+        raise InputError("--plans takes one run folder or backbone")
+    try:
+        from ssn_bench import plans
+    except ImportError as error:
+        raise BackendError(f'--plans needs {error.name}; run: pip install "ssn-edge[demo]"') from None
+    size = _size(options["size"], "--size")
+    document = plans.bench(models[0], size, options["step"], options["half_seeds"])
+    out: Path = options["out"] or Path("plans.json")
+    plans.plot(document, out.with_suffix(".png"))
+    _finish(document, plans.text(document), out)
+
+
+def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
+    write_json(out, document)
+    click.echo(text)
     click.echo(f"wrote {out}")
 
 
-def _plans(name: str, size: str, step: bool, half_seeds: int, out: Path) -> None:
-    try:
-        from ssn_bench import plans
-        from ssn_train.settings import parse_size
-    except ImportError as error:
-        raise BackendError(f'--plans needs {error.name}; run: pip install "ssn-edge[demo]"') from None
-    document = plans.bench(name, parse_size(size), step, half_seeds)
-    write_json(out, document)
-    plans.plot(document, out.with_suffix(".png"))
-    click.echo(plans.text(document))
-    click.echo(f"wrote {out} and {out.with_suffix('.png')}")
+def _size(text: str, option: str) -> Tuple[int, int]:
+    """``HxW`` in pixels."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text}: give HxW in pixels, such as 1080x1920")
+    return int(parts[0]), int(parts[1])

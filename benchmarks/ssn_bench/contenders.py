@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -111,6 +112,29 @@ def _peers(word: str) -> Any:
 
 
 @contextlib.contextmanager
+def folder_for(keep: Optional[Path]) -> Iterator[Path]:
+    """``keep``, or a temporary folder, for the files of methods."""
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="ssn-bench-") as name:
+        yield Path(name)
+
+
+def file_of(one: Contender, batch: int, folder: Path, say: Callable[[str], object]) -> Path:
+    """The model file; a method's is made unless ``folder`` has it. InputError for eager PyTorch."""
+    if one.file is not None:
+        return one.file
+    if one.run is not None or one.backend == TORCH:
+        raise InputError(f"{one.label}: not a model file; export it, or choose another --backend")
+    path = folder / f"{one.word}-b{batch}.onnx"
+    if not path.is_file():
+        say(f"making {path.name} ...")
+        _peers(one.word).write(one.word, path, batch)
+    return path
+
+
+@contextlib.contextmanager
 def opened(
     one: Contender, wanted_batch: int, folder: Path, say: Callable[[str], object]
 ) -> Iterator[Opened]:
@@ -124,14 +148,8 @@ def opened(
 
         yield eager.opened(one.word, one.run, wanted_batch)
         return
-    path, batch = one.file, wanted_batch
-    if path is None:
-        path = folder / f"{one.word}-b{batch}.onnx"
-        if not path.is_file():
-            say(f"making {path.name} ...")
-            _peers(one.word).write(one.word, path, batch)
-    else:
-        batch = _largest(path, one.backend, batch)
+    path = file_of(one, wanted_batch, folder, say)
+    batch = wanted_batch if one.file is None else _largest(path, one.backend, wanted_batch)
     with Detector.open(path, one.backend, batch=batch) as detector:
         images = noise(batch, detector.info.input_hw)
         info = detector.info

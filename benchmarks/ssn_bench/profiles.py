@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ssn_bench import roofline
-from ssn_bench.contenders import noise
+from ssn_bench import contenders, environment, roofline
+from ssn_bench.contenders import Contender, noise
 from ssn_bench.stages import STAGES, Graph, totals
 from ssn_edge import backends, schema
 from ssn_edge.errors import BackendError, InputError
@@ -24,6 +24,46 @@ Layers = Dict[Tuple[str, str], List[float]]
 """Milliseconds of each run by layer name and kind."""
 
 
+def bench(
+    rivals: Sequence[Contender], keep: Optional[Path], timed: bool, devices: Sequence[str],
+    say: Callable[[str], object],
+) -> Dict[str, Any]:
+    """The document of ``--profile`` and ``--predict`` for model files and methods."""
+    import onnx
+
+    document: Dict[str, Any] = {
+        "schema": 1, "kind": "profile", "environment": environment.describe(), "profiles": [], "bounds": {},
+    }
+    with contenders.folder_for(keep) as folder:
+        for one in rivals:
+            path = contenders.file_of(one, 1, folder, say)
+            if timed:
+                say(f"profiling {one.label} ...")
+                document["profiles"].append(profile(path, one.backend, one.label))
+            if devices and path.name not in document["bounds"]:
+                graph = Graph(onnx.load(str(_source(path))))
+                document["bounds"][path.name] = roofline.predict(graph, list(devices))
+    return document
+
+
+def document_text(document: Dict[str, Any]) -> str:
+    lines: List[str] = []
+    for one in document["profiles"]:
+        lines += [*text(one), ""]
+    for name, bounds in document["bounds"].items():
+        lines.append(f"{name}, float16, batch 1: roofline lower bounds from data sheets, not predictions")
+        lines += [f"  {device:18s}at least {ms:7.3f} ms" for device, ms in bounds.items()]
+    return "\n".join(lines)
+
+
+def _source(path: Path) -> Path:
+    """The ONNX file whose nodes tell the stages."""
+    source = path if path.suffix == ".onnx" else path.with_suffix(".onnx")
+    if not source.is_file():
+        raise InputError(f"{source}: --profile needs the .onnx file of {path.name} beside it")
+    return source
+
+
 def profile(path: Path, backend: str, name: str) -> Dict[str, Any]:
     """Median milliseconds of each stage over the runs, with its work, the share of the measured peak
     that it attains, and the ten slowest layers.
@@ -34,17 +74,13 @@ def profile(path: Path, backend: str, name: str) -> Dict[str, Any]:
 
     choice = backends.choose(path, backend)
     library = choice.library.NAME
-    source = path if path.suffix == ".onnx" else path.with_suffix(".onnx")
-    if not source.is_file():
-        raise InputError(f"{source}: --profile needs the .onnx file of {path.name} beside it")
-    graph = Graph(onnx.load(str(source)))
+    model = onnx.load(str(_source(path)))
+    graph = Graph(model)
     layers = {
         "onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt,
     }[library](choice.path)
     peaks = roofline.measured(library) if library != "tensorrt" else None
-    info = schema.from_metadata(
-        {p.key: p.value for p in onnx.load(str(source), load_external_data=False).metadata_props}, str(source)
-    )
+    info = schema.from_metadata({p.key: p.value for p in model.metadata_props}, str(path))
     rows = _stages(graph, layers, peaks, FLOAT_BYTES[info.precision])
     slowest = sorted(layers.items(), key=lambda item: -np.median(item[1]))[:10]
     return {

@@ -206,6 +206,9 @@ def summary(ms: np.ndarray, cycles: np.ndarray, batch: int) -> Dict[str, Any]:
     }
 
 
+SELF_TEST_LIMIT = 0.02
+
+
 def self_test(lengths_ms: Tuple[float, ...] = (2.0, 10.0, 50.0), rounds: int = 20) -> Dict[str, float]:
     """The harness on sleeps of known length, all in one interleaved run: median over length, by length.
 

@@ -35,31 +35,31 @@ def paired(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> Rat
     bootstrap, Politis and Romano 1992; length the cube root of their number).
     """
     logs = np.log(numerator) - np.log(denominator)
+    return _ratio(float(np.median(logs)), _resampled(logs, np.random.default_rng(seed)))
+
+
+def unpaired(*parts: np.ndarray, seed: int = 0) -> Ratio:
+    """``a / b`` of two runs' medians, or ``(a / b) / (c / d)`` of four, each bootstrapped apart."""
+    rng = np.random.default_rng(seed)
+    signs = (1, -1, -1, 1)
+    logs = [np.log(part) for part in parts]
+    value = sum(sign * float(np.median(part)) for sign, part in zip(signs, logs))
+    return _ratio(value, sum(sign * _resampled(part, rng) for sign, part in zip(signs, logs)))
+
+
+def _resampled(logs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Medians [RESAMPLES] of block-bootstrapped copies."""
     count = len(logs)
     length = max(1, round(count ** (1 / 3)))
-    starts = np.random.default_rng(seed).integers(0, count, (RESAMPLES, -(-count // length), 1))
+    starts = rng.integers(0, count, (RESAMPLES, -(-count // length), 1))
     index = ((starts + np.arange(length)) % count).reshape(RESAMPLES, -1)[:, :count]
-    return _ratio(logs, np.median(logs[index], axis=1))
+    return np.median(logs[index], axis=1)
 
 
-def unpaired(
-    numerator: np.ndarray, denominator: np.ndarray, seed: int = 0
-) -> Ratio:
-    """Ratio of the medians of two separate runs, bootstrapped apart."""
-    rng = np.random.default_rng(seed)
-
-    def medians(ms: np.ndarray) -> np.ndarray:
-        logs = np.log(ms)
-        return np.median(logs[rng.integers(0, len(logs), (RESAMPLES, len(logs)))], axis=1)
-
-    difference = np.median(np.log(numerator)) - np.median(np.log(denominator))
-    return _ratio(np.array([difference]), medians(numerator) - medians(denominator))
-
-
-def _ratio(logs: np.ndarray, resampled: np.ndarray) -> Ratio:
+def _ratio(value: float, resampled: np.ndarray) -> Ratio:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(resampled, (tail, 1 - tail))
-    return Ratio(*(float(np.exp(v)) for v in (np.median(logs), low, high)))
+    return Ratio(*(float(np.exp(v)) for v in (value, low, high)))
 
 
 def rank(samples: Mapping[str, np.ndarray]) -> List[Dict[str, Any]]:

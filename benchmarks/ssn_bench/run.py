@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -46,7 +45,7 @@ def bench(request: Request) -> Dict[str, Any]:
     entries: Dict[str, Dict[str, Any]] = {}
     samples: Dict[str, Any] = {}
     shortened = False
-    with _folder(request.keep) as folder, eyes.watch() as readings:
+    with contenders.folder_for(request.keep) as folder, eyes.watch() as readings:
         for what, batch in zip(("latency", "throughput"), batches):
             with _opened(rivals, batch, folder) as running:
                 found = _timed(what, running, request, share)
@@ -89,15 +88,6 @@ def bench(request: Request) -> Dict[str, Any]:
         }
     document["notes"] = _notes(document)
     return document
-
-
-@contextlib.contextmanager
-def _folder(keep: Optional[Path]) -> Iterator[Path]:
-    if keep is not None:
-        yield keep
-        return
-    with tempfile.TemporaryDirectory(prefix="ssn-bench-") as name:
-        yield Path(name)
 
 
 @contextlib.contextmanager
