@@ -102,7 +102,8 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     if not half.exists():
         _command("ssn-export", run, "--out", model, "--fp16")
     if not bench.exists():
-        _command("ssn-bench", model, "--against", run, "--budget", BENCH_SECONDS, "--out", bench)
+        words = ["--protocol", "supersimplenet", "--budget", BENCH_SECONDS]
+        _command("ssn-bench", model, run, *words, "--out", bench)
     dataset = open_dataset(data)
     if clip is not None:
         lines = folder / "clip.jsonl"
@@ -113,7 +114,7 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     verdict_picture(picture, model, dataset)
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     timing = json.loads(bench.read_text())
-    deployed = timing["measurements"][0]
+    deployed = timing["contenders"][0]
     return {
         "name": data.name,
         "I-AUROC": metrics.get("I-AUROC"),
@@ -122,7 +123,7 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
         "ms": deployed["latency"]["median_ms"],
         "img/s": deployed["throughput"]["images_per_second"],
         "shortened": timing["shortened"],
-        "device": timing["environment"]["device"],
+        "device": deployed["device"],
         "picture": picture,
     }
 

@@ -214,8 +214,7 @@ def test_gate_counts_verdicts():
 def test_bench_input(trained, tmp_path):
     assert "no such model" in fails(bench_main, tmp_path / "none.onnx")
     line = fails(
-        bench_main, trained.model, "--budget", "1", "--against", tmp_path,
-        "--out", tmp_path / "b.json",
+        bench_main, trained.model, tmp_path, "--budget", "1", "--out", tmp_path / "b.json",
     )
     assert "no such checkpoint" in line and not (tmp_path / "b.json").exists()
 

@@ -148,16 +148,37 @@ def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, mon
 
 def test_bench(trained, tmp_path):
     out = tmp_path / "bench.json"
-    words = (trained.model, "--against", trained.run, "--budget", "2", "--out", out)
-    code, output = call(bench_main, *words)
+    words = ("--protocol", "supersimplenet", "--budget", "2", "--claim", "paper", "--out", out)
+    code, output = call(bench_main, trained.model, trained.run, *words)
     assert code == 0, output
-    assert "Not comparable" in output and "9.30" in output and "268.8" in output
+    assert "not comparable" in output and "9.3 " in output and "268.8" in output
     assert "Shortened, not the protocol" in output
     document = json.loads(out.read_text())
-    assert document["shortened"] and len(document["measurements"]) == 2
-    for entry in document["measurements"]:
+    assert document["shortened"] and len(document["contenders"]) == 2
+    for entry in document["contenders"]:
         assert entry["latency"]["batch"] == 1 and entry["throughput"]["batch"] == 16
         assert entry["latency"]["repetitions"] >= 10
+
+
+def test_the_deployed_file_is_the_trained_detector(trained, data, tmp_path):
+    out = tmp_path / "accuracy.json"
+    code, output = call(bench_main, trained.model, "--data", data, "--run", trained.run, "--out", out)
+    assert code == 0 and "no gap" in output, output
+    training = json.loads(out.read_text())["training"]
+    assert training["verdicts_changed"] == 0 and training["largest_score_difference"] < 1e-5
+
+
+def test_profile(trained, tmp_path):
+    out = tmp_path / "profile.json"
+    words = ("--backend", "all", "--profile", "--predict", "all", "--out", out)
+    code, output = call(bench_main, trained.model, *words)
+    assert code == 0, output
+    document = json.loads(out.read_text())
+    for one in document["profiles"]:
+        times = {row["stage"]: row["ms"] for row in one["stages"]}
+        assert sum(times.values()) == pytest.approx(one["total_ms"])
+        assert all(times[stage] > 0 for stage in ("input", "backbone", "projection", "post"))
+    assert "lower bounds" in output and out.with_suffix(".png").stat().st_size > 5000
 
 
 def test_without_torch(trained, data, tmp_path):

@@ -1,6 +1,9 @@
 """The command on small models with known answers, without torch."""
 
+import contextlib
+import hashlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +12,9 @@ from click.testing import CliRunner
 
 from ssn_bench import contenders, run
 from ssn_bench.cli import main
-from ssn_edge import backends
-from ssn_edge.images import write_image
+from ssn_bench.protocol import Call
+from ssn_edge import Detector, backends
+from ssn_edge.images import read_image, write_image
 
 
 @pytest.fixture
@@ -59,21 +63,11 @@ def test_every_backend(model, tmp_path):
 def test_a_slow_build_is_caught(model, tmp_path, monkeypatch):
     """A build that takes half as long again, made so on purpose, against itself and the first one."""
     old, new = tmp_path / "old.json", tmp_path / "new.json"
-    plain = contenders.noise
+    opened = contenders.opened
 
     def runs(out, extra):
-        def larger(batch, size):  # the model's own work is too short to slow down reliably
-            return plain(batch, size)
-
-        monkeypatch.setattr(contenders, "noise", larger)
-        opened = contenders.opened
-
-        def delayed(*words):
-            return _delayed(opened(*words), extra)
-
-        monkeypatch.setattr(run.contenders, "opened", delayed)
+        monkeypatch.setattr(run.contenders, "opened", lambda *words: _delayed(opened(*words), extra))
         bench(model, "--budget", 1.5, "--out", out)
-        monkeypatch.setattr(run.contenders, "opened", opened)
 
     runs(old, 0.010)
     runs(new, 0.016)
@@ -83,16 +77,10 @@ def test_a_slow_build_is_caught(model, tmp_path, monkeypatch):
     assert "faster" in bench("--compare", new, old)
 
 
+@contextlib.contextmanager
 def _delayed(manager, seconds):
-    import contextlib
-    import time
-
-    @contextlib.contextmanager
-    def wrapped():
-        with manager as one:
-            yield one._replace(call=run.protocol.Call(lambda: (time.sleep(seconds), one.call.run())))
-
-    return wrapped()
+    with manager as one:
+        yield one._replace(call=Call(lambda: (time.sleep(seconds), one.call.run())))
 
 
 def test_camera(model, tmp_path):
@@ -127,8 +115,6 @@ def test_accuracy_of_the_deployed_file(model, tmp_path):
 
 
 def trained(folder, info_sha, scores, files):
-    import hashlib
-
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     assert hashlib.sha256(b"weights").hexdigest() == info_sha
@@ -140,17 +126,12 @@ def trained(folder, info_sha, scores, files):
 
 
 def test_a_gap_to_training_is_a_failure_with_the_photo_named(tmp_path):
-    import hashlib
-
     digest = hashlib.sha256(b"weights").hexdigest()
     model = tiny.write_model(tmp_path / "tiny.onnx", tiny.info(checkpoint_sha256=digest).to_json())
     data = photos(tmp_path / "data")
     out = tmp_path / "a.json"
     bench(model, "--data", data, "--out", out)
     files = sorted((data / "test").rglob("*.png"))
-    from ssn_edge import Detector
-    from ssn_edge.images import read_image
-
     with Detector.open(model) as detector:
         scores = [detector.detect(read_image(file)).score for file in files]
     same = trained(tmp_path / "same", digest, scores, files)
