@@ -112,6 +112,20 @@ def rewrite(engine, **changes):
     path.write_text(json.dumps(document))
 
 
+def test_the_gpus_clock_and_layer_times(tiny_engine):
+    """Values are invented by the stand-in; that they arrive, in order, is not."""
+    with Detector.open(tiny_engine) as detector:
+        detector.detect(FRAME)
+        assert detector.device_ms() >= 0
+    session = backends.load("tensorrt").open_session(tiny_engine, 1)
+    session.prepare((tiny.HEIGHT, tiny.WIDTH))[0][:] = 7
+    maps, scores = np.empty((1, tiny.HEIGHT, tiny.WIDTH), np.float32), np.empty(1, np.float32)
+    times = session.layer_times(maps, scores)
+    session.close()
+    assert len(times) >= 4 and all(name and ms >= 0 for name, ms in times)
+    np.testing.assert_allclose(maps, 7)
+
+
 def test_another_gpu(tiny_engine):
     rewrite(tiny_engine, compute_capability="7.5", device="T4")
     with pytest.raises(ModelError, match=r"T4 .*7.5\), here.*8.6.*ssn-export m.onnx --engine"):

@@ -125,3 +125,15 @@ def test_bound_is_the_slower_of_arithmetic_and_traffic():
     assert roofline.bound_ms([Work(10**9, 1)], peak, 2) == pytest.approx(1)
     assert roofline.bound_ms([Work(1, 10**6)], peak, 2) == pytest.approx(2)
     assert roofline.bound_ms([Work(10**9, 1), Work(1, 10**6)], peak, 2) == pytest.approx(3)
+
+
+def test_the_page_is_what_the_stored_runs_say():
+    """docs/benchmarks.md is generated; editing it, or the runs, without doing so again shows here."""
+    import json
+    from pathlib import Path
+
+    from ssn_bench import page
+
+    docs = Path(__file__).parents[2] / "docs"
+    timing, where = (json.loads((docs / f"benchmarks-{n}.json").read_text()) for n in ("run", "profile"))
+    assert page.page(timing, where, "benchmarks", True) == (docs / "benchmarks.md").read_text()
