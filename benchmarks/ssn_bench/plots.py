@@ -31,19 +31,17 @@ def latency(document: Mapping[str, Any], path: Path) -> None:
     samples = document["samples"]["latency"]["wall"]
     figure = _figure(8, 1.4 + 0.42 * len(names))
     axis = figure.subplots()
-    axis.boxplot(
-        [samples[name] for name in names], orientation="horizontal", whis=(10, 90), showfliers=False,
-        tick_labels=names, widths=0.6,
-    )
-    for place, name in enumerate(names, 1):
-        row = next(r for r in document["ranking"] if r["name"] == name)
-        if row["ratio"] != 1:
-            axis.annotate(
-                f"{row['ratio']:.2f}x", (max(_quantile(samples[name], 0.9), 0), place),
-                xytext=(6, -3), textcoords="offset points", fontsize=8,
-            )
-    axis.set_xlim(left=0)
-    axis.margins(x=0.1)
+    ratios = {row["name"]: row["ratio"] for row in document["ranking"]}
+    for place, name in enumerate(names):
+        low, lower, middle, upper, high = (_quantile(samples[name], q) for q in (0.1, 0.25, 0.5, 0.75, 0.9))
+        axis.hlines(place, low, high, color="black", linewidth=1)
+        axis.barh(place, upper - lower, left=lower, height=0.5, facecolor="white", edgecolor="black")
+        axis.vlines(middle, place - 0.25, place + 0.25, color="tab:orange", linewidth=2)
+        if ratios[name] != 1:
+            where = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8}
+            axis.annotate(f"{ratios[name]:.2f}x", (high, place), **where)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlim(0, 1.1 * max(_quantile(samples[name], 0.9) for name in names))
     axis.set_xlabel("milliseconds an image; box: quartiles, whiskers: 10 % and 90 %; factor: to the fastest")
     short = ", shortened" if document["shortened"] else ""
     axis.set_title(f"{document['environment']['device']}, {document['protocol']['name']}{short}", fontsize=10)
@@ -78,6 +76,8 @@ def scatter(document: Mapping[str, Any], path: Path) -> bool:
             xytext=(0, 9 if index % 2 else -15), textcoords="offset points", ha="center", fontsize=7,
         )
     axis.set_xscale("log")
+    for numbers in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        numbers("{x:g}")
     axis.set_xlabel(f"ms an image, batch 1, median; {document['environment']['device']}")
     axis.set_ylabel("published I-AUROC on MVTec AD, %")
     axis.margins(0.12)

@@ -76,10 +76,13 @@ def profile(path: Path, backend: str, name: str) -> Dict[str, Any]:
     library = choice.library.NAME
     model = onnx.load(str(_source(path)))
     graph = Graph(model)
-    layers = {
-        "onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt,
-    }[library](choice.path)
-    peaks = roofline.measured(library) if library != "tensorrt" else None
+    measure = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt}[library]
+    if library == "tensorrt":  # whose peak would take an engine of its own
+        layers, peaks = measure(choice.path), None
+    else:
+        before = roofline.measured(library)
+        layers = measure(choice.path)
+        peaks = roofline.better(before, roofline.measured(library))
     info = schema.from_metadata({p.key: p.value for p in model.metadata_props}, str(path))
     rows = _stages(graph, layers, peaks, FLOAT_BYTES[info.precision])
     slowest = sorted(layers.items(), key=lambda item: -np.median(item[1]))[:10]
