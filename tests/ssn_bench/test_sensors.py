@@ -1,5 +1,12 @@
 """Sensors on a made-up /sys, with the units the kernel documents."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from ssn_bench import camera, sensors
@@ -106,3 +113,24 @@ def test_a_slow_detector_drops_and_latency_counts_the_waiting(clock):
 def test_a_percentile_needs_frames_beyond_it():
     assert camera.percentile([1.0] * 999, 99.9) is None
     assert camera.percentile([1.0] * 1000, 99.9) == 1
+
+
+def test_nvml_through_its_real_bindings(tmp_path):
+    """The bindings over a library of ours with known readings, in a process of its own."""
+    pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    source = Path(__file__).with_name("nvml.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "libnvidia-ml.so.1", source], check=True)
+    code = (
+        "import json; from ssn_bench import sensors; eyes = sensors._nvml(); "
+        "print(json.dumps([eyes(), eyes()]))"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert second["gpu_joules"] - first["gpu_joules"] == 1.5
+    assert (first["gpu_mhz"], first["gpu_c"], first["gpu_w"]) == (1410, 61, 250.5)
+    assert sensors.throttled(sensors.summary([first, second])) is True
+    assert "gpu_used_mb" not in first  # what a GPU does not support is left out
