@@ -179,11 +179,11 @@ def _eager(subject: Subject) -> Callable[[], object]:
 
 def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int) -> List[Dict[str, Any]]:
     """All nodes in half, emulated, against float64 on noise images: plans none and full."""
-    subjects: List[Tuple[str, Subject]] = [("trained", subject)] if subject.is_trained else []
-    if not subjects:
-        subjects = [(f"seed {seed}", subjects.open_subject(name, size, seed)) for seed in range(seeds)]
+    chosen: List[Tuple[str, Subject]] = [("trained", subject)] if subject.is_trained else []
+    if not chosen:
+        chosen = [(f"seed {seed}", subjects.open_subject(name, size, seed)) for seed in range(seeds)]
     rows = []
-    for label, one in subjects:
+    for label, one in chosen:
         click.echo(f"float16 errors, {label} ...", err=True)
         truth = verify.reference(one.model, one.backbone, subjects.noise(2, one.model.image_size, 7))
         row: Dict[str, Any] = {"weights": label}

@@ -225,11 +225,13 @@ def test_batches_of_the_profile(tiny_engine):
 
 
 def test_benchmark_of_an_engine(tiny_engine):
-    from ssn_bench.run import bench
+    from ssn_bench.protocol import PROTOCOLS
+    from ssn_bench.run import Request, bench
 
-    document = bench(tiny_engine.with_suffix(".onnx"), None, "auto", 2.0)
-    (entry,) = document["measurements"]
-    assert entry["name"].startswith("float32, tensorrt")
+    model = str(tiny_engine.with_suffix(".onnx"))
+    document = bench(Request((model,), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))
+    (entry,) = document["contenders"]
+    assert entry["backend"].startswith("tensorrt") and "device_median_ms" in entry["latency"]
     assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)
     assert any("batches of 2, not the protocol's 16" in note for note in document["notes"])
 

@@ -31,7 +31,7 @@ def bench(*words, code=0):
 
 def test_one_model(model, tmp_path):
     out = tmp_path / "b.json"
-    output = bench(model, "--budget", 0.3, "--out", out)
+    output = bench(model, "--budget", 0.01, "--out", out)
     document = json.loads(out.read_text())
     (entry,) = document["contenders"]
     assert document["shortened"] and "Shortened" in output and "shortened" in output
