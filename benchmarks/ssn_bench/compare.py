@@ -13,11 +13,10 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from ssn_bench import ratios
+from ssn_bench import ratios, report
 from ssn_bench.ratios import Ratio
+from ssn_bench.run import SCHEMA
 from ssn_edge.errors import InputError
-
-SCHEMA = 2
 
 THRESHOLD = 1.05
 """Slower (faster) means: the whole interval beyond this factor (below its inverse)."""
@@ -81,10 +80,7 @@ def text(rows: List[Dict[str, Any]], old: Dict[str, Any], new: Dict[str, Any]) -
     """What ``ssn-bench --compare`` prints: new over old."""
     lines = [f"{'new / old':40s}{'by the clock':>20s}{'by the yardstick':>20s}  verdict"]
     for row in rows:
-        figures = [
-            f"{row[key]['ratio']:.2f} [{row[key]['interval'][0]:.2f}, {row[key]['interval'][1]:.2f}]"
-            for key in ("clock", "corrected")
-        ]
+        figures = [report.ratio(row[key]) for key in ("clock", "corrected")]
         lines.append(
             f"{row['name'] + ', ' + row['phase']:40s}{figures[0]:>20s}{figures[1]:>20s}  {row['verdict']}"
         )

@@ -184,6 +184,6 @@ def _largest(path: Path, backend: str, wanted: int) -> int:
         return min(wanted, detector.max_batch or wanted)
 
 
-def noise(batch: int, size_hw: Tuple[int, int]) -> np.ndarray:
+def noise(batch: int, size_hw: Tuple[int, int], seed: int = 0) -> np.ndarray:
     """Seeded uint8 images [batch, height, width, 3]."""
-    return np.random.default_rng(0).integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ssn_bench import environment, subjects
+from ssn_bench.contenders import noise
 from ssn_bench.subjects import Subject
 from ssn_edge.backends import installed
 from ssn_edge.schema import Verdict
@@ -168,7 +169,7 @@ def _heads_runner(graph: Any, backend: str) -> Callable[[], object]:
 
 
 def _eager(subject: Subject) -> Callable[[], object]:
-    images = subjects.noise(1, subject.model.image_size, 0)
+    images = noise(1, subject.model.image_size, 0)
 
     @torch.inference_mode()
     def infer() -> object:
@@ -185,7 +186,7 @@ def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int)
     rows = []
     for label, one in chosen:
         click.echo(f"float16 errors, {label} ...", err=True)
-        truth = verify.reference(one.model, one.backbone, subjects.noise(2, one.model.image_size, 7))
+        truth = verify.reference(one.model, one.backbone, noise(2, one.model.image_size, 7))
         row: Dict[str, Any] = {"weights": label}
         kinds = (("none", "none", True), ("full", "full", True), ("uncentred", "full", False))
         for key, plan, centred in kinds:

@@ -23,9 +23,6 @@ class Ratio:
     def distinguishable(self) -> bool:
         return not self.low <= 1 <= self.high
 
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
 
 def paired(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> Ratio:
     """Median over rounds of one's time over the other's; [rounds] milliseconds each.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import click
+import numpy as np
 
 from ssn_bench import claim, contenders, environment, memory, protocol, ratios, sensors
 from ssn_bench.contenders import TORCH, Contender, Opened
@@ -51,19 +52,17 @@ def bench(request: Request) -> Dict[str, Any]:
                 found = _timed(what, running, request, share)
                 shortened |= found.shortened
                 samples[what] = _raw(found)
-                for name, one in running.items():
+                for rival, (name, one) in zip(rivals, running.items()):
                     entry = entries.setdefault(name, {"name": name, **one.about})
                     entry[what] = protocol.summary(found.wall[name], found.cycles, one.batch)
                     if name in found.device:
-                        entry[what]["device_median_ms"] = float(sorted(found.device[name])[
-                            len(found.device[name]) // 2])
+                        entry[what]["device_median_ms"] = float(np.median(found.device[name]))
                     if what == "throughput":
-                        entry["memory"] = _memory(one, rivals, name)
+                        entry["memory"] = _memory(one, rival)
                 if what == "latency" and sensors.joules(readings) is not None:
                     _energy(running, entries, eyes)
-        graphs = {name: _macs(one, folder) for name, one in zip(entries, rivals)}
-    for name, macs in graphs.items():
-        entries[name]["macs"] = macs
+        for rival, entry in zip(rivals, entries.values()):
+            entry["macs"] = _macs(rival, folder)
     watched = sensors.summary(readings)
     latency = {name: samples["latency"]["wall"][name] for name in entries}
     document: Dict[str, Any] = {
@@ -125,9 +124,8 @@ def _raw(found: Samples) -> Dict[str, Any]:
     }
 
 
-def _memory(one: Opened, rivals: Sequence[Contender], name: str) -> Dict[str, Any]:
+def _memory(one: Opened, rival: Contender) -> Dict[str, Any]:
     """Peak memory at the throughput's batch size, as the published protocol takes it."""
-    rival = next(r for r in rivals if r.label == name)
     if rival.backend == TORCH:
         from ssn_bench import eager
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Sequence, Tuple
 
-import numpy as np
 import torch
 from torch import nn
 
+from ssn_bench.contenders import noise
 from ssn_edge.errors import InputError
 from ssn_train import backbones, checkpoint
 from ssn_train.backbones import Backbone
@@ -58,8 +58,3 @@ def random_weights(name: str, size: Tuple[int, int], seed: int = 0) -> Subject:
         model.train()(images)
         model.eval()
     return Subject(model, backbone, mean.tolist(), f"{name}, random weights", False)
-
-
-def noise(count: int, size: Tuple[int, int], seed: int) -> np.ndarray:
-    """Seeded uint8 images [count, height, width, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)

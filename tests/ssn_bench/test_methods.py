@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="methods are built with torch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from ssn_bench import claim, paper, peers, roofline, subjects  # noqa: E402
+from ssn_bench import claim, contenders, paper, peers, roofline, subjects  # noqa: E402
 from ssn_bench.stages import STAGES, Graph, Work, totals  # noqa: E402
 from ssn_export import macs, onnx_file, timing  # noqa: E402
 from ssn_export.graph import Deployed  # noqa: E402
@@ -50,7 +50,7 @@ def test_published_is_our_model():
     """Resize and 25 x 25 convolution against our matrices: the same map, but for the border's padding
     in the kernel's cut (its taps are renormalised there in neither)."""
     subject = subjects.random_weights("resnet18", (64, 96))
-    images = normalise(subjects.noise(2, (64, 96), 3), subject.backbone)
+    images = normalise(contenders.noise(2, (64, 96), 3), subject.backbone)
     with torch.no_grad():
         ours, score = subject.model(images)
         theirs, their_score = peers.Published(subject.model)(images)
@@ -61,7 +61,7 @@ def test_published_is_our_model():
 def test_a_method_as_a_file_computes_what_it_does_in_torch(tmp_path):
     path = tmp_path / "x.onnx"
     peers.write("ssn-lite0-naive", path, 1)
-    image = subjects.noise(1, peers.SIZE, 0)
+    image = contenders.noise(1, peers.SIZE, 0)
     with torch.no_grad():
         expected, score = peers.build("ssn-lite0-naive")(torch.from_numpy(image))
     from ssn_edge.detector import Detector
