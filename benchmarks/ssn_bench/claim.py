@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ssn_bench import paper
@@ -107,6 +108,7 @@ def as_dict(rows: List[Verdict]) -> List[Dict[str, Any]]:
     return [{**asdict(row), "ratio": row.ratio} for row in rows]
 
 
+@lru_cache(maxsize=None)
 def count(backbone: str, size_hw: Tuple[int, int]) -> Dict[str, int]:
     """``parameters``, ``trained`` ones, ``flops`` by torch's counter (two a MAC) of SuperSimpleNet as
     published, its 25 x 25 blur included, and ``paper_flops`` without the 5x5 convolution. Needs torch."""

@@ -1,4 +1,4 @@
-"""``python -m ssn_bench.page BENCH PROFILE OUT.md``: docs/benchmarks.md out of stored runs.
+"""``python -m ssn_bench.page BENCH METHODS PROFILE OUT.md``: docs/benchmarks.md out of stored runs.
 
 Nothing on the page is typed by hand: figures come from the runs' JSON, pictures are drawn from it.
 """
@@ -36,50 +36,60 @@ PROTOCOLS = """## Protocols
 
 @click.command()
 @click.argument("bench", type=click.Path(path_type=Path))
+@click.argument("methods", type=click.Path(path_type=Path))
 @click.argument("profile", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @one_line_errors
-def main(bench: Path, profile: Path, out: Path) -> None:
-    """Write OUT.md with its pictures beside it."""
-    timing, where = (json.loads(path.read_text()) for path in (bench, profile))
+def main(bench: Path, methods: Path, profile: Path, out: Path) -> None:
+    """Write OUT.md with its pictures beside it.
+
+    BENCH: a long run of a few with --protocol supersimplenet --claim paper; METHODS: a run of all
+    the paper's methods; PROFILE: from --profile --predict all.
+    """
+    timing, rivals, where = (json.loads(path.read_text()) for path in (bench, methods, profile))
     plots.latency(timing, out.with_suffix(".svg"))
-    figure1 = out.with_name(f"{out.stem}-methods.svg")
-    drawn = plots.scatter(timing, figure1)
+    plots.scatter(rivals, out.with_name(f"{out.stem}-methods.svg"))
     with replacing(out) as temporary:
-        temporary.write_text(page(timing, where, out.stem, drawn))
+        temporary.write_text(page(timing, rivals, where, out.stem))
 
 
-def page(timing: Dict[str, Any], where: Dict[str, Any], stem: str, has_methods: bool) -> str:
+def page(timing: Dict[str, Any], rivals: Dict[str, Any], where: Dict[str, Any], stem: str) -> str:
     """The whole page; ``stem`` of the pictures' names."""
     parts = [HEAD, f"Measured {timing['made'][:10]} on {report.machine(timing['environment'])}.\n"]
-    parts += [PROTOCOLS, "## Who is faster\n", *_ranking(timing)]
-    parts.append(f"\n![Milliseconds]({stem}.svg)\n")
-    if has_methods:
-        parts.append(f"![Latency against published accuracy]({stem}-methods.svg)\n")
+    parts += [PROTOCOLS, "## Who is faster\n", *_ranking(timing), ""]
+    parts += [*_kept(timing), f"\n![Milliseconds]({stem}.svg)\n"]
+    parts += ["## All methods of the paper's Table 6\n", *_ranking(rivals), "", *_kept(rivals)]
+    parts.append(f"\n![Latency against published accuracy]({stem}-methods.svg)\n")
     parts += ["## The paper's claims\n", *_claim(timing), "", "## Where the time goes\n"]
     for one in where["profiles"]:
         parts += ["```", *profiles.text(one), "```", ""]
     parts.append("Stages: `ssn_bench/stages.py`; *bound* is the roofline at the measured peak.\n")
     parts.append("## Lower bounds for GPUs (data sheets, float16, batch 1; bounds, not predictions)\n")
-    parts += _bounds(where)
-    parts += ["", "## What these figures are\n", *(f"* {note}" for note in timing["notes"]), ""]
-    parts.append(_repeat(timing))
+    parts += [*_bounds(where), "", "## Versions\n", _versions(timing)]
     return "\n".join(parts) + "\n"
+
+
+def _kept(timing: Dict[str, Any]) -> List[str]:
+    """How the figures of one run came about."""
+    return [*(f"* {note}" for note in timing["notes"]), f"* Repeat: `{_command(timing)}`."]
 
 
 def _ranking(timing: Dict[str, Any]) -> List[str]:
     entries = {entry["name"]: entry for entry in timing["contenders"]}
     lines = [
-        "| | ms, median | n | GFLOPs | times the fastest | indistinguishable from | published I-AUROC |",
-        "|---|---|---|---|---|---|---|",
+        "| | ms, median | n | img/s at 16 | memory, MB | GFLOPs | times the fastest "
+        "| indistinguishable from | published I-AUROC |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in timing["ranking"]:
         entry = entries[row["name"]]
         gflops = f"{2 * entry['macs'] / 1e9:.1f}" if entry.get("macs") else "-"
+        rate = report.number(entry.get("throughput", {}).get("images_per_second"))
+        memory = report.number(entry.get("memory", {}).get("peak_mb"), 0)
         auroc = report.number(paper.figure(entry["method"], "i_auroc"))
         lines.append(
             f"| {row['name']} | {entry['latency']['median_ms']:.1f} "
-            f"| {entry['latency']['repetitions']} | {gflops} | {report.ratio(row)} "
+            f"| {entry['latency']['repetitions']} | {rate} | {memory} | {gflops} | {report.ratio(row)} "
             f"| {', '.join(row['indistinguishable_from']) or '-'} | {auroc} |"
         )
     return lines
@@ -87,20 +97,19 @@ def _ranking(timing: Dict[str, Any]) -> List[str]:
 
 def _claim(timing: Dict[str, Any]) -> List[str]:
     """The claim table of the fastest contender that has one."""
-    lines: List[str] = []
-    claims = timing.get("claim", {})
-    for name, rows in [(r["name"], claims[r["name"]]) for r in timing["ranking"] if r["name"] in claims][:1]:
-        lines += [
-            f"**{name}**, beside the paper's {paper.TABLE['device']}:\n",
-            "| | paper | ours | ratio | verdict |", "|---|---|---|---|---|",
-        ]
-        for row in rows:
-            reason = f" ({row['reason']})" if row["reason"] else ""
-            lines.append(
-                f"| {row['figure']} | {row['paper']:g} | {report.number(row['ours'])} | "
-                f"{report.number(row['ratio'], 2)} | {row['verdict']}{reason} |"
-            )
-        lines.append("")
+    name = report.claimant(timing)
+    if name is None:
+        return ["Not asked for: --claim paper."]
+    lines = [
+        f"**{name}**, beside the paper's {paper.TABLE['device']}:\n",
+        "| | paper | ours | ratio | verdict |", "|---|---|---|---|---|",
+    ]
+    for row in timing["claim"][name]:
+        reason = f" ({row['reason']})" if row["reason"] else ""
+        lines.append(
+            f"| {row['figure']} | {row['paper']:g} | {report.number(row['ours'])} | "
+            f"{report.number(row['ratio'], 2)} | {row['verdict']}{reason} |"
+        )
     return lines
 
 
@@ -114,13 +123,23 @@ def _bounds(where: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def _repeat(timing: Dict[str, Any]) -> str:
-    words = list(dict.fromkeys(entry["name"].split(",")[0] for entry in timing["contenders"]))
-    versions = ", ".join(f"{name} {version}" for name, version in timing["environment"]["versions"].items())
+def _command(timing: Dict[str, Any]) -> str:
+    names = [entry["name"].partition(",") for entry in timing["contenders"]]
+    words = list(dict.fromkeys(word for word, _, _ in names))
+    eager = " --backend torch" if any("eager" in backend for _, _, backend in names) else ""
     budget = f" --budget {timing['budget_s']:g}" if timing["budget_s"] else ""
+    claim = " --claim paper" if "claim" in timing else ""
     return (
-        f"Repeat: `ssn-bench {' '.join(words)} --backend all --protocol {timing['protocol']['name']}{budget} "
-        f"--claim paper`, `ssn-bench ssn ssn-lite0 --backend all --profile --predict all`.\n\n{versions}."
+        f"ssn-bench {' '.join(words)} --backend all{eager} --protocol {timing['protocol']['name']}"
+        f"{budget}{claim}"
+    )
+
+
+def _versions(timing: Dict[str, Any]) -> str:
+    versions = timing["environment"]["versions"].items()
+    return (
+        f"{', '.join(f'{name} {version}' for name, version in versions)}. Stages and bounds: "
+        "`ssn-bench ssn ssn-lite0 --backend all --profile --predict all`."
     )
 
 

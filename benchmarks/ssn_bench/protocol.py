@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-MIN_ROUNDS = 10
+MIN_WARM_UP, MIN_ROUNDS = 3, 10
 """However short the budget."""
 
 WARM_UP_SHARE = 0.25
@@ -86,76 +87,85 @@ def measure(
     before it go on spinning for a while, and the caches are the other's. ``budget_s`` makes it one
     cycle of about that length, never more than the protocol's counts; ``tick`` gets the share done.
     """
-    rng = np.random.default_rng(seed)
-    names = list(calls)
-    wall: Dict[str, List[float]] = {name: [] for name in names}
-    device: Dict[str, List[float]] = {name: [] for name in names if calls[name].device_ms}
-    machine: List[float] = []
-    cycle_of: List[int] = []
+    rounds = _Alternating(calls, np.random.default_rng(seed))
     cycles = 1 if budget_s else protocol.cycles
-    dropped = 1 if cycles > 1 else 0
-    primes = len(names) > 1
-    warmed = 0
-
-    def one_round(cycle: Optional[int]) -> None:
-        for index in rng.permutation(len(names)):
-            name, call = names[index], calls[names[index]]
-            if primes:
-                call.run()
-            start = time.perf_counter_ns()
-            call.run()
-            elapsed = time.perf_counter_ns() - start
-            if cycle is not None:
-                wall[name].append(elapsed / 1e6)
-                if call.device_ms:
-                    device[name].append(call.device_ms())
-        if cycle is not None:
-            cycle_of.append(cycle)
-
-    def settle() -> None:
-        for call in calls.values():
-            call.run()
-
+    first = 1 if cycles > 1 else 0
+    warm_share = WARM_UP_SHARE if budget_s else 0.5
+    warmed = done = 0
     for cycle in range(cycles):
         def progress(share: float, cycle: int = cycle) -> None:
             tick((cycle + share) / cycles)
 
         warmed = _rounds(
-            lambda: one_round(None), protocol.warm_up, budget_s and WARM_UP_SHARE * budget_s,
-            lambda share: progress(share * (WARM_UP_SHARE if budget_s else 0.5)),
+            rounds.untimed, protocol.warm_up, MIN_WARM_UP, budget_s and warm_share * budget_s,
+            lambda share: progress(warm_share * share),
         )
-        kept = None if cycle < dropped else cycle
-
-        def timed(share: float, progress: Callable[[float], None] = progress) -> None:
-            first = WARM_UP_SHARE if budget_s else 0.5
-            progress(first + share * (1 - first))
-
         done = _rounds(
-            lambda kept=kept: one_round(kept), protocol.timed,
-            budget_s and (1 - WARM_UP_SHARE) * budget_s, timed,
-            lambda: (machine.append(yardstick()), settle()),
+            partial(rounds.timed, cycle) if cycle >= first else rounds.untimed,
+            protocol.timed, MIN_ROUNDS, budget_s and (1 - warm_share) * budget_s,
+            lambda share: progress(warm_share + share * (1 - warm_share)), rounds.check,
         )
     return Samples(
-        wall={name: np.array(ms) for name, ms in wall.items()},
-        device={name: np.array(ms) for name, ms in device.items()},
-        cycles=np.array(cycle_of),
-        machine=np.array(machine),
+        wall={name: np.array(ms) for name, ms in rounds.wall.items()},
+        device={name: np.array(ms) for name, ms in rounds.device.items()},
+        cycles=np.array(rounds.cycles),
+        machine=np.array(rounds.machine),
         warm_up=warmed,
         shortened=done < protocol.timed or warmed < protocol.warm_up or cycles < protocol.cycles,
     )
 
 
+class _Alternating:
+    """Rounds in which every call has its turn, and what the timed ones took."""
+
+    def __init__(self, calls: Mapping[str, Call], rng: np.random.Generator) -> None:
+        self._calls, self._rng = calls, rng
+        self.wall: Dict[str, List[float]] = {name: [] for name in calls}
+        self.device: Dict[str, List[float]] = {name: [] for name in calls if calls[name].device_ms}
+        self.cycles: List[int] = []
+        self.machine: List[float] = []
+
+    def _turns(self) -> Iterator[Tuple[str, Call, float]]:
+        names = list(self._calls)
+        for index in self._rng.permutation(len(names)):
+            call = self._calls[names[index]]
+            if len(names) > 1:
+                call.run()
+            start = time.perf_counter_ns()
+            call.run()
+            yield names[index], call, (time.perf_counter_ns() - start) / 1e6
+
+    def untimed(self) -> None:
+        for _ in self._turns():
+            pass
+
+    def timed(self, cycle: int) -> None:
+        for name, call, elapsed_ms in self._turns():
+            self.wall[name].append(elapsed_ms)
+            if call.device_ms:
+                self.device[name].append(call.device_ms())
+        self.cycles.append(cycle)
+
+    def check(self) -> None:
+        """Time the machine itself, then let everything settle again."""
+        self.machine.append(yardstick())
+        for call in self._calls.values():
+            call.run()
+
+
 def _rounds(
-    one_round: Callable[[], object], count: int, budget_s: Optional[float],
+    one_round: Callable[[], object], count: int, least: int, budget_s: Optional[float],
     tick: Callable[[float], object], check: Callable[[], object] = lambda: None,
 ) -> int:
-    """Up to ``count`` rounds, or until the budget is spent; returns how many. ``check`` is called about
-    :data:`CHECKS` times, between rounds."""
+    """``count`` rounds, or at least ``least`` until the budget is spent; returns how many.
+
+    ``check`` is called about :data:`CHECKS` times, between rounds.
+    """
     start = time.perf_counter()
     checked = -1
     for done in range(count):
         spent = 0.0 if not budget_s else (time.perf_counter() - start) / budget_s
-        if done >= MIN_ROUNDS and spent >= 1:
+        if done >= least and spent >= 1:
             return done
         share = max(done / count, min(spent, 1.0))
         tick(share)

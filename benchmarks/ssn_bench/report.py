@@ -10,8 +10,12 @@ from ssn_bench import paper
 def text(document: Mapping[str, Any]) -> str:
     """What ``ssn-bench`` prints of a timing run."""
     lines = [machine(document["environment"]), _protocol(document), "", *ranking(document)]
-    for name, rows in document.get("claim", {}).items():
-        lines += ["", f"The paper's claims, {paper.TABLE['device']}, and {name}:", *claim(rows)]
+    name = claimant(document)
+    if name:
+        lines += ["", f"The paper's claims, {paper.TABLE['device']}, and {name}:"]
+        lines += claim(document["claim"][name])
+        if len(document["claim"]) > 1:
+            lines.append(f"  (the fastest; {len(document['claim']) - 1} more in the JSON file)")
     return "\n".join([*lines, "", *watched(document), *document["notes"]])
 
 
@@ -87,6 +91,12 @@ def claim(rows: List[Dict[str, Any]]) -> List[str]:
             f"  {row['figure']:37s}{row['paper']:8g}{ours:>9s}{times:>7s}  {row['verdict']}{reason}"
         )
     return lines
+
+
+def claimant(document: Mapping[str, Any]) -> Optional[str]:
+    """The fastest contender that the claims are held against; None without ``--claim``."""
+    claims = document.get("claim", {})
+    return next((row["name"] for row in document["ranking"] if row["name"] in claims), None)
 
 
 def number(value: Optional[float], digits: int = 1) -> str:
