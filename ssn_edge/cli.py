@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import functools
-import json
-import statistics
+import logging
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, TypeVar
+from typing import Any, Callable, List, Optional, Tuple, TypeVar
 
 import click
 import cv2
 
-from ssn_edge import draw, sources
+from ssn_edge import draw, sinks, sources, stream
 from ssn_edge.backends import BACKENDS
-from ssn_edge.detector import Detection, Detector
+from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
-from ssn_edge.images import write_image
+from ssn_edge.geometry import FLIPS, View
+from ssn_edge.live import LiveView
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,45 +50,71 @@ def quiet_opencv() -> None:
         log.setLogLevel(log.LOG_LEVEL_SILENT)
 
 
+STATUS_S = 10.0
+"""How often a live stream says how it is."""
+
+STALL_EXIT = 3
+
+
 @click.command(
     epilog="""\b
 Examples:
   ssn-run model.onnx photo.png
   ssn-run model.engine photos/ --sha256 4eae4e3c...  # on an NVIDIA GPU
   ssn-run model.onnx photos/ --save overlays/ --json results.jsonl
-  ssn-run model.onnx line.mp4 --max-frames 300
-  ssn-run model.onnx 0 --show                        # first camera
-  ssn-run model.onnx rtsp://camera.local/stream"""
+  ssn-run model.onnx line.mp4 --max-frames 300 --video judged.mp4
+  ssn-run model.onnx 0 --show                        # first camera, in a window
+  ssn-run model.onnx 0 --serve                       # in a browser: http://127.0.0.1:8080/
+  ssn-run model.onnx rtsp://camera.local/stream --ng ng/ --json line.jsonl --metrics 9108
+  ssn-run model.onnx watch:incoming/ --mqtt mqtt://broker/line1/verdicts
+  ssn-run model.onnx 0 --roi 400,200,1024,1024 --rotate 90 --tile 512x512 --overlap 64
+  sdk-dump | ssn-run model.onnx raw:1080x1920xGRAY8:-"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures with the map and boxes.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for one JSON line a frame.")
+@click.option("--ng", type=click.Path(path_type=Path), help="Folder for PNGs of NG parts; the last 10,000.")
+@click.option("--video", type=click.Path(path_type=Path), help="Video of frames with the map; .mp4, .avi.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path),
+              help="File for one JSON line a frame; a camera's is added to, and rotated at 100 MB.")
+@click.option("--mqtt", help="mqtt://HOST[:PORT]/TOPIC for one message a frame ([mqtt]).")
+@click.option("--metrics", help="[HOST:]PORT of a page for Prometheus; loopback by default ([metrics]).")
+@click.option("--serve", is_flag=False, flag_value="8080",
+              help="[HOST:]PORT of a live view for a browser; loopback by default, a token elsewhere.")
+@click.option("--token", help="With --serve on another address than loopback; made up if not given.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
 @click.option("--threshold", type=float, help="Image threshold in place of the model's.")
+@click.option("--roi", help="X,Y,WIDTH,HEIGHT: judge this part of each frame.")
+@click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Clockwise.")
+@click.option("--flip", type=click.Choice(FLIPS[1:]), help="After the rotation.")
+@click.option("--tile", help="HxW: judge each frame in tiles of that size.")
+@click.option("--overlap", type=click.IntRange(min=0), default=32, show_default=True, help="Of --tile.")
+@click.option("--policy", type=click.Choice(stream.POLICIES),
+              help="latest drops frames that a newer one replaces, every waits.  [default: by the source]")
+@click.option("--watchdog", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True,
+              help="Seconds; when a frame takes longer, write what there is and end with exit code 3.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
               help="Library to run on; auto takes TensorRT if it is there with a GPU and an engine.")
 @click.option("--sha256", help="What the model file must hash to. An engine can run code of whoever made it.")
 @one_line_errors
-def main(
-    model: Path,
-    source: str,
-    save: Optional[Path],
-    json_path: Optional[Path],
-    show: bool,
-    threshold: Optional[float],
-    max_frames: Optional[int],
-    backend: str,
-    sha256: Optional[str],
-) -> None:
+def main(model: Path, source: str, **options: Any) -> None:
     """Judge every frame of SOURCE with MODEL, an .onnx or .engine file written by ssn-export.
 
-    SOURCE is an image, a folder, a glob, a video file, a camera's number, or an RTSP or GStreamer
-    URL. A frame that cannot be read is reported and counted; a single image that cannot be read
-    is an error.
+    SOURCE is an image, a folder, a glob, watch:FOLDER for images still to come, a video file, a camera's
+    number, an RTSP, HTTP or GStreamer address, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8, NV12, YUYV), or
+    shm:NAME for shared memory. A frame that cannot be read is reported and counted; a single image that
+    cannot be read is an error. A camera that is lost is opened again. SIGINT or SIGTERM ends the stream
+    with everything written.
     """
-    with Detector.open(model, backend, threshold, sha256=sha256) as detector:
+    stream.log.handlers = [Echo()]
+    roi, tile = _numbers("--roi", options["roi"], ",", 4), _numbers("--tile", options["tile"], "x", 2)
+    overlap = options["overlap"] if tile else 0
+    view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap)
+    opened = Detector.open(
+        model, options["backend"], options["threshold"], sha256=options["sha256"], view=view
+    )
+    with opened as detector:
         verdict = detector.info.verdict
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
@@ -95,101 +122,127 @@ def main(
             f"({detector.choice}); "
             f"NG from {verdict.source} >= {verdict.image_threshold:.4g} ({verdict.method})"
         )
-        frames = sources.open_source(source)
-        results = _judge(detector, frames, save, json_path, show, max_frames)
-    _summarise(results)
+        found, summary = sources.find(source), stream.Summary()
+        watched = found.live and found.policy == "latest"
+        speak = Status(summary) if watched else each_frame
+        stop = threading.Event()
+
+        def on_result(result: stream.Result) -> None:
+            speak(result)
+            if options["show"] and _show(detector, result) == ord("q"):
+                stop.set()
+
+        stream.run(
+            found, detector, _sinks(detector, found, summary, options), policy=options["policy"],
+            stall_s=options["watchdog"], stall_exit=STALL_EXIT, on_result=on_result,
+            max_frames=options["max_frames"], stop=stop, summary=summary,
+        )
+    _summarise(summary)
 
 
-def _judge(
-    detector: Detector,
-    frames: Iterable[sources.Frame],
-    save: Optional[Path],
-    json_path: Optional[Path],
-    show: bool,
-    max_frames: Optional[int],
-) -> Dict[str, Any]:
-    times: List[float] = []
-    counts = {"OK": 0, "NG": 0, "unreadable": 0}
-    lines = _open_lines(json_path)
-    start = time.perf_counter()
-    try:
-        for number, frame in enumerate(frames):
-            if frame.image is None:
-                counts["unreadable"] += 1
-                click.echo(f"skipped: {frame.problem}", err=True)
-            else:
-                detection = detector.detect(frame.image)
-                word = "NG" if detection.is_defect else "OK"
-                counts[word] += 1
-                times.append(detection.latency.total_ms)
-                click.echo(f"{frame.name}  {detection.score:.4f}  {word}  {times[-1]:.1f} ms")
-                if lines:
-                    lines.write(json.dumps(_record(frame, detection)) + "\n")
-                if save or show:
-                    _picture(detector, frame, detection, save, show)
-            if max_frames and number + 1 >= max_frames or show and cv2.waitKey(1) == ord("q"):
-                break
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-    finally:
-        if lines:
-            lines.close()
-    return {"counts": counts, "times": times, "seconds": time.perf_counter() - start}
-
-
-def _open_lines(path: Optional[Path]) -> Any:
-    """The JSON lines file, written line by line, so that others can follow it."""
-    if path is None:
+def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Optional[Tuple[int, ...]]:
+    if text is None:
         return None
+    words = text.lower().split(separator)
+    if len(words) != count or not all(word.strip().isdigit() for word in words):
+        raise InputError(f"{name} {text}: give {count} whole numbers, separated by {separator!r}")
+    return tuple(int(word) for word in words)
+
+
+def _sinks(
+    detector: Detector, source: sources.Source, summary: stream.Summary, options: Any
+) -> List[Any]:
+    """What the options ask for. Whatever opens a file or a port complains before the first frame."""
+    pixel_threshold = detector.info.verdict.pixel_threshold
+    found: List[Any] = []
+    if options["json_path"]:
+        found.append(sinks.JsonLines(options["json_path"], append=source.live))
+    if options["save"]:
+        found.append(sinks.Pictures(options["save"], pixel_threshold))
+    if options["ng"]:
+        found.append(sinks.Pictures(options["ng"], pixel_threshold, defects_only=True, keep=10_000))
+    if options["video"]:
+        found.append(sinks.Video(options["video"], pixel_threshold))
+    if options["mqtt"]:
+        found.append(sinks.Mqtt(options["mqtt"]))
+    if options["metrics"]:
+        found.append(sinks.Metrics(summary, *_address("--metrics", options["metrics"])))
+        click.echo(f"metrics on port {found[-1].port}")
+    if options["serve"]:
+        found.append(LiveView(detector, summary, *_address("--serve", options["serve"]), options["token"]))
+        click.echo(f"live view: {found[-1].address}")
+    return found
+
+
+def _address(name: str, text: str) -> Tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise InputError(f"{name} {text}: give PORT or HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def each_frame(result: stream.Result) -> None:
+    word = "NG" if result.detection.is_defect else "OK"
+    ms = result.detection.latency.total_ms
+    click.echo(f"{result.frame.name}  {result.detection.score:.4f}  {word}  {ms:.1f} ms")
+
+
+class Echo(logging.Handler):
+    """The stream's warnings on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {record.getMessage()}", err=True)
+
+
+class Status:
+    """NG parts as they come, and every few seconds how the stream is."""
+
+    def __init__(self, summary: stream.Summary):
+        self._summary, self._start = summary, time.monotonic()
+        self._next = self._start + STATUS_S
+
+    def __call__(self, result: stream.Result) -> None:
+        if result.detection.is_defect:
+            each_frame(result)
+        now, summary = time.monotonic(), self._summary
+        if now >= self._next:
+            self._next = now + STATUS_S
+            median, p99 = summary.latency_ms.at(50), summary.latency_ms.at(99)
+            click.echo(
+                f"{summary.judged / (now - self._start):.1f} frames/s, from arrival to verdict "
+                f"{median:.1f} ms median, {p99:.1f} ms p99; {_counts(summary)}"
+            )
+
+
+def _show(detector: Detector, result: stream.Result) -> int:
+    assert result.frame.image is not None
+    picture = draw.overlay(result.frame.image, result.detection, detector.info.verdict.pixel_threshold)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "w", buffering=1, encoding="utf-8")
-    except OSError as error:
+        cv2.imshow("ssn-run", picture)
+        return cv2.waitKey(1)
+    except cv2.error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose another --json"
+            "--show: this OpenCV has no windows (headless build, or no display); use --serve or --save"
         ) from None
 
 
-def _record(frame: sources.Frame, detection: Detection) -> Dict[str, Any]:
-    return {
-        "frame": frame.name,
-        "time": frame.time,
-        "score": detection.score,
-        "map_max": detection.map_max,
-        "is_defect": detection.is_defect,
-        "regions": [vars(region) for region in detection.regions],
-        "ms": round(detection.latency.total_ms, 3),
+def _counts(summary: stream.Summary) -> str:
+    counts = {
+        "OK": summary.judged - summary.defects, "NG": summary.defects, "unreadable": summary.broken,
+        "dropped": summary.dropped, "gaps": summary.gap_count,
     }
+    for name in summary.late:
+        counts[f"too late for {name}"] = summary.late[name]
+        counts[f"not written by {name}"] = summary.failed[name]
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("OK", "NG"))
 
 
-def _picture(
-    detector: Detector,
-    frame: sources.Frame,
-    detection: Detection,
-    save: Optional[Path],
-    show: bool,
-) -> None:
-    picture = draw.overlay(frame.image, detection, detector.info.verdict.pixel_threshold)
-    if save:
-        write_image(save / f"{Path(frame.name).stem}.jpg", picture)
-    if show:
-        try:
-            cv2.imshow("ssn-run", picture)
-        except cv2.error:
-            raise InputError(
-                "--show: this OpenCV has no windows (headless build, or no display); use --save"
-            ) from None
-
-
-def _summarise(results: Dict[str, Any]) -> None:
-    times, counts = results["times"], results["counts"]
-    if not times:
+def _summarise(summary: stream.Summary) -> None:
+    median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
+    if median is None:
         raise InputError("no frame could be read from the source; check it with another program")
-    ordered = sorted(times)
-    p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-    skipped = f", {counts['unreadable']} unreadable" if counts["unreadable"] else ""
     click.echo(
-        f"{len(times)} frame{'s' * (len(times) != 1)}: {counts['OK']} OK, {counts['NG']} NG{skipped}; "
-        f"{statistics.median(times):.1f} ms median, {p99:.1f} ms p99 a frame, "
-        f"{len(times) / results['seconds']:.1f} frames/s with reading and writing"
+        f"{summary.judged} frame{'s' * (summary.judged != 1)}: {_counts(summary)}; "
+        f"{median:.1f} ms median, {p99:.1f} ms p99 a frame, "
+        f"{summary.judged / summary.seconds:.1f} frames/s with reading and writing"
     )

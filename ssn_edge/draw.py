@@ -9,6 +9,7 @@ from ssn_edge.detector import Detection
 from ssn_edge.images import to_bgr8
 
 OK_COLOUR, NG_COLOUR = (90, 160, 60), (50, 60, 210)  # BGR
+PART_COLOUR = (200, 200, 200)  # of the frame around the region of interest
 
 
 def heatmap(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -23,12 +24,15 @@ def overlay(frame: np.ndarray, detection: Detection, pixel_threshold: float) -> 
     ``frame`` as given to the detector; returns BGR uint8, taller than the frame by the banner.
     """
     image = to_bgr8(frame).copy()
-    height, width = image.shape[:2]
+    width = image.shape[1]
     if detection.mask.any():
-        mask = cv2.resize(detection.mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        mask = detection.placement.to_frame(detection.mask) > 0
         tinted = cv2.addWeighted(image, 0.5, np.full_like(image, NG_COLOUR), 0.5, 0)
         image[mask] = tinted[mask]
-    thickness = max(1, round(min(height, width) / 300))
+    thickness = max(1, round(min(image.shape[:2]) / 300))
+    if detection.placement.view.roi:
+        x0, y0, x1, y1 = detection.placement.part
+        cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), PART_COLOUR, thickness)
     for region in detection.regions:
         corner = (region.x + region.width - 1, region.y + region.height - 1)
         cv2.rectangle(image, (region.x, region.y), corner, NG_COLOUR, thickness)

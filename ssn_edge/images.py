@@ -7,7 +7,7 @@ same pixels, and so the same score, everywhere.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike, replacing
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+LETTERBOX_GREY = 114
+"""Border of a letterboxed image: near the mean of the pictures that backbones were trained on."""
 
 CLASS_NUMBERS = 32
 """Masks with smaller values throughout hold numbers of classes, not brightness."""
@@ -94,12 +97,22 @@ def write_image(path: PathLike, image: np.ndarray) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def to_bgr8(frame: np.ndarray, name: str = "frame") -> np.ndarray:
-    """Grey, BGR or BGRA of uint8 or uint16 as BGR uint8 [H, W, 3], without a copy if it is.
+class Scratch:
+    """Arrays made once and used again while their shape stays, so that no frame allocates one."""
 
-    16 bits keep their upper 8: a fixed scale, so that brightness means the same in every frame.
-    Raises InputError for another dtype or shape.
-    """
+    def __init__(self) -> None:
+        self._arrays: Dict[str, np.ndarray] = {}
+
+    def get(self, name: str, shape: Tuple[int, ...]) -> np.ndarray:
+        """uint8 of ``shape`` with what its last user left in it."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape:
+            array = self._arrays[name] = np.empty(shape, np.uint8)
+        return array
+
+
+def check_frame(frame: np.ndarray, name: str = "frame") -> None:
+    """InputError unless :func:`to_bgr8` takes it."""
     if not isinstance(frame, np.ndarray) or frame.dtype not in (np.uint8, np.uint16):
         found = getattr(frame, "dtype", type(frame).__name__)
         raise InputError(f"{name}: pixels of type {found}; give uint8 (0..255) or uint16")
@@ -109,11 +122,23 @@ def to_bgr8(frame: np.ndarray, name: str = "frame") -> np.ndarray:
             f"{name}: array of shape {frame.shape}; give [height, width] grey, "
             "[height, width, 3] BGR or [height, width, 4] BGRA"
         )
+
+
+def to_bgr8(frame: np.ndarray, name: str = "frame", scratch: Optional[Scratch] = None) -> np.ndarray:
+    """Grey, BGR or BGRA of uint8 or uint16 as BGR uint8 [H, W, 3], without a copy if it is.
+
+    16 bits keep their upper 8: a fixed scale, so that brightness means the same in every frame.
+    The result lies in ``scratch`` where given. Raises InputError for another dtype or shape.
+    """
+    check_frame(frame, name)
+    scratch = scratch or Scratch()
     if frame.dtype == np.uint16:
-        frame = (frame >> 8).astype(np.uint8)
-    if channels == 1:
-        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
-    return frame if channels == 3 else cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)
+        frame = np.right_shift(frame, 8, out=scratch.get("eight", frame.shape), casting="unsafe")
+    if frame.ndim == 3 and frame.shape[2] == 3:
+        return frame
+    grey = frame.ndim == 2 or frame.shape[2] == 1
+    code = cv2.COLOR_GRAY2BGR if grey else cv2.COLOR_BGRA2BGR
+    return cv2.cvtColor(frame, code, dst=scratch.get("bgr", (*frame.shape[:2], 3)))
 
 
 def resize(
@@ -131,6 +156,17 @@ def resize(
         np.copyto(out, bgr)
         return out
     return cv2.resize(bgr, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def letterbox_rect(
+    image_hw: Tuple[int, int], size_hw: Tuple[int, int]
+) -> Tuple[int, int, int, int]:
+    """Where an image goes in (height, width) with its proportions kept, centred: x0, y0, x1, y1."""
+    (height, width), (tall, wide) = image_hw, size_hw
+    scale = min(tall / height, wide / width)
+    h, w = (max(1, min(limit, round(n * scale))) for n, limit in ((height, tall), (width, wide)))
+    top, left = (tall - h) // 2, (wide - w) // 2
+    return left, top, left + w, top + h
 
 
 def resize_mask(mask: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:

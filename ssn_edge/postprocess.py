@@ -13,6 +13,8 @@ from typing import Tuple
 import cv2
 import numpy as np
 
+from ssn_edge.geometry import Placement
+
 SIGMA = 4.0
 """Standard deviation of the map's Gaussian, in pixels of the model's input (section 3.6)."""
 
@@ -75,23 +77,22 @@ class Region:
 
 
 def find_regions(
-    anomaly_map: np.ndarray, mask: np.ndarray, frame_hw: Tuple[int, int]
+    anomaly_map: np.ndarray, mask: np.ndarray, placement: Placement
 ) -> Tuple[Region, ...]:
-    """Boxes of the mask's 8-connected components, scaled from map to frame, highest peak first.
+    """Boxes of the mask's 8-connected components, from map to frame, highest peak first.
 
-    ``anomaly_map`` float32 [H, W] and ``mask`` uint8 [H, W] at model size; ``frame_hw`` the
-    height and width of the frame that the boxes refer to. A box covers every frame pixel that
-    its map pixels touch, and never leaves the frame.
+    ``anomaly_map`` float32 [H, W] and ``mask`` uint8 [H, W] at the map's size. A box covers every frame
+    pixel that its map pixels touch, and never leaves the frame.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    frame_h, frame_w = frame_hw
-    map_h, map_w = mask.shape
     regions = []
     for label in range(1, count):
         x, y, w, h = (int(v) for v in stats[label, :4])
-        x0, x1 = x * frame_w // map_w, -(-(x + w) * frame_w // map_w)
-        y0, y1 = y * frame_h // map_h, -(-(y + h) * frame_h // map_h)
+        box = placement.box(x, y, x + w, y + h)
+        if box is None:
+            continue
         inside = labels[y : y + h, x : x + w] == label
         peak = float(anomaly_map[y : y + h, x : x + w][inside].max())
+        x0, y0, x1, y1 = box
         regions.append(Region(x0, y0, x1 - x0, y1 - y0, peak))
     return tuple(sorted(regions, key=lambda region: -region.peak))

@@ -17,6 +17,7 @@ METADATA_KEY = "ssn_edge"
 """Key of the document in an ONNX file's ``metadata_props``."""
 
 VERDICT_SOURCES = ("score", "map_max")
+GEOMETRIES = ("stretch", "letterbox")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Verdict:
 class ModelInfo:
     """What a deployed model file says of itself.
 
-    ``height`` and ``width`` are the input's in pixels; frames are stretched to them
-    (``geometry``) and given as uint8 [N, height, width, 3] in ``colour`` order; with ``frame``
+    ``height`` and ``width`` are the input's in pixels; frames are stretched to them, or letterboxed
+    (``geometry``), and given as uint8 [N, height, width, 3] in ``colour`` order; with ``frame``
     (height, width) the file takes camera frames of that size and stretches them itself. ``plan``
     is how the heads are computed, ``plan_table`` the timings it was chosen by; ``verdict_inside``
     says that the outputs ``mask`` and ``is_defect`` exist. ``parity`` holds
@@ -76,6 +77,13 @@ class ModelInfo:
     parity: Mapping[str, Any] = field(default_factory=dict)
     float32_nodes: Optional[Tuple[str, ...]] = None
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.geometry not in GEOMETRIES or self.geometry != "stretch" and self.frame:
+            raise ModelError(
+                f"geometry {self.geometry!r} with frame {self.frame}; expected one of {GEOMETRIES}, and "
+                "with a camera's frame stretch"
+            )
 
     @property
     def size_hw(self) -> Tuple[int, int]:

@@ -1,25 +1,39 @@
-"""Where frames come from: images, folders, globs, video files, cameras and stream URLs."""
+"""Where frames come from: images, folders, globs, videos, cameras, streams, pipes and shared memory."""
 
 from __future__ import annotations
 
 import glob
+import itertools
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
 
 import cv2
 import numpy as np
 
+from ssn_edge import pixels, shared_memory
 from ssn_edge.errors import InputError
 from ssn_edge.images import IMAGE_SUFFIXES, list_images, read_image
+from ssn_edge.pixels import Layout
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
+
+TIMEOUT_MS = 5000
+"""How long a network camera may be silent before it counts as lost."""
+
+POLL_S = 0.1
+"""How often a watched folder is looked at."""
+
+SETTLE_S = 2.0
+"""A watched file that still cannot be read this long after it last grew is broken."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """``image`` BGR uint8 [H, W, 3], or None with the ``problem``; ``time`` in seconds since 1970."""
+    """``image`` BGR or grey uint8, or None with the ``problem``; ``time`` in seconds since 1970."""
 
     name: str
     image: Optional[np.ndarray]
@@ -27,62 +41,207 @@ class Frame:
     problem: str = ""
 
 
-def open_source(spec: str) -> Iterator[Frame]:
-    """Frames of ``spec``: image, folder, glob, video, camera number, or RTSP/GStreamer URL.
+@dataclass(frozen=True)
+class Source:
+    """Something that can be opened for frames; a ``live`` one may be lost and opened again. ``policy``:
+    what a stream does when frames come faster than it judges them, "latest" or "every"."""
 
-    The source is checked at once: InputError if it is missing, empty or does not open.
+    name: str
+    open: Callable[[], Iterator[Frame]]
+    live: bool = False
+    policy: str = "every"
+
+
+def find(spec: str) -> Source:
+    """The source that ``spec`` names:
+
+    an image, folder or glob; ``watch:FOLDER`` for images still to come; a video file; a camera's number
+    or /dev/video0; an RTSP, HTTP or GStreamer address; ``raw:HxWxFORMAT:PATH`` for frames through a pipe
+    (``-`` for standard input); ``shm:NAME`` for a frame in shared memory. InputError if it is missing.
     """
+    if spec.startswith("watch:"):
+        folder = Path(spec[6:])
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder to watch; make it first")
+        return Source(spec, lambda: _watch(folder), live=True)
+    if spec.startswith("raw:"):
+        return _find_raw(spec)
+    if spec.startswith("shm:"):
+        return Source(spec, lambda: _shared(spec[4:]), True, "latest")
     path = Path(spec)
-    if spec.isdigit():
-        return _capture(int(spec), f"camera {spec}", "check the number and who else uses it")
+    if spec.isdigit() or spec.startswith("/dev/video"):
+        target: Union[int, str] = int(spec) if spec.isdigit() else spec
+        remedy = "check the number and who else uses it"
+        return Source(f"camera {spec}", lambda: _capture(target, f"camera {spec}", remedy), True, "latest")
     if "://" in spec or " ! " in spec:
-        api = cv2.CAP_GSTREAMER if " ! " in spec else cv2.CAP_ANY
-        return _capture(spec, spec, "check the address, and that this OpenCV supports it", api)
+        remedy = "check the address, and that this OpenCV supports it"
+        return Source(spec, lambda: _capture(spec, spec, remedy), True, "latest")
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
+        if not path.is_file():
+            raise InputError(f"{path}: no such video; check the path")
+        return Source(spec, lambda: _capture(spec, path.name, "the file is damaged or its codec unknown"))
+    if path.is_file():
+        return Source(spec, lambda: iter([Frame(path.name, read_image(path), time.time())]))
+    found = _images_of(spec)
+    return Source(spec, lambda: _images(found))
+
+
+def open_source(spec: str) -> Iterator[Frame]:
+    """Frames of ``spec``. InputError if it is missing, empty or does not open."""
+    return find(spec).open()
+
+
+def of(frames: Iterable[Any], name: str = "frames") -> Source:
+    """A source of any iterable of :class:`Frame` or of arrays; read once."""
+
+    def stamped() -> Iterator[Frame]:
+        for number, item in enumerate(frames):
+            yield item if isinstance(item, Frame) else Frame(f"{name}-{number:06d}", item, time.time())
+
+    return Source(name, stamped)
+
+
+def _images_of(spec: str) -> List[Path]:
+    path = Path(spec)
     if path.is_dir():
         found = list_images(path)
         if not found:
             raise InputError(f"{path}: no images in this folder; give another, or a glob")
-        return _images(found)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        if not path.is_file():
-            raise InputError(f"{path}: no such video; check the path")
-        return _capture(spec, path.name, "the file is damaged or its codec unknown")
-    if path.is_file():
-        return iter([Frame(path.name, read_image(path), time.time())])
+        return found
     if glob.has_magic(spec):
         names = sorted(name for name in glob.glob(spec, recursive=True))
         matches = [Path(n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES]
         if not matches:
             raise InputError(f"{spec}: matches no image; check the pattern")
-        return _images(matches)
+        return matches
     raise InputError(f"{spec}: no such file or folder; give an image, folder, video, camera or URL")
 
 
+def _read(path: Path) -> Frame:
+    try:
+        return Frame(path.name, read_image(path), time.time())
+    except InputError as error:
+        return Frame(path.name, None, time.time(), str(error))
+
+
 def _images(paths: List[Path]) -> Iterator[Frame]:
-    for path in paths:
-        try:
-            yield Frame(path.name, read_image(path), time.time())
-        except InputError as error:
-            yield Frame(path.name, None, time.time(), str(error))
+    return map(_read, paths)
 
 
-def _capture(
-    target: Union[int, str], name: str, remedy: str, api: int = cv2.CAP_ANY
-) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(target, api)
+def _watch(folder: Path) -> Iterator[Frame]:
+    """Images that appear in the folder, oldest first; those already there are left out. One that cannot
+    be read is tried again until it has stopped growing."""
+    seen = set(_listed(folder))
+    grew: Dict[Path, Any] = {}
+    while True:
+        there = _listed(folder)
+        seen &= set(there)  # so that weeks of files that come and go do not pile up here
+        for path in [path for path in there if path not in seen]:
+            frame = _read(path)
+            size, now = there[path][1], time.monotonic()
+            if frame.image is None:
+                if grew.get(path, (None, 0))[0] != size:
+                    grew[path] = size, now
+                if now - grew[path][1] < SETTLE_S:
+                    continue
+            grew.pop(path, None)
+            seen.add(path)
+            yield frame
+        time.sleep(POLL_S)
+
+
+def _listed(folder: Path) -> Dict[Path, Any]:
+    """Images with (time, size), oldest first. InputError once the folder is gone."""
+    found: Dict[Path, Any] = {}
+    try:
+        for path in list_images(folder):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            found[path] = status.st_mtime_ns, status.st_size
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); bring it back") from None
+    return dict(sorted(found.items(), key=lambda item: (item[1][0], item[0])))
+
+
+def _capture(target: Union[int, str], name: str, remedy: str) -> Iterator[Frame]:
+    capture = _open_capture(target)
     if not capture.isOpened():
         raise InputError(f"{name}: does not open; {remedy}")
     return _frames(capture, Path(name).stem or name)
 
 
+def _open_capture(target: Union[int, str]) -> cv2.VideoCapture:
+    if isinstance(target, str) and " ! " in target:
+        return cv2.VideoCapture(target, cv2.CAP_GSTREAMER)
+    if isinstance(target, str) and "://" in target and hasattr(cv2, "CAP_PROP_READ_TIMEOUT_MSEC"):
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+        capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
+        if capture.isOpened():
+            return capture
+    return cv2.VideoCapture(target)
+
+
 def _frames(capture: cv2.VideoCapture, stem: str) -> Iterator[Frame]:
     try:
-        number = 0
-        while True:
+        for number in itertools.count():
             done, image = capture.read()
             if not done:
                 return
             yield Frame(f"{stem}-{number:06d}", image, time.time())
-            number += 1
     finally:
         capture.release()
+
+
+def _find_raw(spec: str) -> Source:
+    layout_text, _, path = spec[4:].partition(":")
+    words = layout_text.split("x")
+    if len(words) != 3 or not (words[0].isdigit() and words[1].isdigit()) or not path:
+        raise InputError(f"{spec}: give raw:HEIGHTxWIDTHxFORMAT:PATH, as in raw:1080x1920xBGR:/run/camera")
+    layout = pixels.checked(words[2], int(words[0]), int(words[1]))
+    if path != "-" and not os.path.exists(path):
+        raise InputError(f"{path}: no such pipe or file; make it with mkfifo, or check the path")
+    fifo = path != "-" and Path(path).is_fifo()
+    live = fifo or path == "-" and not os.path.isfile("/dev/stdin")
+    return Source(spec, lambda: _raw(layout, path), fifo, "latest" if live else "every")
+
+
+def _raw(layout: Layout, path: str) -> Iterator[Frame]:
+    with open(sys.stdin.fileno() if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
+        for number in itertools.count():
+            data = bytearray(layout.size)
+            got = _fill(file, memoryview(data))
+            if not got:
+                return
+            name = f"raw-{number:06d}"
+            if got < layout.size:
+                problem = f"{path}: ends after {got} of the {layout.size} bytes of {name}"
+                yield Frame(name, None, time.time(), problem)
+                return
+            yield Frame(name, pixels.to_bgr(pixels.view(data, layout), layout), time.time())
+
+
+def _fill(file: Any, into: memoryview) -> int:
+    """Bytes read until the buffer is full or the writer has gone."""
+    got = 0
+    while got < len(into):
+        count = file.readinto(into[got:])
+        if not count:
+            break
+        got += count
+    return got
+
+
+def _shared(name: str) -> Iterator[Frame]:
+    reader = shared_memory.Reader(name)
+
+    def frames() -> Iterator[Frame]:
+        try:
+            while True:
+                number, stamp, image = reader.next()
+                yield Frame(f"{name}-{number:06d}", image, stamp)
+        finally:
+            reader.close()
+
+    return frames()

@@ -47,21 +47,29 @@ class Session:
 
     def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
+        self._bound: Optional[Tuple[int, int, Tuple[int, ...]]] = None
         return [self._images]
 
     def start(self, slot: int) -> None:
         """Nothing: the processor that would prepare the next frame computes this one."""
 
     def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
-        images, binding = self._images, self._session.io_binding()
-        binding.bind_input("image", "cpu", 0, np.uint8, images.shape, images.ctypes.data)
-        binding.bind_output("anomaly_map", "cpu", 0, np.float32, maps.shape, maps.ctypes.data)
-        binding.bind_output("score", "cpu", 0, np.float32, scores.shape, scores.ctypes.data)
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(self._bind(maps, scores))
         except Exception as error:
             reason = str(error).splitlines()[0][:160]
             raise BackendError(f"ONNX Runtime failed: {reason}") from None
 
+    def _bind(self, maps: np.ndarray, scores: np.ndarray) -> onnxruntime.IOBinding:
+        """A camera loop gives the same arrays with every frame: they are bound once."""
+        where = maps.ctypes.data, scores.ctypes.data, maps.shape
+        if where != self._bound:
+            images, binding = self._images, self._session.io_binding()
+            binding.bind_input("image", "cpu", 0, np.uint8, images.shape, images.ctypes.data)
+            binding.bind_output("anomaly_map", "cpu", 0, np.float32, maps.shape, where[0])
+            binding.bind_output("score", "cpu", 0, np.float32, scores.shape, where[1])
+            self._bound, self._binding = where, binding
+        return self._binding
+
     def close(self) -> None:
-        self._session = None
+        self._session = self._binding = None

@@ -135,5 +135,5 @@ def test_the_page_is_what_the_stored_runs_say():
     from ssn_bench import page
 
     docs = Path(__file__).parents[2] / "docs"
-    timing, where = (json.loads((docs / f"benchmarks-{n}.json").read_text()) for n in ("run", "profile"))
-    assert page.page(timing, where, "benchmarks", True) == (docs / "benchmarks.md").read_text()
+    runs = (json.loads((docs / f"benchmarks-{n}.json").read_text()) for n in ("run", "methods", "profile"))
+    assert page.page(*runs, "benchmarks") == (docs / "benchmarks.md").read_text()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge import postprocess
+from ssn_edge.geometry import Placement
 
 
 @given(h=st.integers(4, 60), w=st.integers(4, 60), scale=st.integers(2, 5), seed=st.integers(0, 9))
@@ -42,7 +43,7 @@ def test_regions_in_frame_pixels():
     anomaly_map[8, 19] = 7
     anomaly_map[7, 18] = 5  # touches it diagonally: one region
     mask = (anomaly_map > 1).astype(np.uint8)
-    regions = postprocess.find_regions(anomaly_map, mask, (100, 400))
+    regions = postprocess.find_regions(anomaly_map, mask, Placement((100, 400), mask.shape))
     assert regions == (
         postprocess.Region(360, 70, 40, 20, 7.0),
         postprocess.Region(100, 20, 60, 20, 3.0),
@@ -55,6 +56,6 @@ def test_regions_in_frame_pixels():
 @settings(max_examples=50, deadline=None)
 def test_regions_stay_inside_the_frame(mask, frame):
     bits = np.array([mask >> k & 1 for k in range(30)], np.uint8).reshape(5, 6)
-    for region in postprocess.find_regions(bits.astype(np.float32), bits, frame):
+    for region in postprocess.find_regions(bits.astype(np.float32), bits, Placement(frame, bits.shape)):
         assert 0 <= region.x < region.x + region.width <= frame[1]
         assert 0 <= region.y < region.y + region.height <= frame[0]

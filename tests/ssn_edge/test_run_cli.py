@@ -95,7 +95,7 @@ def test_errors_are_one_line(model, photos, tmp_path):
         "no such model file": (tmp_path / "none.onnx", photos),
         "not an .onnx, .engine or .xml file": (photos / "a.png", photos),
         "results.jsonl: cannot be written": (model, photos, "--json", tmp_path / "file/results.jsonl"),
-        "a.jpg: cannot be written": (model, photos, "--save", tmp_path / "file"),
+        "file: cannot be made": (model, photos, "--save", tmp_path / "file"),
     }
     for expected, words in cases.items():
         assert expected in fails(*words)

@@ -1,0 +1,174 @@
+"""What the C functions of ``ssn_edge.h`` do, in the Python that libssn_edge.so embeds.
+
+No exception leaves: each becomes a status and one line of text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from queue import Empty, LifoQueue
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+
+from ssn_edge import pixels
+from ssn_edge.detector import Detector
+from ssn_edge.errors import BackendError, InputError, ModelError, one_line
+from ssn_edge.images import Scratch
+from ssn_edge.postprocess import find_regions
+
+MESSAGE_SIZE = 512
+NAMES = {form.number: name for name, form in pixels.FORMATS.items()}
+
+
+class BadHandle(Exception):
+    """No detector has this number."""
+
+
+class BadArgument(Exception):
+    """A size that does not fit the model."""
+
+
+class Workspace:
+    """Arrays for a call that are used again by the next one."""
+
+    def __init__(self, opened: Opened):
+        self.map = np.empty(opened.map_hw, np.float32)
+        self.mask = np.empty(opened.map_hw, np.uint8)
+        self.scratch = Scratch()
+
+
+class Opened:
+    """A detector and its workspaces: as many as there were calls at once."""
+
+    def __init__(self, detector: Detector):
+        self.detector, self.map_hw = detector, detector.info.size_hw
+        self._free: LifoQueue = LifoQueue()
+
+    def take(self) -> Workspace:
+        try:
+            return self._free.get_nowait()
+        except Empty:
+            return Workspace(self)
+
+    def give(self, workspace: Workspace) -> None:
+        self._free.put(workspace)
+
+
+def bind(ffi: Any, lib: Any) -> None:
+    """Define the C functions' other halves."""
+    opened: Dict[int, Opened] = {}
+    handles = itertools.count(1)
+    codes = {
+        BadArgument: lib.SSN_BAD_ARGUMENT, BadHandle: lib.SSN_BAD_HANDLE, ModelError: lib.SSN_BAD_MODEL,
+        BackendError: lib.SSN_BACKEND_FAILED,
+    }
+
+    def guarded(status: Any, message: Any, input_code: int, action: Callable[[], None]) -> None:
+        try:
+            action()
+            status[0] = lib.SSN_OK
+        except BaseException as error:  # SystemExit too: the program is the caller's
+            text = str(error) if str(error) else type(error).__name__
+            found = input_code if isinstance(error, InputError) else codes.get(type(error), lib.SSN_INTERNAL)
+            if found == lib.SSN_INTERNAL:
+                text = f"{type(error).__name__}: {text}"
+            data = one_line(text, MESSAGE_SIZE - 1).encode(errors="replace")[: MESSAGE_SIZE - 1]
+            ffi.memmove(message, data + b"\0", len(data) + 1)
+            status[0] = found
+
+    def find(handle: int) -> Opened:
+        found = opened.get(handle)
+        if found is None:
+            raise BadHandle(f"detector {handle}: not open; ssn_open gives one")
+        return found
+
+    def text_of(pointer: Any) -> Optional[str]:
+        return os.fsdecode(ffi.string(pointer)) if pointer else None
+
+    def array(pointer: Any, count: int, dtype: Any, hw: Any, name: str) -> Optional[np.ndarray]:
+        if not pointer:
+            return None
+        if count != hw[0] * hw[1]:
+            raise BadArgument(f"{name}: room for {count} values; this model's has {hw[0]}x{hw[1]}")
+        size = count * np.dtype(dtype).itemsize
+        return np.frombuffer(ffi.buffer(pointer, size), dtype).reshape(hw)
+
+    @ffi.def_extern()
+    def py_open(model: Any, backend: Any, sha256: Any, out: Any, status: Any, message: Any) -> None:
+        def action() -> None:
+            detector = Detector.open(text_of(model) or "", text_of(backend) or "", sha256=text_of(sha256))
+            out[0] = next(handles)
+            opened[out[0]] = Opened(detector)
+
+        guarded(status, message, lib.SSN_BAD_MODEL, action)
+
+    @ffi.def_extern()
+    def py_info(handle: int, out: Any, status: Any, message: Any) -> None:
+        def action() -> None:
+            detector = find(handle).detector
+            info = detector.info
+            out.map_height, out.map_width = info.size_hw
+            out.image_threshold = info.verdict.image_threshold
+            out.pixel_threshold = info.verdict.pixel_threshold
+            out.judge_by_map = info.verdict.source == "map_max"
+            texts = {
+                "backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name,
+            }
+            for name, text in texts.items():
+                room = getattr(out, name)
+                data = text.encode()[: len(room) - 1] + b"\0"
+                ffi.memmove(room, data, len(data))
+
+        guarded(status, message, lib.SSN_BAD_ARGUMENT, action)
+
+    @ffi.def_extern()
+    def py_infer(
+        handle: int, frame: Any, map_out: Any, map_count: int, mask_out: Any, mask_count: int, result: Any,
+        status: Any, message: Any,
+    ) -> None:
+        def action() -> None:
+            start = time.perf_counter()
+            one = find(handle)
+            format_name = NAMES.get(frame.format, f"number {frame.format}")
+            layout = pixels.checked(format_name, frame.height, frame.width, frame.stride)
+            if frame.size < layout.size:
+                raise InputError(f"frame of {frame.size} bytes; {layout} needs {layout.size}")
+            image = pixels.view(ffi.buffer(frame.data, layout.size), layout)
+            map_given = array(map_out, map_count, np.float32, one.map_hw, "map")
+            mask_given = array(mask_out, mask_count, np.uint8, one.map_hw, "mask")
+            workspace = one.take()
+            try:
+                map_used = workspace.map if map_given is None else map_given
+                mask_used = workspace.mask if mask_given is None else mask_given
+                bgr = pixels.to_bgr(image, layout, workspace.scratch)
+                score = one.detector.infer_into(bgr, map_used, mask_used)
+                fill(result, one.detector, score, map_used, mask_used, bgr.shape[:2])
+            finally:
+                one.give(workspace)
+            result.ms = 1e3 * (time.perf_counter() - start)
+
+        guarded(status, message, lib.SSN_BAD_FRAME, action)
+
+    def fill(result: Any, detector: Detector, score: float, map_: Any, mask: Any, frame_hw: Any) -> None:
+        map_max = float(map_.max())
+        result.score, result.map_max = score, map_max
+        result.is_defect = detector.info.verdict.is_defect(score, map_max)
+        regions = find_regions(map_, mask, detector.placement(frame_hw))
+        result.region_count = len(regions)
+        for place, region in zip(result.regions, regions):
+            place.x, place.y, place.width, place.height = region.x, region.y, region.width, region.height
+            place.peak = region.peak
+
+    @ffi.def_extern()
+    def py_close(handle: int, status: Any, message: Any) -> None:
+        def action() -> None:
+            find(handle)
+            one = opened.pop(handle, None)
+            if one is None:
+                raise BadHandle(f"detector {handle}: another thread has just closed it")
+            one.detector.close()
+
+        guarded(status, message, lib.SSN_BAD_ARGUMENT, action)

@@ -1,0 +1,202 @@
+"""From a camera's frame to the pictures that the model sees, and back.
+
+A frame's part (``View.roi``) is turned, then mirrored: the *canvas*. The model sees the canvas whole,
+stretched or letterboxed as it was trained, or in overlapping tiles. A :class:`Placement` says for one
+size of frames which pixels go where; boxes and maps go back by the same integers, outwards rounded.
+
+Rectangles are (x0, y0, x1, y1) with x1 and y1 outside, as slices are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Optional, Tuple, TypeVar
+
+import cv2
+import numpy as np
+
+from ssn_edge.errors import InputError
+from ssn_edge.images import LETTERBOX_GREY, Scratch, letterbox_rect, resize, to_bgr8
+
+Rect = Tuple[int, int, int, int]
+Array = TypeVar("Array", bound=np.ndarray)
+
+FLIPS = ("", "horizontal", "vertical")
+
+
+@dataclass(frozen=True)
+class View:
+    """What is done with every frame before the model sees it.
+
+    ``roi`` (x, y, width, height) in the frame's pixels, None for all of it; ``rotate`` 0, 90, 180 or
+    270 degrees clockwise, then ``flip``; ``tile`` (height, width) in pixels of the result cuts it into
+    tiles that overlap by at least ``overlap`` pixels. InputError where that makes no sense.
+    """
+
+    roi: Optional[Tuple[int, int, int, int]] = None
+    rotate: int = 0
+    flip: str = ""
+    tile: Optional[Tuple[int, int]] = None
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
+            raise InputError(f"region of interest {self.roi}: give x,y,width,height in pixels")
+        if self.rotate not in (0, 90, 180, 270):
+            raise InputError(f"rotation of {self.rotate} degrees; give 0, 90, 180 or 270")
+        if self.flip not in FLIPS:
+            raise InputError(f"flip {self.flip!r}; give horizontal or vertical")
+        if self.overlap < 0 or self.tile is not None and self.overlap >= min(self.tile):
+            raise InputError(f"tiles of {self.tile} with an overlap of {self.overlap}: it must be smaller")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the pixels of frames of ``frame_hw`` go, for a model of ``size_hw``.
+
+    ``fit`` is "stretch" or "letterbox". The anomaly map has ``map_hw``: the model's size, or with tiles
+    the canvas's.
+    """
+
+    frame_hw: Tuple[int, int]
+    size_hw: Tuple[int, int]
+    view: View = View()
+    fit: str = "stretch"
+
+    def __post_init__(self) -> None:
+        x0, y0, x1, y1 = self.part
+        if x1 > self.frame_hw[1] or y1 > self.frame_hw[0]:
+            height, width = self.frame_hw
+            raise InputError(
+                f"region of interest {self.view.roi} leaves the frame of {width}x{height} (width x height); "
+                "give a smaller one"
+            )
+
+    @cached_property
+    def part(self) -> Rect:
+        """The region of interest."""
+        if self.view.roi is None:
+            return 0, 0, self.frame_hw[1], self.frame_hw[0]
+        x, y, width, height = self.view.roi
+        return x, y, x + width, y + height
+
+    @cached_property
+    def canvas_hw(self) -> Tuple[int, int]:
+        x0, y0, x1, y1 = self.part
+        hw = y1 - y0, x1 - x0
+        return hw if self.view.rotate in (0, 180) else hw[::-1]
+
+    @cached_property
+    def map_hw(self) -> Tuple[int, int]:
+        return self.canvas_hw if self.view.tile else self.size_hw
+
+    @cached_property
+    def tiles(self) -> Tuple[Rect, ...]:
+        """The canvas's parts that the model sees one after the other, evenly spread."""
+        height, width = self.canvas_hw
+        if not self.view.tile:
+            return ((0, 0, width, height),)
+        tall, wide = (min(pair) for pair in zip(self.view.tile, self.canvas_hw))
+        return tuple(
+            (x, y, x + wide, y + tall)
+            for y in starts(height, tall, self.view.overlap)
+            for x in starts(width, wide, self.view.overlap)
+        )
+
+    def load(self, frame: np.ndarray, tile: Rect, out: np.ndarray, scratch: Scratch) -> None:
+        """One tile of a frame into the model's uint8 [H, W, 3]."""
+        x0, y0, x1, y1 = self._to_frame(tile)
+        crop = to_bgr8(frame[y0:y1, x0:x1], scratch=scratch)
+        left, top, right, bottom = self.content(tile, (out.shape[0], out.shape[1]))
+        if (bottom - top, right - left) != out.shape[:2]:
+            out[:] = LETTERBOX_GREY
+            out = out[top:bottom, left:right]
+        if not (self.view.rotate or self.view.flip):
+            resize(crop, out.shape[:2], out=out)
+            return
+        turned = out.shape[:2] if self.view.rotate in (0, 180) else out.shape[1::-1]
+        np.copyto(out, self._turn(resize(crop, turned)))
+
+    def box(self, x0: int, y0: int, x1: int, y1: int) -> Optional[Rect]:
+        """The frame's pixels that a box of the map touches; None if it lies in the letterbox's border."""
+        left, top, right, bottom = self._content
+        height, width = self.canvas_hw
+        x0, x1 = max(x0, left) - left, min(x1, right) - left
+        y0, y1 = max(y0, top) - top, min(y1, bottom) - top
+        if x0 >= x1 or y0 >= y1:
+            return None
+        wide, tall = right - left, bottom - top
+        return self._to_frame((
+            x0 * width // wide, y0 * height // tall, -(-x1 * width // wide), -(-y1 * height // tall),
+        ))
+
+    def to_frame(self, array: Array, outside: float = 0) -> Array:
+        """A map or mask [map_hw] as one of the frame's size, ``outside`` where the model did not look.
+
+        uint8 goes by nearest neighbour, float32 bilinear; at equal scale the values are the map's own.
+        """
+        left, top, right, bottom = self._content
+        array = resize_map(array[top:bottom, left:right], self.canvas_hw)
+        frame = np.full(self.frame_hw, outside, array.dtype)
+        x0, y0, x1, y1 = self.part
+        frame[y0:y1, x0:x1] = self._turn_back(array)
+        return frame
+
+    def content(self, tile: Rect, size_hw: Tuple[int, int]) -> Rect:
+        """Where in a picture of ``size_hw`` the tile's pixels are: all of it unless letterboxed."""
+        if self.fit == "letterbox":
+            return letterbox_rect((tile[3] - tile[1], tile[2] - tile[0]), size_hw)
+        return 0, 0, size_hw[1], size_hw[0]
+
+    def stitch(self, tile_map: np.ndarray, tile: Rect, map_out: np.ndarray) -> None:
+        """A tile's map [H, W] into the canvas's; where tiles overlap the higher value stays."""
+        left, top, right, bottom = self.content(tile, self.size_hw)
+        x0, y0, x1, y1 = tile
+        part = resize_map(tile_map[top:bottom, left:right], (y1 - y0, x1 - x0))
+        target = map_out[y0:y1, x0:x1]
+        np.maximum(target, part, out=target)
+
+    @cached_property
+    def _content(self) -> Rect:
+        """Where in the map the canvas is."""
+        height, width = self.map_hw
+        return (0, 0, width, height) if self.view.tile else self.content(self.tiles[0], self.map_hw)
+
+    def _turn(self, array: np.ndarray) -> np.ndarray:
+        array = np.rot90(array, -(self.view.rotate // 90))
+        if self.view.flip:
+            array = array[:, ::-1] if self.view.flip == "horizontal" else array[::-1]
+        return array
+
+    def _turn_back(self, array: np.ndarray) -> np.ndarray:
+        if self.view.flip:
+            array = array[:, ::-1] if self.view.flip == "horizontal" else array[::-1]
+        return np.rot90(array, self.view.rotate // 90)
+
+    def _to_frame(self, rect: Rect) -> Rect:
+        """A rectangle of the canvas in the frame."""
+        x0, y0, x1, y1 = rect
+        height, width = self.canvas_hw
+        if self.view.flip == "horizontal":
+            x0, x1 = width - x1, width - x0
+        elif self.view.flip == "vertical":
+            y0, y1 = height - y1, height - y0
+        for _ in range(self.view.rotate // 90):  # a quarter turn back at a time
+            x0, y0, x1, y1 = y0, width - x1, y1, width - x0
+            height, width = width, height
+        left, top = self.part[:2]
+        return left + x0, top + y0, left + x1, top + y1
+
+
+def resize_map(array: Array, size_hw: Tuple[int, int]) -> Array:
+    if array.shape == size_hw:
+        return array
+    how = cv2.INTER_NEAREST_EXACT if array.dtype == np.uint8 else cv2.INTER_LINEAR
+    return cv2.resize(array, size_hw[::-1], interpolation=how)
+
+
+def starts(length: int, tile: int, overlap: int) -> Tuple[int, ...]:
+    """Where tiles begin that cover ``length`` and overlap by at least ``overlap``."""
+    count = 1 + max(0, -(-(length - tile) // (tile - min(overlap, tile - 1))))
+    return tuple(round(i * (length - tile) / max(count - 1, 1)) for i in range(count))

@@ -1,0 +1,281 @@
+"""Where verdicts go: JSON lines, pictures, a video, an MQTT topic, a function, a metrics page.
+
+A sink has a ``name``, ``write(result)`` for every :class:`ssn_edge.stream.Result`, and ``close()``. It may
+take its time: it runs in a thread of its own. It may raise: that is counted, and the line goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from ssn_edge import draw
+from ssn_edge.errors import BackendError, InputError
+from ssn_edge.files import PathLike
+from ssn_edge.images import write_image
+
+if TYPE_CHECKING:
+    from ssn_edge.stream import Result, Summary
+
+
+def record(result: Result) -> Dict[str, Any]:
+    """What is told of a frame, as JSON: times in seconds since 1970 and in ms, regions in its pixels."""
+    frame, detection = result.frame, result.detection
+    return {
+        "frame": frame.name, "number": result.number, "time": frame.time, "score": detection.score,
+        "map_max": detection.map_max, "is_defect": detection.is_defect,
+        "regions": [vars(region) for region in detection.regions],
+        "ms": round(detection.latency.total_ms, 3), "latency_ms": round(result.latency_ms, 3),
+    }
+
+
+class JsonLines:
+    """One line a frame, so that others can follow it. At ``max_bytes`` the file becomes ``PATH.1``, that
+    one ``PATH.2``, and so on up to ``keep``. A line that does not fit on the disk leaves no half of itself.
+    """
+
+    name = "json"
+
+    def __init__(self, path: PathLike, max_bytes: int = 100_000_000, keep: int = 10, append: bool = False):
+        self._path, self._max_bytes, self._keep = Path(path), max_bytes, keep
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, "ab" if append else "wb", buffering=0)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --json") from None
+
+    def write(self, result: Result) -> None:
+        line = (json.dumps(record(result)) + "\n").encode()
+        if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
+            self._rotate()
+        place = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(place)
+                self._file.seek(place)
+            raise InputError(f"{self._path}: not written ({error.strerror})") from None
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+        self._file.close()
+        if self._keep:
+            os.replace(self._path, f"{self._path}.1")
+        self._file = open(self._path, "wb", buffering=0)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Pictures:
+    """Overlays, one file a frame. With ``defects_only`` those of NG parts, as PNG, named by their time;
+    beyond ``keep`` files of this run the oldest goes."""
+
+    name = "pictures"
+
+    def __init__(
+        self, folder: PathLike, pixel_threshold: float, defects_only: bool = False, keep: Optional[int] = None
+    ):
+        self._folder, self._threshold = Path(folder), pixel_threshold
+        self._defects_only, self._keep = defects_only, keep
+        self._written: Deque[Path] = deque()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+    def write(self, result: Result) -> None:
+        if self._defects_only and not result.detection.is_defect:
+            return
+        assert result.frame.image is not None
+        stem = Path(result.frame.name).stem
+        if self._defects_only:
+            moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(result.frame.time))
+            path = self._folder / f"{moment}.{int(result.frame.time % 1 * 1000):03d}Z-{stem}.png"
+        else:
+            path = self._folder / f"{stem}.jpg"
+        write_image(path, draw.overlay(result.frame.image, result.detection, self._threshold))
+        if self._keep:
+            self._written.append(path)
+            if len(self._written) > self._keep:
+                with contextlib.suppress(FileNotFoundError):
+                    self._written.popleft().unlink()
+
+    def close(self) -> None:
+        """Every file is whole already."""
+
+
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+
+
+class Video:
+    """Overlays as a video of ``fps``, in its place once it is whole. The first frame sets its size."""
+
+    name = "video"
+
+    def __init__(self, path: PathLike, pixel_threshold: float, fps: float = 25.0):
+        self._path, self._threshold, self._fps = Path(path), pixel_threshold, fps
+        if self._path.suffix not in CODECS:
+            raise InputError(f"{path}: give a name that ends in {', '.join(CODECS)}")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix=self._path.suffix, prefix=".video-", dir=self._path.parent)
+        os.close(handle)
+        self._temporary = Path(name)
+        self._writer: Optional[cv2.VideoWriter] = None
+        self._size: Tuple[int, int] = (0, 0)
+
+    def write(self, result: Result) -> None:
+        assert result.frame.image is not None
+        picture = draw.overlay(result.frame.image, result.detection, self._threshold)
+        if self._writer is None:
+            height, width = (n - n % 2 for n in picture.shape[:2])
+            self._size = width, height
+            code = cv2.VideoWriter_fourcc(*CODECS[self._path.suffix])  # type: ignore[attr-defined]
+            self._writer = cv2.VideoWriter(str(self._temporary), code, self._fps, self._size)
+            if not self._writer.isOpened():
+                raise BackendError(f"{self._path}: this OpenCV cannot write it; give a name in .avi")
+        if picture.shape[1::-1] != self._size:
+            picture = cv2.resize(picture, self._size)
+        self._writer.write(picture)
+
+    def close(self) -> None:
+        if self._writer is None:
+            self._temporary.unlink()
+            return
+        self._writer.release()
+        os.chmod(self._temporary, 0o644)
+        os.replace(self._temporary, self._path)
+
+
+class Callback:
+    """Calls ``function(result)`` for every frame, or with ``changes`` only where the verdict differs from
+    the last one: what a relay or a light needs."""
+
+    def __init__(self, function: Callable[[Result], object], changes: bool = False, name: str = "callback"):
+        self.name, self._function, self._changes = name, function, changes
+        self._last: Optional[bool] = None
+
+    def write(self, result: Result) -> None:
+        if not self._changes or result.detection.is_defect != self._last:
+            self._last = result.detection.is_defect
+            self._function(result)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Mqtt:
+    """The record of every frame, or of defects only, as JSON to ``mqtt://[user:password@]host[:port]/topic``
+    (``mqtts`` with TLS). paho-mqtt connects again by itself; while it cannot, up to 1000 messages wait.
+    """
+
+    name = "mqtt"
+
+    def __init__(self, address: str, defects_only: bool = False):
+        try:
+            import paho.mqtt.client as paho
+        except ImportError:
+            raise BackendError('MQTT needs paho-mqtt; run: pip install "ssn-edge[mqtt]"') from None
+        parts = urlsplit(address)
+        self._topic, self._defects_only = parts.path.lstrip("/"), defects_only
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not self._topic:
+            raise InputError(f"{address}: give mqtt://host:1883/topic, or mqtts://")
+        self._host, self._client = parts.hostname, paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client.max_queued_messages_set(1000)
+        if parts.username:
+            self._client.username_pw_set(parts.username, parts.password)
+        if parts.scheme == "mqtts":
+            self._client.tls_set()
+        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        try:
+            self._client.connect(self._host, port)
+        except OSError as error:
+            raise InputError(f"{self._host}:{port}: no MQTT broker answers ({error}); check it") from None
+        self._client.loop_start()
+
+    def write(self, result: Result) -> None:
+        if self._defects_only and not result.detection.is_defect:
+            return
+        info = self._client.publish(self._topic, json.dumps(record(result)), qos=1)
+        if info.rc == 15:  # MQTT_ERR_QUEUE_SIZE; disconnected is no failure yet: the message waits
+            raise BackendError(f"{self._host}: 1000 messages wait for the broker; this one is lost")
+        self._last = info
+
+    def close(self) -> None:
+        with contextlib.suppress(AttributeError, RuntimeError, ValueError):
+            self._last.wait_for_publish(timeout=5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Metrics:
+    """Prometheus' text page at ``http://HOST:PORT/metrics``; loopback unless another host is given."""
+
+    name = "metrics"
+
+    def __init__(self, summary: Summary, host: str = "127.0.0.1", port: int = 9108):
+        try:
+            import prometheus_client as prometheus
+            from prometheus_client.metrics_core import CounterMetricFamily
+        except ImportError:
+            raise BackendError('prometheus-client is missing; pip install "ssn-edge[metrics]"') from None
+        registry = prometheus.CollectorRegistry()
+        registry.register(_Counts(summary, CounterMetricFamily))
+        buckets = tuple(np.round(np.geomspace(0.001, 10, 25), 6))
+        self._latency = prometheus.Histogram(
+            "ssn_latency_seconds", "From a frame's arrival to its verdict", registry=registry, buckets=buckets
+        )
+        self._score = prometheus.Gauge("ssn_score", "Of the last frame", registry=registry)
+        self._last = prometheus.Gauge("ssn_last_frame_time_seconds", "Since 1970", registry=registry)
+        try:
+            self._server, self._thread = prometheus.start_http_server(port, host, registry)
+        except OSError as error:
+            raise InputError(f"{host}:{port}: not free ({error.strerror}); give another port") from None
+        self.port: int = self._server.server_port
+
+    def write(self, result: Result) -> None:
+        self._latency.observe(result.latency_ms / 1e3)
+        self._score.set(result.detection.score)
+        self._last.set(result.frame.time)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Counts:
+    """The summary's counters, read when the page is."""
+
+    def __init__(self, summary: Summary, family: Any):
+        self._summary, self._family = summary, family
+
+    def collect(self) -> Any:
+        summary = self._summary
+        counts = {
+            "captured": "Frames that the source gave", "judged": "Frames with a verdict",
+            "defects": "Frames judged NG", "dropped": "Frames that a newer one replaced",
+            "broken": "Frames that could not be judged", "stalls": "Times that inference hung",
+            "gap_count": "Times that the source was lost",
+        }
+        for name, text in counts.items():
+            yield self._family(f"ssn_{name.replace('_count', 's')}", text, value=getattr(summary, name))
+        for name, text in (("late", "Results a sink was too slow for"), ("failed", "Results not written")):
+            family = self._family(f"ssn_sink_{name}", text, labels=["sink"])
+            for sink, count in dict(getattr(summary, name)).items():
+                family.add_metric([sink], count)
+            yield family
