@@ -4,7 +4,7 @@ TEXTURES ?= fabric
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean gpu-test
+.PHONY: demo test lint clean gpu-test c soak
 
 demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for your own, TEXTURES=all
 	.venv/bin/python -m ssn_bench.demo --textures "$(TEXTURES)" $(if $(DATA),--data "$(DATA)")
@@ -50,8 +50,21 @@ lint: .venv/dev
 .venv-lean/ready: setup.cfg
 	$(PYTHON) -m venv .venv-lean
 	.venv-lean/bin/python -m pip install --quiet --editable ".[bench,openvino]" "numpy<2" \
-	    "opencv-python<5" onnx pytest hypothesis
+	    "opencv-python<5" onnx pytest hypothesis cffi setuptools paho-mqtt prometheus-client
 	touch $@
 
+# Embeds the Python that builds it: C_PYTHON=... for one that has ssn-edge and cffi already.
+C_PYTHON ?= .venv-lean/bin/python
+c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn_edge.so, ssn_edge.h, ssn_edge.pc, c_camera_loop
+	$(C_PYTHON) -m ssn_edge.c.build build/c
+	$(CC) -O2 -Wall -o build/c/c_camera_loop examples/c_camera_loop.c \
+	    $$(PKG_CONFIG_PATH=build/c pkg-config --cflags --libs ssn_edge)
+
+MINUTES ?= 10
+MODEL ?= soak/ssn-lite0-b1.onnx
+soak: $(if $(wildcard $(MODEL)),,.venv/demo)  ## a line with faults: MINUTES=10, MODEL=model.onnx (default: made, random weights)
+	$(if $(wildcard $(MODEL)),,.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json)
+	$(if $(wildcard .venv/demo),.venv/bin/python,$(PYTHON)) -m ssn_bench.soak $(MODEL) --minutes $(MINUTES) --out soak
+
 clean:  ## remove environments, demo results and build leftovers
-	rm -rf .venv .venv-lean demo build dist *.egg-info
+	rm -rf .venv .venv-lean demo soak build dist *.egg-info

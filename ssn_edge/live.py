@@ -264,6 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pictures(self, view: LiveView) -> None:
         self._start("multipart/x-mixed-replace; boundary=frame")
+        self.wfile.write(b"--frame\r\n")
         shown: Optional[bytes] = None
         while not view.ended:
             with view.changed:
@@ -272,8 +273,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if view.picture is shown or view.picture is None:
                     continue
                 shown = view.picture
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(shown)}\r\n\r\n"
-            self.wfile.write(head.encode() + shown + b"\r\n")
+            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(shown)}\r\n\r\n"
+            # The next boundary at once: browsers show a part when they have seen its end.
+            self.wfile.write(head.encode() + shown + b"\r\n--frame\r\n")
 
     def _events(self, view: LiveView) -> None:
         self._start("text/event-stream")

@@ -26,6 +26,7 @@ Examples:
   ssn-bench ssn efficientad-s simplenet           # other methods, random weights ([bench-peers])
   ssn-bench model.onnx --protocol supersimplenet --claim paper
   ssn-bench model.onnx --protocol camera --fps 30
+  ssn-bench model.onnx --overhead --c build/c/c_camera_loop
   ssn-bench model.onnx --profile --predict AGX-Orin-64GB
   ssn-bench model.onnx --data photos/ --run runs/first
   ssn-bench --compare old.json new.json           # exit code 1 if anything got slower
@@ -51,6 +52,8 @@ Examples:
 @click.option("--run", "trained", type=path, help="With --data: the run folder, to compare with training.")
 @click.option("--category", help="With --data.")
 @click.option("--fold", default=0, show_default=True, type=click.IntRange(0), help="With --data.")
+@click.option("--overhead", is_flag=True, help="What our own code costs above the inference library's call.")
+@click.option("--c", "program", type=path, help="With --overhead: build/c/c_camera_loop, beside Python.")
 @click.option("--compare", "comparing", is_flag=True, help="MODELS are two bench.json: old and new.")
 @click.option("--self-test", is_flag=True, help="Is the harness right on this machine?")
 @click.option("--plans", is_flag=True, help="Compare the fusion's plans; a run folder, or a backbone.")
@@ -73,6 +76,7 @@ def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> 
         raise InputError("give a model file, a run folder or a method; ssn-bench --help has examples")
     reports = {
         "comparing": _compare, "plans": _plans, "data": _accuracy, "profile": _profile, "predict": _profile,
+        "overhead": _overhead,
     }
     for option, report_of in reports.items():
         if options[option]:
@@ -125,6 +129,17 @@ def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[st
     with run.progress("frames") as tick:
         document = camera.bench(model, backend, settings, tick)
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
+
+
+def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
+    from ssn_bench import overhead
+
+    model, backend = _one(models, backends, "--overhead")
+    frame_hw = _size(options["frame"], "--frame")
+    settings = overhead.Settings(frame_hw, options["budget"] or 30.0, options["program"])
+    with run.progress("frames") as tick:
+        document = overhead.bench(model, backend, settings, tick)
+    _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))
 
 
 def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:

@@ -69,15 +69,14 @@ def scatter(document: Mapping[str, Any], path: Path) -> bool:
             s=[4 * (paper.figure(e["method"], "parameters_m") or 15) for e in ours],
             alpha=0.6, marker=marker, label=library,
         )
-    fastest: Dict[str, Any] = {}  # a method's name once, at its fastest back end
+    fastest: Dict[str, Any] = {}  # a name once, at its fastest back end
     for entry in sorted(entries, key=lambda e: e["latency"]["median_ms"]):
-        fastest.setdefault(entry["method"], entry)
-    for index, (method, entry) in enumerate(fastest.items()):
-        axis.annotate(
-            method, (entry["latency"]["median_ms"], paper.figure(method, "i_auroc")),
-            xytext=(0, 9 if index % 2 else -15), textcoords="offset points", ha="center", fontsize=7,
-        )
-    axis.set_xscale("log")
+        fastest.setdefault(entry["name"].split(",")[0], entry)
+    for name, entry in fastest.items():
+        above = (paper.figure(entry["method"], "parameters_m") or 15) ** 0.5 + 3
+        place = entry["latency"]["median_ms"], paper.figure(entry["method"], "i_auroc")
+        axis.annotate(name, place, (0, above), textcoords="offset points", ha="center", fontsize=8)
+    axis.set_xscale("log", subs=(2, 5))
     for numbers in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         numbers("{x:g}")
     axis.set_xlabel(f"ms an image, batch 1, median; {document['environment']['device']}")

@@ -117,6 +117,23 @@ def test_pkg_config_and_cmake(library, tmp_path):
     assert "usage" in run(tmp_path / "c_camera_loop", check=False).stderr
 
 
+def test_example_without_python(tmp_path):
+    """The recipe for ONNX Runtime's C API, against its own headers and library."""
+    folder = os.environ.get("SSN_ORT")
+    if not folder:
+        pytest.skip("SSN_ORT names no onnxruntime release with include/ and lib/")
+    program, library = tmp_path / "loop", Path(folder) / "lib"
+    found = [f"-I{folder}/include", f"-L{library}", "-lonnxruntime", f"-Wl,-rpath,{library}"]
+    source = ROOT / "examples/onnxruntime_loop.cpp"
+    run("g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", program, source, *found)
+    frames = np.random.default_rng(0).integers(0, 256, (5, tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx")
+    raw.write_bytes(frames.tobytes())
+    with Detector.open(model) as detector:
+        truth = [np.float32(detector.detect(frame).score) for frame in frames]
+    assert [np.float32(score) for score in lines(run(program, model, raw).stdout)[0]] == truth
+
+
 def test_library_says_when_python_does_not_start(loop, tmp_path):
     """Without ssn-edge the embedded code cannot run: a status and a line, not a crash."""
     (tmp_path / "ssn_edge").mkdir()

@@ -60,6 +60,32 @@ def test_glob_single_image_and_threshold(model, photos):
     assert "1 frame: 0 OK, 1 NG" in run(model, photos / "a.png", "--threshold", "0.1").output
 
 
+def test_geometry_of_the_command_line(model, tmp_path):
+    frame = np.zeros((200, 300), np.uint8)
+    frame[150:160, 40:60] = 255
+    cv2.imwrite(str(tmp_path / "f.png"), frame)
+    lines = tmp_path / "out.jsonl"
+    turned = ("--roi", "20,100,96,64", "--rotate", 180, "--flip", "vertical")
+    options = (*turned, "--tile", "32x48", "--json", lines)
+    assert "1 NG" in run(model, tmp_path / "f.png", *options, "--overlap", 8).output
+    (line,) = map(json.loads, lines.read_text().splitlines())
+    assert line["regions"] == [{"x": 40, "y": 150, "width": 20, "height": 10, "peak": 255.0}]
+    for wrong, text in ((("--roi", "1,2,3"), "4 whole numbers"), (("--tile", "32"), "2 whole numbers"),
+                        (("--tile", "8x8"), "smaller"), (("--roi", "290,0,20,20"), "leaves the frame")):
+        assert text in run(model, tmp_path / "f.png", *wrong).output, wrong
+
+
+def test_everything_a_line_writes(model, photos, tmp_path):
+    options = ("--json", tmp_path / "o.jsonl", "--ng", tmp_path / "ng", "--video", tmp_path / "v.avi",
+               "--save", tmp_path / "all", "--metrics", 0, "--serve", 0)
+    result = run(model, photos, *options)
+    assert result.exit_code == 0 and "live view: http://127.0.0.1:" in result.output
+    assert len(list((tmp_path / "ng").glob("*-b.png"))) == 1 == len(list((tmp_path / "ng").iterdir()))
+    assert (tmp_path / "v.avi").stat().st_size > 1000 and len(list((tmp_path / "all").iterdir())) == 2
+    assert "give PORT or HOST:PORT" in fails(model, photos, "--serve", "localhost")
+    assert "no MQTT broker" in fails(model, photos, "--mqtt", "mqtt://127.0.0.1:9/x")
+
+
 def test_video_and_max_frames(model, tmp_path):
     path = str(tmp_path / "clip.avi")
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))

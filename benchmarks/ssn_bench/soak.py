@@ -1,0 +1,382 @@
+"""``python -m ssn_bench.soak``: a made-up camera for minutes or weeks, with everything going wrong on it.
+
+A 30 fps camera of 1080p frames runs through ``stream.run`` as a live line; at its appointed time each
+fault of :data:`FAULTS` happens. Then programs are ended in the middle of a frame. What the policy promises
+is counted on both sides, and memory and latency are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import click
+import cv2
+import numpy as np
+
+from ssn_bench import environment
+from ssn_edge import sinks, stream
+from ssn_edge.cli import one_line_errors
+from ssn_edge.detector import Detector
+from ssn_edge.errors import InputError
+from ssn_edge.files import sha256, write_json
+from ssn_edge.sources import Frame, Source
+
+FAULTS = {  # name -> share of the run after which it happens
+    "frames lost": 0.10, "frames broken": 0.18, "frames of another size": 0.26, "source dead for 5 s": 0.34,
+    "disk full for 3 s": 0.48, "slow sink for 5 s": 0.58, "clock jumps an hour": 0.70,
+    "clock jumps back": 0.76, "inference hangs for 3 s": 0.84,
+}
+LOST, BROKEN, RESIZED, DEAD_S, FULL_S, SLOW_S, HANG_S, STALL_S = 10, 5, 5, 5.0, 3.0, 5.0, 3.0, 2.0
+RETRY_S = (0.5, 2.0)
+FLAT_SHARE, FLAT_BYTES = 0.02, 8 << 20
+"""Memory is flat where its median of the last quarter exceeds that of the second by no more."""
+
+TERMINATIONS = 5
+
+
+class Check(NamedTuple):
+    """A promise, what was seen, and whether it held."""
+
+    what: str
+    expected: str
+    seen: str
+    held: bool
+
+
+class Camera:
+    """Frames on a fixed schedule; what it gave is counted, to be compared with what arrived."""
+
+    def __init__(self, fps: float, seconds: float, frame_hw: Tuple[int, int]):
+        self._fps, self.seconds, self.start = fps, seconds, 0.0
+        rng = np.random.default_rng(0)
+        coarse = rng.integers(60, 200, (4, frame_hw[0] // 30, frame_hw[1] // 30, 3), np.uint8)
+        self._frames = [cv2.resize(one, frame_hw[::-1], interpolation=cv2.INTER_CUBIC) for one in coarse]
+        self._due = dict(FAULTS)
+        self._odd: List[Tuple[Optional[np.ndarray], str]] = []  # frames of a fault, still to come
+        self._dead_until, self.given, self.broken, self.lost = 0.0, 0, 0, 0
+        self.happened: Dict[str, float] = {}
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.start if self.start else 0.0
+
+    def due(self, name: str) -> bool:
+        """Once, when its time has come."""
+        if name in self._due and self.elapsed() >= self._due[name] * self.seconds:
+            del self._due[name]
+            self.happened[name] = self.elapsed()
+            return True
+        return False
+
+    def within(self, name: str, seconds: float) -> bool:
+        """The fault's time has come, and has not passed."""
+        began = FAULTS[name] * self.seconds
+        if began <= self.elapsed() < began + seconds:
+            self.happened.setdefault(name, self.elapsed())
+            return True
+        return False
+
+    def open(self) -> Iterator[Frame]:
+        if time.monotonic() < self._dead_until:
+            raise InputError("camera: does not open; the cable is out")
+        self.start = self.start or time.monotonic()
+        return self._run()
+
+    def _run(self) -> Iterator[Frame]:
+        next_due = time.monotonic()
+        while self.elapsed() < self.seconds:
+            next_due += 1 / self._fps
+            time.sleep(max(0.0, next_due - time.monotonic()))
+            if self.due("frames lost"):
+                self.lost += LOST
+                next_due += LOST / self._fps
+                continue
+            if self.due("source dead for 5 s"):
+                self._dead_until = time.monotonic() + DEAD_S
+                raise OSError("the cable was pulled")
+            yield self._next()
+        threading.Event().wait(0.5)  # a camera has no end: the stream is stopped from outside
+
+    def _next(self) -> Frame:
+        if self.due("frames broken"):
+            torn = np.zeros((9, 9, 2), np.uint8)
+            self._odd = [(None, "cut off by the driver"), (torn, "")] * BROKEN
+        if self.due("frames of another size"):
+            self._odd = [(np.ascontiguousarray(self._frames[0][:720, :1280]), "")] * RESIZED
+        image, problem = self._odd.pop() if self._odd else (self._frames[self.given % len(self._frames)], "")
+        self.broken += image is None or image.shape[2] == 2
+        self.given += 1
+        return Frame(f"soak-{self.given:07d}", image, time.time(), problem)
+
+
+class Disk(sinks.JsonLines):
+    """JSON lines on a disk that is full for a while: the kernel's own ENOSPC, from /dev/full."""
+
+    def __init__(self, path: Path, camera: Camera):
+        super().__init__(path, max_bytes=1_000_000, keep=1000)
+        self._camera, self._real, self._full = camera, self._file, open("/dev/full", "wb", buffering=0)
+        self.refused = 0
+
+    def write(self, result: stream.Result) -> None:
+        if self._camera.within("disk full for 3 s", FULL_S):
+            self._real, self._file = self._file, self._full
+            try:
+                super().write(result)
+            except InputError:
+                self.refused += 1
+                raise
+            finally:
+                self._file = self._real
+        else:
+            super().write(result)
+
+    def close(self) -> None:
+        self._full.close()
+        super().close()
+
+
+class Line:
+    """The whole soak: the stream, its faults and what is seen of it."""
+
+    def __init__(self, detector: Detector, folder: Path, fps: float, seconds: float):
+        self.camera = Camera(fps, seconds, (1080, 1920))
+        self.summary = stream.Summary()
+        self.disk = Disk(folder / "soak.jsonl", self.camera)
+        self.received: List[int] = []
+        self.resident: List[Tuple[float, float]] = []
+        self.latency: List[Tuple[float, float]] = []
+        self._detector, self._detect = detector, detector.detect
+        self._time = time.time
+        self._stop = threading.Event()
+
+    def run(self, tick: Callable[[float], object]) -> None:
+        self._detector.detect = self._perhaps_hang  # type: ignore[method-assign]
+        watcher = threading.Thread(target=self._watch, args=(tick,), daemon=True)
+        slow = sinks.Callback(self._slowly, name="slow")
+        fast = sinks.Callback(lambda result: self.received.append(result.number), name="fast")
+        source = Source("camera", self.camera.open, live=True, policy="latest")
+        try:
+            watcher.start()
+            stream.run(
+                source, self._detector, [self.disk, slow, fast], stall_s=STALL_S, retry_s=RETRY_S,
+                on_result=self._note, stop=self._stop, summary=self.summary,
+            )
+        finally:
+            time.time = self._time
+            self._stop.set()
+            watcher.join()
+
+    def _note(self, result: stream.Result) -> None:
+        self.latency.append((self.camera.elapsed(), result.latency_ms))
+
+    def _slowly(self, result: stream.Result) -> None:
+        if self.camera.within("slow sink for 5 s", SLOW_S):
+            time.sleep(0.5)
+
+    def _perhaps_hang(self, frame: np.ndarray) -> Any:
+        if self.camera.due("inference hangs for 3 s"):
+            time.sleep(HANG_S)
+        return self._detect(frame)
+
+    def _watch(self, tick: Callable[[float], object]) -> None:
+        """Samples memory, moves the clock, and ends the stream."""
+        while not self._stop.wait(0.5):
+            self.resident.append((self.camera.elapsed(), resident_bytes()))
+            if self.camera.due("clock jumps an hour"):
+                time.time = lambda: self._time() + 3600
+            if self.camera.due("clock jumps back"):
+                time.time = lambda: self._time() - 3600
+            tick(min(1.0, self.camera.elapsed() / self.camera.seconds))
+            if self.camera.elapsed() >= self.camera.seconds:
+                self._stop.set()
+
+
+def resident_bytes() -> float:
+    with open("/proc/self/statm") as file:
+        return float(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def checks(line: Line, folder: Path) -> List[Check]:
+    """What the policy promises, counted on both sides."""
+    camera, summary = line.camera, line.summary
+    written = [json.loads(row)["number"] for path in rotated(folder) for row in path.read_text().splitlines()]
+    accounted = summary.judged + summary.dropped + summary.broken
+    gaps = [round(gap.seconds, 1) for gap in summary.gaps]
+    longest = DEAD_S + RETRY_S[1] + 1
+    kept = summary.judged - summary.late["json"] - summary.failed["json"]
+    early, last = (
+        float(np.median([size for at, size in line.resident if low <= at / camera.seconds < high]))
+        for low, high in ((0.25, 0.5), (0.75, 1.01))
+    )
+    least_ms, most_ms = summary.latency_ms.at(0) or 0.0, summary.latency_ms.at(100) or 0.0
+    limit_ms = 1e3 * (HANG_S + 1)
+    return [
+        Check("every fault happened", str(len(FAULTS)), str(len(camera.happened)),
+              len(camera.happened) == len(FAULTS)),
+        Check("frames given = captured, but for one at the end", str(camera.given), str(summary.captured),
+              summary.captured <= camera.given <= summary.captured + 1),
+        Check("captured = judged + dropped + broken", str(summary.captured), str(accounted),
+              summary.captured == accounted),
+        Check("broken frames counted, unless a newer one came first", f"1 to {camera.broken}",
+              str(summary.broken), 0 < summary.broken <= camera.broken),
+        Check("dead source: one gap, and back", f"{DEAD_S:g} to {longest:g} s", f"{gaps}",
+              len(gaps) == 1 and DEAD_S <= gaps[0] <= longest),
+        Check("full disk: refused lines counted", str(line.disk.refused), str(summary.failed["json"]),
+              0 < line.disk.refused == summary.failed["json"]),
+        Check("all other lines whole and in order", str(kept), str(len(written)),
+              len(written) == kept and written == sorted(set(written))),
+        Check("slow sink: its late results counted, no other's", "more than 0; 0",
+              f"{summary.late['slow']}; {summary.late['fast']}",
+              summary.late["slow"] > 0 and summary.late["fast"] == 0),
+        Check("fast sink got every verdict", str(summary.judged), str(len(line.received)),
+              line.received == sorted(set(line.received)) and len(line.received) == summary.judged),
+        Check("hanging inference noticed", "1", str(summary.stalls), summary.stalls == 1),
+        Check("clock jumps show in no latency", f"0 to {limit_ms:g} ms",
+              f"{least_ms:.1f} to {most_ms:.0f} ms", 0 < least_ms and most_ms < limit_ms),
+        Check("memory flat, last quarter over the second", f"at most {100 * FLAT_SHARE:g} % or 8 MiB more",
+              f"{(last - early) / 2**20:+.1f} of {early / 2**20:.0f} MiB",
+              last - early <= max(FLAT_SHARE * early, FLAT_BYTES)),
+    ]
+
+
+def rotated(folder: Path) -> List[Path]:
+    """The JSON lines' files, oldest first."""
+    numbered = sorted(folder.glob("soak.jsonl.*"), key=lambda path: -int(path.suffix[1:]))
+    return [*numbered, folder / "soak.jsonl"]
+
+
+def terminate(model: Path, folder: Path, backend: str) -> List[Check]:
+    """``ssn-run`` on a pipe, ended by SIGTERM at some moment of a frame, some times over; and once on a file,
+    every frame of which must be there."""
+    height, width, count = 240, 320, 300
+    frames = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    raw, pipe, lines = folder / "frames.raw", folder / "pipe", folder / "terminated.jsonl"
+    raw.write_bytes(frames.tobytes())
+    if not pipe.exists():
+        os.mkfifo(pipe)
+    start = [sys.executable, "-c", "from ssn_edge.cli import main; main()", str(model)]
+    options = ["--json", str(lines), "--backend", backend, "--policy", "every"]
+    found = []
+    for number in range(TERMINATIONS):
+        lines.unlink(missing_ok=True)
+        words = [*start, f"raw:{height}x{width}xBGR:{pipe}", *options]
+        found.append(_terminated(words, pipe, frames, lines, 0.1 + 0.0137 * number))
+    words = [*start, f"raw:{height}x{width}xBGR:{raw}", *options]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    there = len(lines.read_text().splitlines())
+    what = "every: all frames of a file judged and written"
+    found.append(Check(what, str(count), str(there), there == count))
+    raw.unlink()
+    pipe.unlink()
+    return found
+
+
+def _terminated(words: List[str], pipe: Path, frames: np.ndarray, lines: Path, after_s: float) -> Check:
+    """SIGTERM so long after the first lines: the program must write what it judged, and say how many."""
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True
+    )
+    threading.Thread(target=_feed, args=(pipe, frames), daemon=True).start()
+    while not lines.exists() or lines.stat().st_size < 500:
+        time.sleep(0.01)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    told = next((row.split()[0] for row in out.splitlines() if " frames: " in row), "?")
+    written = lines.read_text()
+    there = len([json.loads(row) for row in written.splitlines()])
+    return Check(
+        "SIGTERM in the middle of a frame", f"exit code 0, {told} whole lines",
+        f"{process.returncode}, {there}",
+        process.returncode == 0 and written.endswith("\n") and str(there) == told,
+    )
+
+
+def _feed(pipe: Path, frames: np.ndarray) -> None:
+    try:
+        with open(pipe, "wb", buffering=0) as file:
+            for frame in frames:
+                file.write(frame.tobytes())
+    except BrokenPipeError:
+        pass  # the reader was ended, as intended
+
+
+def plot(line: Line, path: Path) -> None:
+    """Memory and latency over time, with the faults."""
+    from ssn_bench import plots
+
+    figure = plots._figure(10, 5.5)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.plot([at for at, _ in line.resident], [size / 2**20 for _, size in line.resident], color="black")
+    upper.set_ylabel("resident, MiB")
+    upper.set_ylim(bottom=0)
+    lower.semilogy([at for at, _ in line.latency], [ms for _, ms in line.latency], ".", markersize=2)
+    lower.set_ylabel("arrival to verdict, ms")
+    lower.set_xlabel("seconds")
+    for name, at in line.camera.happened.items():
+        for axis in (upper, lower):
+            axis.axvline(at, color="tab:orange", linewidth=0.8)
+        upper.annotate(name, (at, 0), xytext=(3, 4), textcoords="offset points", rotation=90, fontsize=7)
+    plots.save(figure, path)
+
+
+def text(document: Dict[str, Any]) -> str:
+    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in document["latency_ms"].items())
+    counts = ", ".join(f"{count} {name}" for name, count in document["frames"].items())
+    rows = [
+        f"{'ok  ' if row['held'] else 'LOST'} {row['what']}: {row['seen']} (expected {row['expected']})"
+        for row in document["checks"]
+    ]
+    return "\n".join([
+        f"{document['model']['file']} on {document['model']['backend']}: {document['seconds']:.0f} s of "
+        f"1080x1920 at {document['fps']:g} fps, newest frame first",
+        f"frames: {counts}", f"arrival to verdict, ms: {latency}", *rows,
+    ])
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.5))
+@click.option("--fps", default=30.0, show_default=True, type=click.FloatRange(min=1))
+@click.option("--backend", default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("soak"), help="Folder.")
+@one_line_errors
+def main(model: Path, minutes: float, fps: float, backend: str, out: Path) -> None:
+    """Run MODEL as a line with faults; exit code 1 if anything was lost that the policy promises."""
+    from ssn_bench.run import progress
+
+    out.mkdir(parents=True, exist_ok=True)
+    for path in rotated(out):
+        path.unlink(missing_ok=True)
+    with Detector.open(model, backend) as detector:
+        about = {"file": model.name, "sha256": sha256(model), "backend": detector.backend_name}
+        line = Line(detector, out, fps, 60 * minutes)
+        with progress("soaking") as tick:
+            line.run(tick)
+    found = [*checks(line, out), *terminate(model, out, backend)]
+    summary = line.summary
+    document = {
+        "schema": 2, "kind": "soak", "model": about, "environment": environment.describe(), "fps": fps,
+        "seconds": 60 * minutes, "faults": line.camera.happened,
+        "frames": {n: getattr(summary, n) for n in ("captured", "judged", "dropped", "broken")},
+        "latency_ms": {f"p{share:g}": summary.latency_ms.at(share) for share in (50, 99, 99.9)},
+        "checks": [row._asdict() for row in found],
+        "resident": line.resident[:: max(1, len(line.resident) // 500)],
+    }
+    write_json(out / "soak.json", document)
+    plot(line, out / "soak.png")
+    click.echo(text(document))
+    click.echo(f"wrote {out / 'soak.json'}, {out / 'soak.png'}")
+    if not all(row.held for row in found):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
