@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ssn_edge.errors import InputError
-from ssn_edge.images import LETTERBOX_GREY, Scratch, letterbox_rect, resize, to_bgr8
+from ssn_edge.images import LETTERBOX_GREY, Scratch, content_rect, resize, to_bgr8
 
 Rect = Tuple[int, int, int, int]
 Array = TypeVar("Array", bound=np.ndarray)
@@ -145,9 +145,7 @@ class Placement:
 
     def content(self, tile: Rect, size_hw: Tuple[int, int]) -> Rect:
         """Where in a picture of ``size_hw`` the tile's pixels are: all of it unless letterboxed."""
-        if self.fit == "letterbox":
-            return letterbox_rect((tile[3] - tile[1], tile[2] - tile[0]), size_hw)
-        return 0, 0, size_hw[1], size_hw[0]
+        return content_rect((tile[3] - tile[1], tile[2] - tile[0]), size_hw, self.fit)
 
     def stitch(self, tile_map: np.ndarray, tile: Rect, map_out: np.ndarray) -> None:
         """A tile's map [H, W] into the canvas's; where tiles overlap the higher value stays."""

@@ -158,15 +158,36 @@ def resize(
     return cv2.resize(bgr, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
-def letterbox_rect(
-    image_hw: Tuple[int, int], size_hw: Tuple[int, int]
+def content_rect(
+    image_hw: Tuple[int, int], size_hw: Tuple[int, int], geometry: str
 ) -> Tuple[int, int, int, int]:
-    """Where an image goes in (height, width) with its proportions kept, centred: x0, y0, x1, y1."""
+    """Where an image goes in (height, width), x0, y0, x1, y1: everywhere, or for "letterbox" centred with
+    its proportions kept."""
+    if geometry != "letterbox":
+        return 0, 0, size_hw[1], size_hw[0]
     (height, width), (tall, wide) = image_hw, size_hw
     scale = min(tall / height, wide / width)
     h, w = (max(1, min(limit, round(n * scale))) for n, limit in ((height, tall), (width, wide)))
     top, left = (tall - h) // 2, (wide - w) // 2
     return left, top, left + w, top + h
+
+
+def fit_image(bgr: np.ndarray, size_hw: Tuple[int, int], geometry: str = "stretch") -> np.ndarray:
+    """An image as the model was trained on: stretched, or letterboxed."""
+    left, top, right, bottom = content_rect(bgr.shape[:2], size_hw, geometry)
+    if (bottom - top, right - left) == tuple(size_hw):
+        return resize(bgr, size_hw)
+    image = np.full((*size_hw, 3), LETTERBOX_GREY, np.uint8)
+    resize(bgr, (bottom - top, right - left), out=image[top:bottom, left:right])
+    return image
+
+
+def fit_mask(mask: np.ndarray, size_hw: Tuple[int, int], geometry: str = "stretch") -> np.ndarray:
+    """A bool mask where :func:`fit_image` puts its image; the border has no defects."""
+    left, top, right, bottom = content_rect(mask.shape[:2], size_hw, geometry)
+    fitted = np.zeros(size_hw, bool)
+    fitted[top:bottom, left:right] = resize_mask(mask, (bottom - top, right - left))
+    return fitted
 
 
 def resize_mask(mask: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:

@@ -62,7 +62,7 @@ def bench(
             tick((number + 1) / len(samples))
         backend_name = detector.backend_name
     said = Predictions(tuple(samples), scores, maps)
-    document = results.report(said, results.load_masks(samples, info.size_hw), info.verdict)
+    document = results.report(said, results.load_masks(samples, info.size_hw, info.geometry), info.verdict)
     document.update(
         schema=1, kind="accuracy", model={"file": model.name, "sha256": sha256(model)},
         backend=backend_name, precision=info.precision, environment=environment.describe(),

@@ -12,7 +12,7 @@ import onnx
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import replacing, sha256
-from ssn_edge.images import list_images, read_image, resize
+from ssn_edge.images import fit_image, list_images, read_image
 from ssn_edge.schema import ModelInfo
 from ssn_export import lint, onnx_file, parity, precision, timing, verify
 from ssn_export.frame import FRONTS
@@ -63,7 +63,13 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
     if header.verdict is None:
         raise InputError(f"{run}: its model has no calibrated thresholds; train again")
     size = (header.height, header.width)
-    images = comparison_images(request.data or run / "reference", request.frame or size)
+    geometry = header.settings.get("geometry", "stretch")
+    if request.frame and geometry != "stretch":
+        raise InputError(
+            f"--frame: {run} was trained with --geometry {geometry}, and the graph only stretches; export it "
+            "without --frame"
+        )
+    images = comparison_images(request.data or run / "reference", request.frame or size, geometry)
     say(f"computing the reference in float64 on {len(images)} images ...")
     truth = verify.reference(model, backbone, images)
     maker = _Maker(model, backbone, header, request, truth, say)
@@ -185,7 +191,7 @@ def _lines(what: str, table: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def comparison_images(folder: Path, size_hw: Tuple[int, int]) -> np.ndarray:
+def comparison_images(folder: Path, size_hw: Tuple[int, int], geometry: str = "stretch") -> np.ndarray:
     """Up to 16 images below ``folder``, evenly spread, uint8 BGR [N, H, W, 3]."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no images to compare on; give --data FOLDER")
@@ -194,7 +200,7 @@ def comparison_images(folder: Path, size_hw: Tuple[int, int]) -> np.ndarray:
     if not paths:
         raise InputError(f"{folder}: no images to compare on; give --data FOLDER")
     places = np.linspace(0, len(paths) - 1, min(MAX_IMAGES, len(paths))).astype(int)
-    return np.stack([resize(read_image(paths[i]), size_hw) for i in places])
+    return np.stack([fit_image(read_image(paths[i]), size_hw, geometry) for i in places])
 
 
 def _judge(
@@ -233,6 +239,7 @@ def _info(
         plan=plan,
         plan_table=table,
         frame=request.frame,
+        geometry=header.settings.get("geometry", "stretch"),
         verdict_inside=request.verdict,
         checkpoint_sha256=digest,
         parity=figures,

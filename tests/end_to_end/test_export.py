@@ -1,5 +1,6 @@
 """The export's options on a trained run: the plan's choice, verdicts and camera frames inside."""
 
+import csv
 import json
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import call
+from conftest import OPTIONS, call
 
 from ssn_edge import Detector, backends
 from ssn_edge.errors import InputError
@@ -15,6 +16,7 @@ from ssn_edge.images import list_images, read_image
 from ssn_edge.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
 from ssn_export.plans import PLANS
+from ssn_train.cli import main as train_main
 
 FRAME = (90, 150)
 
@@ -22,6 +24,24 @@ FRAME = (90, 150)
 def info(path):
     metadata = {p.key: p.value for p in onnx.load(path).metadata_props}
     return ModelInfo.from_json(metadata[METADATA_KEY], str(path))
+
+
+def test_letterboxed_training_is_judged_letterboxed(data, tmp_path):
+    """Photos of 128x128 on an input of 64x96: the file judges them as the trained model did."""
+    run, path = tmp_path / "run", tmp_path / "m.onnx"
+    code, output = call(train_main, data, "--out", run, *OPTIONS, "--geometry", "letterbox")
+    assert code == 0, output
+    code, output = call(export_main, run, "--out", path, "--plan", "full")
+    assert code == 0, output
+    assert info(path).geometry == "letterbox"
+    with Detector.open(path, "onnxruntime") as detector, open(run / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+        for row in rows:
+            detection = detector.detect(read_image(row["file"]))
+            assert detection.score == pytest.approx(float(row["score"]), abs=1e-4)
+    assert len(rows) > 5
+    code, output = call(export_main, run, "--out", tmp_path / "f.onnx", "--frame", "90x150")
+    assert code == 2 and "--frame" in output and "letterbox" in output
 
 
 @pytest.fixture(scope="module")

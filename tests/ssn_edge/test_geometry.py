@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ssn_edge import Detector, InputError, ModelError
 from ssn_edge.geometry import FLIPS, Placement, View, starts
-from ssn_edge.images import LETTERBOX_GREY, Scratch, letterbox_rect, resize, to_bgr8
+from ssn_edge.images import LETTERBOX_GREY, Scratch, content_rect, resize, to_bgr8
 
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 MIRRORS = {"horizontal": 1, "vertical": 0}
@@ -146,7 +146,7 @@ def test_letterbox_keeps_proportions(tmp_path):
     frame = random_frame(2, (64, 64))
     with Detector.open(path, "onnxruntime") as detector:
         detection = detector.detect(frame)
-    assert letterbox_rect((64, 64), (32, 48)) == (8, 0, 40, 32)
+    assert content_rect((64, 64), (32, 48), "letterbox") == (8, 0, 40, 32)
     np.testing.assert_allclose(detection.anomaly_map[:, 8:40], resize(frame, (32, 32)).mean(2), rtol=1e-5)
     assert (detection.anomaly_map[:, :8] == LETTERBOX_GREY).all()
     assert (detection.anomaly_map[:, 40:] == LETTERBOX_GREY).all()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.images import read_image, resize
+from ssn_edge.images import fit_image, read_image
 from ssn_train.backbones import Backbone
 
 MEMORY_LIMIT_MIB = 2048
@@ -29,12 +29,12 @@ class Photo(NamedTuple):
 
 
 def load_images(
-    photos: Sequence[Photo], size_hw: Tuple[int, int], pool: ThreadPoolExecutor
+    photos: Sequence[Photo], size_hw: Tuple[int, int], pool: ThreadPoolExecutor, geometry: str = "stretch"
 ) -> np.ndarray:
-    """Photos stretched to the model's size: uint8 BGR [N, H, W, 3]."""
+    """Photos at the model's size, stretched or letterboxed: uint8 BGR [N, H, W, 3]."""
 
     def load(photo: Photo) -> np.ndarray:
-        return np.flip(resize(read_image(photo.path), size_hw), photo.flip)
+        return np.flip(fit_image(read_image(photo.path), size_hw, geometry), photo.flip)
 
     return np.stack(list(pool.map(load, photos)))
 
@@ -60,6 +60,7 @@ class FeatureCache:
         photos: Sequence[Photo],
         size_hw: Tuple[int, int],
         folder: PathLike,
+        geometry: str = "stretch",
         device: str = "cpu",
         workers: int = 2,
         batch: int = 16,
@@ -70,7 +71,7 @@ class FeatureCache:
         backbone.module.eval()  # or BatchNorm would mix the batch's photos into the features
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             for start in range(0, len(photos), batch):
-                images = load_images(photos[start : start + batch], size_hw, pool)
+                images = load_images(photos[start : start + batch], size_hw, pool, geometry)
                 with torch.inference_mode():
                     levels = backbone.module(normalise(images, backbone, device))
                 if not self._levels:

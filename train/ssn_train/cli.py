@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import InputError
+from ssn_edge.schema import GEOMETRIES
 from ssn_train import datasets
 from ssn_train.datasets import DataSet
 from ssn_train.settings import Settings, parse_size, presets
@@ -53,6 +54,8 @@ Examples:
 @click.option("--variant", default="icpr", show_default=True, type=click.Choice(["icpr", "jims"]),
               help="Classification head on adapted features (icpr) or on those before the adaptor.")
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
+@click.option("--geometry", default="stretch", show_default=True, type=click.Choice(GEOMETRIES),
+              help="How photos get that size: as published, or with proportions kept and a border.")
 @click.option("--epochs", default=300, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps, in place of --epochs.")
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=2))

@@ -23,6 +23,7 @@ def predict(
     workers: int = 2,
     batch: int = 16,
     tick: Callable[[int], object] = lambda n: None,
+    geometry: str = "stretch",
 ) -> Predictions:
     """Scores and maps of all samples, batch by batch."""
     scores = np.empty(len(samples), np.float32)
@@ -31,8 +32,8 @@ def predict(
         for start in range(0, len(samples), batch):
             part = slice(start, start + batch)
             photos = [Photo(s.path) for s in samples[part]]
-            images = load_images(photos, model.image_size, pool)
+            images = load_images(photos, model.image_size, pool, geometry)
             anomaly_map, score = model(normalise(images, backbone, device))
             maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
             tick(len(images))
-    return Predictions(tuple(samples), scores, maps)
+    return Predictions(tuple(samples), scores, maps, geometry)

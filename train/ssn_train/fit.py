@@ -106,7 +106,7 @@ def fit(
     recipe = settings.recipe(bool(data.defects))
     with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
         cache = FeatureCache(
-            backbone, data.photos, settings.size, run, device, workers, tick=bar.update
+            backbone, data.photos, settings.size, run, settings.geometry, device, workers, tick=bar.update
         )
     torch.manual_seed(settings.seed)
     model = SuperSimpleNet(
@@ -155,7 +155,7 @@ def _loop(
     standard = STANDARDISED_NOISE if backbone.standardise else PAPER_NOISE
     noise_std = standard if settings.noise_std is None else settings.noise_std
     size = model.map_size(cache.level2_size)
-    store = TargetStore(data, settings.size, size)
+    store = TargetStore(data, settings.size, size, settings.geometry)
     saved = time.monotonic()
     bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
     with bar, stop_requests() as stop:

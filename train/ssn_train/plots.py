@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from ssn_edge.draw import heatmap
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.images import read_image, resize
+from ssn_edge.images import fit_image, read_image
 from ssn_edge.schema import Verdict
 from ssn_train.results import Predictions
 
@@ -106,7 +106,7 @@ def sheet(
     for caption, index in chosen:
         row, column = 2 * captions.index(caption), columns[caption]
         columns[caption] += 1
-        image = resize(read_image(predictions.samples[index].path), size)
+        image = fit_image(read_image(predictions.samples[index].path), size, predictions.geometry)
         top, bottom = axes[row, column], axes[row + 1, column]
         top.imshow(image[..., ::-1])
         if masks[index].any():

@@ -10,7 +10,7 @@ from typing import Any, Dict, Sequence, Tuple
 import numpy as np
 
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.images import read_mask, resize_mask
+from ssn_edge.images import fit_mask, read_mask
 from ssn_edge.schema import Verdict
 from ssn_train import metrics
 from ssn_train.datasets import Sample
@@ -20,11 +20,13 @@ CALIBRATION_QUANTILE = 0.99
 
 @dataclass(frozen=True)
 class Predictions:
-    """``scores`` float32 [N], ``maps`` float32 [N, H, W] logits, in the order of ``samples``."""
+    """``scores`` float32 [N], ``maps`` float32 [N, H, W] logits, in the order of ``samples``; ``geometry``:
+    how the photos got the maps' size."""
 
     samples: Tuple[Sample, ...]
     scores: np.ndarray
     maps: np.ndarray
+    geometry: str = "stretch"
 
     @property
     def labels(self) -> np.ndarray:
@@ -52,7 +54,9 @@ def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
     return Verdict(source, image, pixel, method, len(normal.samples))
 
 
-def load_masks(samples: Sequence[Sample], size_hw: Tuple[int, int]) -> np.ndarray:
+def load_masks(
+    samples: Sequence[Sample], size_hw: Tuple[int, int], geometry: str = "stretch"
+) -> np.ndarray:
     """Truth at the model's size, bool [N, H, W]; empty where there is no mask.
 
     ``datasets.check_samples`` has held the masks against their photos' sizes already.
@@ -60,7 +64,7 @@ def load_masks(samples: Sequence[Sample], size_hw: Tuple[int, int]) -> np.ndarra
     masks = np.zeros((len(samples), *size_hw), bool)
     for mask, sample in zip(masks, samples):
         if sample.mask is not None:
-            mask[:] = resize_mask(read_mask(sample.mask), size_hw)
+            mask[:] = fit_mask(read_mask(sample.mask), size_hw, geometry)
     return masks
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssn_edge.draw import heatmap
 from ssn_edge.files import PathLike, finite, replacing
-from ssn_edge.images import read_image, resize, resize_mask
+from ssn_edge.images import content_rect, read_image, resize, resize_mask
 from ssn_edge.schema import Verdict
 from ssn_train.losses import Loss
 from ssn_train.results import CALIBRATION_QUANTILE, Predictions
@@ -101,9 +101,10 @@ def _images(predictions: Predictions, masks: np.ndarray) -> List[Dict[str, Any]]
             "map_max": float(predictions.map_max[i]),
         }
         if i in pictured:
-            row["photo"], row["map"] = _pictures(
-                read_image(sample.path), predictions.maps[i], masks[i], float(low), float(high)
-            )
+            photo = read_image(sample.path)
+            x0, y0, x1, y1 = content_rect(photo.shape[:2], masks.shape[1:], predictions.geometry)
+            parts = (array[i, y0:y1, x0:x1] for array in (predictions.maps, masks))
+            row["photo"], row["map"] = _pictures(photo, *parts, float(low), float(high))
         rows.append(row)
     return rows
 

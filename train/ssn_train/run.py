@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import write_json
-from ssn_edge.images import read_image, resize, write_image
+from ssn_edge.images import fit_image, read_image, write_image
 from ssn_edge.schema import Verdict
 from ssn_train import backbones, checkpoint, datasets, evaluate, plots, results, review
 from ssn_train.backbones import Backbone
@@ -50,14 +50,14 @@ def train(
     tqdm.write(f"training: {describe(bad)}")
     fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, resume)
     verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
-    document, predictions, masks = _evaluate(fitted, backbone, test, verdict, device, workers)
+    document, predictions, masks = _evaluate(fitted, backbone, test, verdict, settings, device, workers)
     document["data"] = fingerprint([*dataset.train, *dataset.test])
     document.update(
         verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
     )
     header = _header(fitted, backbone, source, settings, verdict, [*rest, *bad])
     _write(run, document, predictions, masks, verdict, fitted)
-    write_reference(run / "reference", rest, test, settings.size)
+    write_reference(run / "reference", rest, test, settings)
     checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
     (run / RESUME_FILE).unlink(missing_ok=True)
     return document
@@ -107,7 +107,7 @@ def _calibrate(
 ) -> Verdict:
     """Held-back normal photos; without any, the training ones, which are easier: said so."""
     origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
-    normal = _predict(fitted, backbone, held or rest, "calibrating", device, workers)
+    normal = _predict(fitted, backbone, held or rest, "calibrating", settings, device, workers)
     source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
     return results.calibrate(normal, source, origin)
 
@@ -117,12 +117,13 @@ def _predict(
     backbone: Backbone,
     samples: Sequence[Sample],
     what: str,
+    settings: Settings,
     device: str,
     workers: int,
 ) -> Predictions:
     with tqdm(total=len(samples), desc=what, unit="img", disable=not samples) as bar:
         return evaluate.predict(
-            fitted.model, backbone, samples, device, workers, tick=bar.update
+            fitted.model, backbone, samples, device, workers, tick=bar.update, geometry=settings.geometry
         )
 
 
@@ -131,11 +132,12 @@ def _evaluate(
     backbone: Backbone,
     test: Sequence[Sample],
     verdict: Verdict,
+    settings: Settings,
     device: str,
     workers: int,
 ) -> Tuple[Dict[str, Any], Predictions, np.ndarray]:
-    predictions = _predict(fitted, backbone, test, "evaluating", device, workers)
-    masks = results.load_masks(test, fitted.model.image_size)
+    predictions = _predict(fitted, backbone, test, "evaluating", settings, device, workers)
+    masks = results.load_masks(test, fitted.model.image_size, predictions.geometry)
     document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
     return document, predictions, masks
 
@@ -206,7 +208,7 @@ def _write(
 
 
 def write_reference(
-    folder: Path, train: Sequence[Sample], test: Sequence[Sample], size: Tuple[int, int]
+    folder: Path, train: Sequence[Sample], test: Sequence[Sample], settings: Settings
 ) -> List[Path]:
     """A few photos at the model's size, for the export's comparison on real images."""
     good = [s for s in test if not s.label]
@@ -214,7 +216,7 @@ def write_reference(
     chosen = [s for group in (train, good, bad) for s in _spread(group, REFERENCE_EACH)]
     paths = [folder / f"{i:02d}-{s.defect}.png" for i, s in enumerate(chosen)]
     for path, sample in zip(paths, chosen):
-        write_image(path, resize(read_image(sample.path), size))
+        write_image(path, fit_image(read_image(sample.path), settings.size, settings.geometry))
     return paths
 
 

@@ -39,6 +39,7 @@ class Settings:
     weights: Optional[str] = None
     variant: str = "icpr"
     size: Tuple[int, int] = (256, 256)
+    geometry: str = "stretch"
     epochs: int = 300
     steps: Optional[int] = None
     batch: int = 32
@@ -81,10 +82,11 @@ class Settings:
 
     def check_same(self, stored: Dict[str, Any], where: str = "--resume:") -> None:
         """InputError naming the first setting that differs from a stored run's."""
+        known = {"geometry": "stretch", **stored}  # runs from before there was a choice
         for name, value in self.to_dict().items():
-            if stored.get(name) != value:
+            if known.get(name) != value:
                 raise InputError(
-                    f"{where} {name} is {value}, the run was started with {stored.get(name)}; "
+                    f"{where} {name} is {value}, the run was started with {known.get(name)}; "
                     "give the same options, or another --out"
                 )
 

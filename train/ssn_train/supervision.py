@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssn_edge.images import read_mask, resize_mask
+from ssn_edge.images import fit_mask, read_mask
 from ssn_train.cache import Photo
 from ssn_train.datasets import Sample
 
@@ -64,14 +64,17 @@ def training_set(samples: Sequence[Sample]) -> TrainingSet:
 class TargetStore:
     """Targets of a training set, masks at the segmentation map's size."""
 
-    def __init__(self, data: TrainingSet, image_hw: Tuple[int, int], map_hw: Tuple[int, int]):
+    def __init__(
+        self, data: TrainingSet, image_hw: Tuple[int, int], map_hw: Tuple[int, int],
+        geometry: str = "stretch",
+    ):
         self._normals, self._map_hw = data.normals, map_hw
         self._masks = torch.zeros(data.defects, 1, *map_hw, dtype=torch.uint8)
         self._segmented = torch.zeros(data.defects, dtype=torch.bool)
         labelled = zip(data.samples[data.normals :], data.photos[data.normals :])
         for i, (sample, photo) in enumerate(labelled):
             if sample.mask is not None:
-                mask = resize_mask(read_mask(sample.mask), image_hw)
+                mask = fit_mask(read_mask(sample.mask), image_hw, geometry)
                 self._masks[i] = shrink(np.flip(mask, photo.flip), map_hw)
                 self._segmented[i] = True
 
