@@ -137,7 +137,7 @@ def main(model: Path, source: str, **options: Any) -> None:
             stall_s=options["watchdog"], stall_exit=STALL_EXIT, on_result=on_result,
             max_frames=options["max_frames"], stop=stop, summary=summary,
         )
-    _summarise(summary)
+    _summarise(summary, stop.is_set())
 
 
 def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Optional[Tuple[int, ...]]:
@@ -156,7 +156,7 @@ def _sinks(
     pixel_threshold = detector.info.verdict.pixel_threshold
     found: List[Any] = []
     if options["json_path"]:
-        found.append(sinks.JsonLines(options["json_path"], append=source.live))
+        found.append(sinks.JsonLines(options["json_path"], append=source.live or source.policy == "latest"))
     if options["save"]:
         found.append(sinks.Pictures(options["save"], pixel_threshold))
     if options["ng"]:
@@ -237,9 +237,12 @@ def _counts(summary: stream.Summary) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("OK", "NG"))
 
 
-def _summarise(summary: stream.Summary) -> None:
+def _summarise(summary: stream.Summary, stopped: bool) -> None:
     median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
-    if median is None:
+    if median is None and stopped:
+        click.echo("stopped before the first frame")
+        return
+    if median is None or p99 is None:
         raise InputError("no frame could be read from the source; check it with another program")
     click.echo(
         f"{summary.judged} frame{'s' * (summary.judged != 1)}: {_counts(summary)}; "

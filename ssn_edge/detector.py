@@ -94,7 +94,7 @@ class Detector:
         self._scratch = [Scratch() for _ in self._images]
         self._scores = [np.empty(1, np.float32) for _ in self._images]
         self._tile_map = np.empty(info.size_hw, np.float32)
-        self._tiling = threading.Lock()
+        self._tile_scratch, self._tiling = Scratch(), threading.Lock()
         self._placements: Dict[Tuple[int, int], Placement] = {}
         self._free: LifoQueue = LifoQueue()
         for slot in range(session.slots):
@@ -313,7 +313,7 @@ class Detector:
                 slot = self._load(frame, placement, tile)
                 preparing += time.perf_counter() - start
                 best = max(best, self._collect(slot, self._tile_map))
-                placement.stitch(self._tile_map, tile, map_out)
+                placement.stitch(self._tile_map, tile, map_out, self._tile_scratch)
         return best, preparing
 
     def _detect_tiles(self, frame: np.ndarray) -> Detection:

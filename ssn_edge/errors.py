@@ -14,6 +14,13 @@ def one_line(text: object, limit: int = 160) -> str:
     return " ".join(str(text).split())[:limit]
 
 
+def without_password(address: str) -> str:
+    """An address as it may be shown: what stands before an ``@`` in ``scheme://user:password@host`` goes."""
+    scheme, separator, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else address
+
+
 class SsnEdgeError(Exception):
     """Base of all errors that ssn-edge raises on purpose."""
 

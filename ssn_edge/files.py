@@ -14,6 +14,10 @@ from ssn_edge.errors import InputError, ModelError
 
 PathLike = Union[str, Path]
 
+UMASK = os.umask(0o077)
+"""The process's, read once: asking means setting it, which two threads must not do at a time."""
+os.umask(UMASK)
+
 
 @contextlib.contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
@@ -26,7 +30,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
@@ -56,12 +60,6 @@ def _temporary(path: Path) -> Path:
         ) from None
     os.close(handle)
     return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def beside(model: Path, suffix: str) -> Path:

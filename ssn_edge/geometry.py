@@ -116,7 +116,8 @@ class Placement:
             resize(crop, out.shape[:2], out=out)
             return
         turned = out.shape[:2] if self.view.rotate in (0, 180) else out.shape[1::-1]
-        np.copyto(out, self._turn(resize(crop, turned)))
+        straight = resize(crop, turned, out=scratch.get("straight", (*turned, 3)))
+        np.copyto(out, self._turn(straight))
 
     def box(self, x0: int, y0: int, x1: int, y1: int) -> Optional[Rect]:
         """The frame's pixels that a box of the map touches; None if it lies in the letterbox's border."""
@@ -147,11 +148,14 @@ class Placement:
         """Where in a picture of ``size_hw`` the tile's pixels are: all of it unless letterboxed."""
         return content_rect((tile[3] - tile[1], tile[2] - tile[0]), size_hw, self.fit)
 
-    def stitch(self, tile_map: np.ndarray, tile: Rect, map_out: np.ndarray) -> None:
+    def stitch(self, tile_map: np.ndarray, tile: Rect, map_out: np.ndarray, scratch: Scratch) -> None:
         """A tile's map [H, W] into the canvas's; where tiles overlap the higher value stays."""
         left, top, right, bottom = self.content(tile, self.size_hw)
         x0, y0, x1, y1 = tile
-        part = resize_map(tile_map[top:bottom, left:right], (y1 - y0, x1 - x0))
+        part = tile_map[top:bottom, left:right]
+        if part.shape != (y1 - y0, x1 - x0):
+            room = scratch.get("tile", (y1 - y0, x1 - x0), np.float32)
+            part = cv2.resize(part, (x1 - x0, y1 - y0), dst=room, interpolation=cv2.INTER_LINEAR)
         target = map_out[y0:y1, x0:x1]
         np.maximum(target, part, out=target)
 

@@ -103,11 +103,11 @@ class Scratch:
     def __init__(self) -> None:
         self._arrays: Dict[str, np.ndarray] = {}
 
-    def get(self, name: str, shape: Tuple[int, ...]) -> np.ndarray:
-        """uint8 of ``shape`` with what its last user left in it."""
+    def get(self, name: str, shape: Tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+        """An array of ``shape`` with what its last user left in it."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape:
-            array = self._arrays[name] = np.empty(shape, np.uint8)
+            array = self._arrays[name] = np.empty(shape, dtype)
         return array
 
 

@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import json
 import secrets
+import socket
 import threading
 import time
 from collections import deque
@@ -35,6 +36,9 @@ WIDTH, THUMB_WIDTH, GALLERY = 960, 240, 12
 PICTURES_A_SECOND, THUMBS_A_SECOND = 15, 5
 WATCHERS = 16
 """Streams at once: each holds a thread."""
+
+VALUES = 300
+"""Scores that a new page starts with."""
 
 BODY_LIMIT = 200
 COOKIE = "ssn_token"
@@ -65,6 +69,8 @@ class LiveView:
         self.ended = False
         self._watched = 0
         self._figures: Dict[str, Any] = {}
+        self._last = time.monotonic()
+        self._values: Deque[Tuple[int, float]] = deque(maxlen=VALUES)
         self._next_picture = self._next_thumb = 0.0
         self._rate = Rate()
         try:
@@ -79,18 +85,21 @@ class LiveView:
 
     def write(self, result: Result) -> None:
         now, detection = time.monotonic(), result.detection
-        self._rate.add(now)
         wanted = self._watched and now >= self._next_picture
         thumb = detection.is_defect and now >= self._next_thumb
         overlay = self._overlay(result) if wanted or thumb else None
         picture = jpeg(overlay, WIDTH) if wanted and overlay is not None else None
+        figures = self._describe(result)
         with self.changed:
+            self._last = now
+            self._rate.add(now)
+            self._values.append((result.number, figures["value"]))
             if picture is not None:
                 self.picture, self._next_picture = picture, now + 1 / PICTURES_A_SECOND
             if thumb and overlay is not None:
                 self._next_thumb = now + 1 / THUMBS_A_SECOND
                 self.gallery.append((result.number, result.frame.name, jpeg(overlay, THUMB_WIDTH)))
-            self._figures = self._describe(result)
+            self._figures = {**figures, "rate": self._rate.value()}
             self.changed.notify_all()
 
     def _overlay(self, result: Result) -> np.ndarray:
@@ -103,15 +112,17 @@ class LiveView:
             "number": result.number, "name": result.frame.name, "is_defect": detection.is_defect,
             "value": detection.score if verdict.source == "score" else detection.map_max,
             "source": verdict.source, "threshold": verdict.image_threshold, "own": self.own_threshold,
-            "latency_ms": result.latency_ms, "rate": self._rate.value(), "judged": summary.judged,
+            "latency_ms": result.latency_ms, "judged": summary.judged,
             "defects": summary.defects, "dropped": summary.dropped, "broken": summary.broken,
             "gaps": summary.gap_count,
         }
 
-    def figures(self) -> Dict[str, Any]:
-        """What the page shows, of the newest frame."""
+    def figures(self, after: int) -> Dict[str, Any]:
+        """What the page shows: of the newest frame, and the values of all frames behind number ``after``."""
         shots = [{"number": number, "name": name} for number, name, _ in self.gallery]
-        return {**self._figures, "gallery": shots[::-1]}
+        values = [value for number, value in self._values if number > after]
+        silent = time.monotonic() - self._last
+        return {**self._figures, "gallery": shots[::-1], "values": values, "silent_s": silent}
 
     @contextlib.contextmanager
     def watching(self) -> Any:
@@ -160,6 +171,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: Tuple[str, int], view: LiveView):
         self.view = view
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
 
@@ -279,9 +291,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _events(self, view: LiveView) -> None:
         self._start("text/event-stream")
+        after = -1
         while not view.ended:
             with view.changed:
                 view.changed.wait(timeout=1)
-                figures = json.dumps(view.figures())
-            self.wfile.write(f"data: {figures}\n\n".encode())
+                figures = view.figures(after)
+            after = figures.get("number", after)
+            self.wfile.write(f"data: {json.dumps(figures)}\n\n".encode())
             time.sleep(1 / PICTURES_A_SECOND)

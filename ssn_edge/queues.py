@@ -27,12 +27,16 @@ class Box(Generic[Item]):
         self._changed = threading.Condition()
         self._ended = False
 
-    def put(self, item: Item) -> int:
-        """How many items were dropped for it; 1 too once :meth:`end` was called."""
+    def put(self, item: Item, stop: Optional[threading.Event] = None, patience_s: float = 0.0) -> int:
+        """How many items were dropped for it; 1 too once :meth:`end` was called, or when there is still no
+        room ``patience_s`` after ``stop`` was set."""
         with self._changed:
-            if self._lossless:
-                self._changed.wait_for(lambda: len(self._items) < self._size or self._ended)
-            if self._ended:
+            while self._lossless and len(self._items) >= self._size and not self._ended:
+                self._changed.wait(0.2 if stop else None)
+                if stop and stop.is_set():
+                    self._changed.wait_for(lambda: len(self._items) < self._size or self._ended, patience_s)
+                    break
+            if self._ended or self._lossless and len(self._items) >= self._size:
                 return 1
             dropped = len(self._items) >= self._size
             if dropped:
@@ -56,6 +60,9 @@ class Box(Generic[Item]):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     @property
     def done(self) -> bool:

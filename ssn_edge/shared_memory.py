@@ -4,7 +4,7 @@ The file /dev/shm/NAME starts with 64 bytes, little-endian: ``SSNFRAME``, versio
 ``ssn_edge.h``), height, width, stride (uint32 each), 4 bytes of nothing, then a sequence number and the
 capture's nanoseconds since 1970 (uint64 each); the pixels follow at byte 64. The writer makes the sequence
 odd, writes, and makes it even again: a reader that saw another number before and after its copy tries
-again. Examples: :class:`Writer`, and ``examples/c_camera_loop.c``.
+again. :class:`Writer` is an example.
 """
 
 from __future__ import annotations
@@ -48,21 +48,24 @@ class Reader:
                 self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):
             raise InputError(f"{self._path}: no shared frame there; start its writer first") from None
-        self._last = 0
         self._header()
+        # What lies there may be hours old: only what is written from now on counts.
+        self._last = SEQUENCE.unpack_from(self._memory, SEQUENCE_AT)[0] & ~1
 
-    def next(self) -> Tuple[int, float, np.ndarray]:
-        """(number, seconds since 1970, BGR or grey image). InputError once the writer is silent for long."""
+    def next(self) -> Tuple[float, float, np.ndarray]:
+        """Seconds since 1970 of the capture, monotonic seconds of its arrival here, BGR or grey image.
+        InputError once the writer is silent for long."""
         until = time.monotonic() + SILENCE_S
         while time.monotonic() < until:
             (before,) = SEQUENCE.unpack_from(self._memory, SEQUENCE_AT)
             if before != self._last and before % 2 == 0:
+                arrived = time.monotonic()
                 layout, stamp = self._header()
                 data = bytes(self._memory[PIXELS_AT : PIXELS_AT + layout.size])
                 if SEQUENCE.unpack_from(self._memory, SEQUENCE_AT)[0] == before:
                     self._last = before
                     image = pixels.to_bgr(pixels.view(data, layout), layout)
-                    return before // 2, stamp, image
+                    return stamp, arrived, image
             time.sleep(POLL_S)
         raise InputError(f"{self._path}: no new frame for {SILENCE_S:g} s; is its writer running?")
 

@@ -14,15 +14,15 @@ import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 
 from ssn_edge import draw
-from ssn_edge.errors import BackendError, InputError
-from ssn_edge.files import PathLike
-from ssn_edge.images import write_image
+from ssn_edge.errors import BackendError, InputError, without_password
+from ssn_edge.files import UMASK, PathLike
+from ssn_edge.images import IMAGE_SUFFIXES, write_image
 
 if TYPE_CHECKING:
     from ssn_edge.stream import Result, Summary
@@ -56,6 +56,8 @@ class JsonLines:
 
     def write(self, result: Result) -> None:
         line = (json.dumps(record(result)) + "\n").encode()
+        if self._file.closed:  # a rotation that failed, on a full disk for example
+            self._file = open(self._path, "ab", buffering=0)
         if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
             self._rotate()
         place = self._file.tell()
@@ -74,16 +76,28 @@ class JsonLines:
                 os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")
         self._file.close()
         if self._keep:
-            os.replace(self._path, f"{self._path}.1")
+            with contextlib.suppress(FileNotFoundError):  # someone else's rotation took it
+                os.replace(self._path, f"{self._path}.1")
         self._file = open(self._path, "wb", buffering=0)
 
     def close(self) -> None:
         self._file.close()
 
 
+STAMPED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + ".[0-9][0-9][0-9]Z-*.png"
+"""Names that ``defects_only`` gives."""
+
+
+def stem_of(name: str) -> str:
+    """A frame's name for a file: without an image's suffix, and without folders."""
+    path = Path(name)
+    plain = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    return "-".join([*path.parts[:-1], plain])
+
+
 class Pictures:
     """Overlays, one file a frame. With ``defects_only`` those of NG parts, as PNG, named by their time;
-    beyond ``keep`` files of this run the oldest goes."""
+    beyond ``keep`` of these in the folder the oldest goes."""
 
     name = "pictures"
 
@@ -97,12 +111,14 @@ class Pictures:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+        if keep:
+            self._written.extend(sorted(self._folder.glob(STAMPED)))
 
     def write(self, result: Result) -> None:
         if self._defects_only and not result.detection.is_defect:
             return
         assert result.frame.image is not None
-        stem = Path(result.frame.name).stem
+        stem = stem_of(result.frame.name)
         if self._defects_only:
             moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(result.frame.time))
             path = self._folder / f"{moment}.{int(result.frame.time % 1 * 1000):03d}Z-{stem}.png"
@@ -111,7 +127,7 @@ class Pictures:
         write_image(path, draw.overlay(result.frame.image, result.detection, self._threshold))
         if self._keep:
             self._written.append(path)
-            if len(self._written) > self._keep:
+            while len(self._written) > self._keep:
                 with contextlib.suppress(FileNotFoundError):
                     self._written.popleft().unlink()
 
@@ -137,6 +153,7 @@ class Video:
         self._temporary = Path(name)
         self._writer: Optional[cv2.VideoWriter] = None
         self._size: Tuple[int, int] = (0, 0)
+        self._frames = 0
 
     def write(self, result: Result) -> None:
         assert result.frame.image is not None
@@ -151,13 +168,20 @@ class Video:
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size)
         self._writer.write(picture)
+        self._frames += 1
 
     def close(self) -> None:
         if self._writer is None:
             self._temporary.unlink()
             return
         self._writer.release()
-        os.chmod(self._temporary, 0o644)
+        there = cv2.VideoCapture(str(self._temporary))
+        whole = there.grab() and there.get(cv2.CAP_PROP_FRAME_COUNT) >= self._frames
+        there.release()
+        if not whole:  # OpenCV's writer says nothing of a full disk
+            self._temporary.unlink()
+            raise BackendError(f"{self._path}: could not be written whole; free some space")
+        self._temporary.chmod(0o666 & ~UMASK)
         os.replace(self._temporary, self._path)
 
 
@@ -171,8 +195,8 @@ class Callback:
 
     def write(self, result: Result) -> None:
         if not self._changes or result.detection.is_defect != self._last:
-            self._last = result.detection.is_defect
             self._function(result)
+            self._last = result.detection.is_defect  # only now: one that failed is tried again
 
     def close(self) -> None:
         """Nothing is held."""
@@ -193,11 +217,12 @@ class Mqtt:
         parts = urlsplit(address)
         self._topic, self._defects_only = parts.path.lstrip("/"), defects_only
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not self._topic:
-            raise InputError(f"{address}: give mqtt://host:1883/topic, or mqtts://")
+            raise InputError(f"{without_password(address)}: give mqtt://host:1883/topic, or mqtts://")
+        self._waiting: Deque[Any] = deque()
         self._host, self._client = parts.hostname, paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.max_queued_messages_set(1000)
         if parts.username:
-            self._client.username_pw_set(parts.username, parts.password)
+            self._client.username_pw_set(unquote(parts.username), unquote(parts.password or "") or None)
         if parts.scheme == "mqtts":
             self._client.tls_set()
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
@@ -213,13 +238,34 @@ class Mqtt:
         info = self._client.publish(self._topic, json.dumps(record(result)), qos=1)
         if info.rc == 15:  # MQTT_ERR_QUEUE_SIZE; disconnected is no failure yet: the message waits
             raise BackendError(f"{self._host}: 1000 messages wait for the broker; this one is lost")
-        self._last = info
+        self._waiting.append(info)
+        while self._waiting and _published(self._waiting[0]):
+            self._waiting.popleft()
 
     def close(self) -> None:
-        with contextlib.suppress(AttributeError, RuntimeError, ValueError):
-            self._last.wait_for_publish(timeout=5)
+        until = time.monotonic() + MQTT_FLUSH_S
+        while self._left() and time.monotonic() < until:
+            time.sleep(0.05)
+        left = self._left()
         self._client.disconnect()
         self._client.loop_stop()
+        if left:
+            raise BackendError(f"{self._host}: the last {left} messages did not reach the broker")
+
+    def _left(self) -> int:
+        return sum(not _published(info) for info in self._waiting)
+
+
+def _published(info: Any) -> bool:
+    """paho raises for a message that was queued while there was no connection; it is on its way then."""
+    try:
+        return bool(info.is_published())
+    except (RuntimeError, ValueError):
+        return bool(info._published)
+
+
+MQTT_FLUSH_S = 5.0
+"""How long the end waits for a broker."""
 
 
 class Metrics:

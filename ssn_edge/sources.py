@@ -5,17 +5,19 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Union
 
 import cv2
 import numpy as np
 
 from ssn_edge import pixels, shared_memory
-from ssn_edge.errors import InputError
+from ssn_edge.errors import InputError, without_password
 from ssn_edge.images import IMAGE_SUFFIXES, list_images, read_image
 from ssn_edge.pixels import Layout
 
@@ -33,12 +35,14 @@ SETTLE_S = 2.0
 
 @dataclass(frozen=True)
 class Frame:
-    """``image`` BGR or grey uint8, or None with the ``problem``; ``time`` in seconds since 1970."""
+    """``image`` BGR or grey uint8, or None with the ``problem``; ``time`` in seconds since 1970;
+    ``arrived`` in monotonic seconds, where the source knows it better than its reader."""
 
     name: str
     image: Optional[np.ndarray]
     time: float
     problem: str = ""
+    arrived: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,28 @@ def find(spec: str) -> Source:
         folder = Path(spec[6:])
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder to watch; make it first")
-        return Source(spec, lambda: _watch(folder), live=True)
+        seen = set(_listed(folder))  # kept when the folder is lost and found again
+        return Source(spec, lambda: _watch(folder, seen), live=True)
     if spec.startswith("raw:"):
         return _find_raw(spec)
     if spec.startswith("shm:"):
-        return Source(spec, lambda: _shared(spec[4:]), True, "latest")
+        counter = itertools.count()
+        return Source(spec, lambda: _shared(spec[4:], counter), True, "latest")
     path = Path(spec)
     if spec.isdigit() or spec.startswith("/dev/video"):
         target: Union[int, str] = int(spec) if spec.isdigit() else spec
-        remedy = "check the number and who else uses it"
-        return Source(f"camera {spec}", lambda: _capture(target, f"camera {spec}", remedy), True, "latest")
+        counter, remedy = itertools.count(), "check the number and who else uses it"
+        name = f"camera {Path(spec).name}"
+        return Source(name, lambda: _capture(target, name, remedy, counter), True, "latest")
     if "://" in spec or " ! " in spec:
-        remedy = "check the address, and that this OpenCV supports it"
-        return Source(spec, lambda: _capture(spec, spec, remedy), True, "latest")
+        counter, remedy = itertools.count(), "check the address, and that this OpenCV supports it"
+        name = without_password(spec)
+        return Source(name, lambda: _capture(spec, name, remedy, counter), True, "latest")
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
         if not path.is_file():
             raise InputError(f"{path}: no such video; check the path")
-        return Source(spec, lambda: _capture(spec, path.name, "the file is damaged or its codec unknown"))
+        remedy = "the file is damaged or its codec unknown"
+        return Source(spec, lambda: _capture(spec, path.name, remedy, itertools.count()))
     if path.is_file():
         return Source(spec, lambda: iter([Frame(path.name, read_image(path), time.time())]))
     found = _images_of(spec)
@@ -117,27 +126,29 @@ def _images_of(spec: str) -> List[Path]:
     raise InputError(f"{spec}: no such file or folder; give an image, folder, video, camera or URL")
 
 
-def _read(path: Path) -> Frame:
+def _read(path: Path, name: str) -> Frame:
     try:
-        return Frame(path.name, read_image(path), time.time())
+        return Frame(name, read_image(path), time.time())
     except InputError as error:
-        return Frame(path.name, None, time.time(), str(error))
+        return Frame(name, None, time.time(), str(error))
 
 
 def _images(paths: List[Path]) -> Iterator[Frame]:
-    return map(_read, paths)
+    """Named after their files, with the folder where two have the same name."""
+    names = Counter(path.name for path in paths)
+    return (_read(path, path.name if names[path.name] == 1 else str(path)) for path in paths)
 
 
-def _watch(folder: Path) -> Iterator[Frame]:
-    """Images that appear in the folder, oldest first; those already there are left out. One that cannot
-    be read is tried again until it has stopped growing."""
-    seen = set(_listed(folder))
+def _watch(folder: Path, seen: Set[Path]) -> Iterator[Frame]:
+    """Images that appear in the folder, oldest first, and are not in ``seen``. One that cannot be read is
+    tried again until it has stopped growing."""
     grew: Dict[Path, Any] = {}
     while True:
         there = _listed(folder)
         seen &= set(there)  # so that weeks of files that come and go do not pile up here
+        grew = {path: when for path, when in grew.items() if path in there}
         for path in [path for path in there if path not in seen]:
-            frame = _read(path)
+            frame = _read(path, path.name)
             size, now = there[path][1], time.monotonic()
             if frame.image is None:
                 if grew.get(path, (None, 0))[0] != size:
@@ -165,11 +176,15 @@ def _listed(folder: Path) -> Dict[Path, Any]:
     return dict(sorted(found.items(), key=lambda item: (item[1][0], item[0])))
 
 
-def _capture(target: Union[int, str], name: str, remedy: str) -> Iterator[Frame]:
+def _capture(
+    target: Union[int, str], name: str, remedy: str, counter: Iterator[int]
+) -> Iterator[Frame]:
     capture = _open_capture(target)
     if not capture.isOpened():
         raise InputError(f"{name}: does not open; {remedy}")
-    return _frames(capture, Path(name).stem or name)
+    plain = name.partition("://")[2] or name
+    stem = Path(plain).stem if Path(plain).suffix in VIDEO_SUFFIXES else plain
+    return _frames(capture, re.sub(r"[^\w.-]+", "-", stem), counter)
 
 
 def _open_capture(target: Union[int, str]) -> cv2.VideoCapture:
@@ -183,9 +198,9 @@ def _open_capture(target: Union[int, str]) -> cv2.VideoCapture:
     return cv2.VideoCapture(target)
 
 
-def _frames(capture: cv2.VideoCapture, stem: str) -> Iterator[Frame]:
+def _frames(capture: cv2.VideoCapture, stem: str, counter: Iterator[int]) -> Iterator[Frame]:
     try:
-        for number in itertools.count():
+        for number in counter:
             done, image = capture.read()
             if not done:
                 return
@@ -204,12 +219,13 @@ def _find_raw(spec: str) -> Source:
         raise InputError(f"{path}: no such pipe or file; make it with mkfifo, or check the path")
     fifo = path != "-" and Path(path).is_fifo()
     live = fifo or path == "-" and not os.path.isfile("/dev/stdin")
-    return Source(spec, lambda: _raw(layout, path), fifo, "latest" if live else "every")
+    counter = itertools.count()
+    return Source(spec, lambda: _raw(layout, path, counter), fifo, "latest" if live else "every")
 
 
-def _raw(layout: Layout, path: str) -> Iterator[Frame]:
+def _raw(layout: Layout, path: str, counter: Iterator[int]) -> Iterator[Frame]:
     with open(sys.stdin.fileno() if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
-        for number in itertools.count():
+        for number in counter:
             data = bytearray(layout.size)
             got = _fill(file, memoryview(data))
             if not got:
@@ -219,7 +235,8 @@ def _raw(layout: Layout, path: str) -> Iterator[Frame]:
                 problem = f"{path}: ends after {got} of the {layout.size} bytes of {name}"
                 yield Frame(name, None, time.time(), problem)
                 return
-            yield Frame(name, pixels.to_bgr(pixels.view(data, layout), layout), time.time())
+            stamp, arrived = time.time(), time.monotonic()
+            yield Frame(name, pixels.to_bgr(pixels.view(data, layout), layout), stamp, "", arrived)
 
 
 def _fill(file: Any, into: memoryview) -> int:
@@ -233,14 +250,14 @@ def _fill(file: Any, into: memoryview) -> int:
     return got
 
 
-def _shared(name: str) -> Iterator[Frame]:
+def _shared(name: str, counter: Iterator[int]) -> Iterator[Frame]:
     reader = shared_memory.Reader(name)
 
     def frames() -> Iterator[Frame]:
         try:
-            while True:
-                number, stamp, image = reader.next()
-                yield Frame(f"{name}-{number:06d}", image, stamp)
+            for number in counter:
+                stamp, arrived, image = reader.next()
+                yield Frame(f"{name}-{number:06d}", image, stamp, "", arrived)
         finally:
             reader.close()
 

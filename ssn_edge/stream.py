@@ -125,26 +125,27 @@ def run(
         raise InputError(f"policy {policy!r}; give latest or every")
     lossless = policy == "every"
     stream = _Stream(detector, summary or Summary(), stop or threading.Event(), on_result, max_frames)
+    outlets = [_Outlet(sink, queue, lossless, stream) for sink in sinks]
+    box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
 
     def leave() -> None:
-        _flush(outlets)
+        _flush(outlets, stream.stop, limited=True)
         os._exit(stall_exit or 0)
 
-    outlets = [_Outlet(sink, queue, lossless, stream.summary) for sink in sinks]
-    box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
     start = time.monotonic()
-    try:
-        with _signals_set(stream.stop), _watchdog(stream, stall_s, leave if stall_exit else None):
-            capture = _Capture(source, box, retry_s, stream, max_frames if lossless else None)
-            try:
-                stream.judge_all(box, outlets)
-            finally:
-                capture.finish()
-                while box.get(timeout=0) is not None:  # beyond max_frames
-                    stream.summary.dropped += 1
-    finally:
-        _flush(outlets)
-        stream.summary.seconds = time.monotonic() - start
+    with _signals_set(stream.stop):
+        try:
+            with _watchdog(stream, stall_s, leave if stall_exit else None):
+                capture = _Capture(source, box, retry_s, stream, max_frames if lossless else None)
+                try:
+                    stream.judge_all(box, outlets)
+                finally:
+                    capture.finish()
+                    while box.get(timeout=0) is not None:  # beyond max_frames
+                        stream.summary.dropped += 1
+        finally:
+            _flush(outlets, stream.stop, limited=not lossless)
+            stream.summary.seconds = time.monotonic() - start
     return stream.summary
 
 
@@ -174,7 +175,6 @@ class _Stream:
                 if self._on_result:
                     self._on_result(result)
             if self._max_frames and self.summary.judged + self.summary.broken >= self._max_frames:
-                self.stop.set()
                 break
             if self.stop.is_set():
                 box.end()
@@ -216,6 +216,7 @@ class _Capture:
     ):
         self._source, self._box, self._retry_s, self._stream = source, box, retry_s, stream
         self._limit, self._reason = limit, ""
+        self._ended = threading.Event()
         self._error: Optional[BaseException] = None
         self._opened = source.open()  # here, so that a wrong address is the caller's error
         self._thread = threading.Thread(target=self._run, name="ssn-capture", daemon=True)
@@ -223,7 +224,7 @@ class _Capture:
 
     def finish(self) -> None:
         """Raises what ended a source that is not live."""
-        self._stream.stop.set()
+        self._ended.set()
         self._box.end()
         self._thread.join(timeout=1)  # a camera's driver may hang; the thread is a daemon
         if self._error is not None:
@@ -232,24 +233,30 @@ class _Capture:
     def _run(self) -> None:
         try:
             self._read(self._opened)
-            while self._source.live and not self._stream.stop.is_set():
+            while self._source.live and not self._over():
                 self._reopen()
         except BaseException as error:
             self._error = error
         finally:
             self._box.end()
 
+    def _over(self) -> bool:
+        return self._ended.is_set() or self._stream.stop.is_set()
+
     def _read(self, frames: Iterator[Frame]) -> None:
         """Frames until the source ends."""
-        stop, summary = self._stream.stop, self._stream.summary
+        summary = self._stream.summary
         try:
             for frame in frames:
-                if stop.is_set() or summary.captured == self._limit:
-                    stop.set()
+                if self._over():
                     break
                 number = summary.captured
                 summary.captured += 1
-                summary.dropped += self._box.put((number, time.monotonic(), frame))
+                arrived = time.monotonic() if frame.arrived is None else frame.arrived
+                summary.dropped += self._box.put((number, arrived, frame))
+                if summary.captured == self._limit:
+                    self._ended.set()
+                    break
             self._reason = "no more frames"
         except Exception as error:
             if not self._source.live:
@@ -264,7 +271,7 @@ class _Capture:
         lost, wall = time.monotonic(), time.time()
         log.warning("%s: source lost (%s); trying to open it again", self._source.name, self._reason)
         pause, longest = self._retry_s
-        while not stop.wait(pause):
+        while not self._over() and not stop.wait(pause):
             frames: Iterator[Frame] = iter(())
             try:
                 frames = iter(self._source.open())
@@ -292,37 +299,46 @@ def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
 class _Outlet:
     """A sink with its queue and thread."""
 
-    def __init__(self, sink: Any, size: int, lossless: bool, summary: Summary):
-        self.name, self._sink, self._summary = _unused(sink.name, summary.late), sink, summary
-        summary.late[self.name] = summary.failed[self.name] = 0
+    def __init__(self, sink: Any, size: int, lossless: bool, stream: _Stream):
+        self._sink, self._summary, self._stop = sink, stream.summary, stream.stop
+        self.name = _unused(sink.name, self._summary.late)
+        self._summary.late[self.name] = self._summary.failed[self.name] = 0
         self._box: Box[Result] = Box(size, lossless)
         self._seldom = Seldom()
+        self._under_way = False
         self._thread = threading.Thread(target=self._run, name=f"ssn-sink-{self.name}", daemon=True)
         self._thread.start()
 
     def put(self, result: Result) -> None:
-        self._summary.late[self.name] += self._box.put(result)
+        self._summary.late[self.name] += self._box.put(result, self._stop, FLUSH_S)
 
     def end(self) -> None:
         self._box.end()
 
-    def join(self, until: float) -> bool:
-        self._thread.join(max(0.0, until - time.monotonic()))
-        return not self._thread.is_alive()
+    def join(self, until: Callable[[], bool]) -> bool:
+        """Whether everything is written; gives up when ``until()``, and counts what was left."""
+        while self._thread.is_alive() and not until():
+            self._thread.join(0.1)
+        if self._thread.is_alive():
+            self._summary.late[self.name] += len(self._box) + self._under_way
+            return False
+        return True
 
     def _run(self) -> None:
         while not self._box.done:
             result = self._box.get()
             if result is not None:
+                self._under_way = True
                 self._attempt(lambda result=result: self._sink.write(result))  # type: ignore[misc]
+                self._under_way = False
         self._attempt(self._sink.close)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a sink does, the line goes on
+        except BaseException as error:  # whatever a sink does, sys.exit too: the line goes on
             self._summary.failed[self.name] += 1
-            self._seldom.warn(f"{self.name}: {error}")
+            self._seldom.warn(f"{self.name}: {error or type(error).__name__}")
 
 
 def _unused(name: str, taken: Dict[str, int]) -> str:
@@ -330,12 +346,19 @@ def _unused(name: str, taken: Dict[str, int]) -> str:
     return next(unused for unused in names if unused not in taken)
 
 
-def _flush(outlets: List[_Outlet]) -> None:
-    until = time.monotonic() + FLUSH_S
+def _flush(outlets: List[_Outlet], stop: threading.Event, limited: bool) -> None:
+    """Let the sinks write what they have: at most FLUSH_S, where that is limited or once ``stop`` is set."""
+    began: List[float] = []
+
+    def over() -> bool:
+        if (limited or stop.is_set()) and not began:
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] > FLUSH_S
+
     for outlet in outlets:
         outlet.end()
     for outlet in outlets:
-        if not outlet.join(until):
+        if not outlet.join(over):
             log.error("%s: not everything was written within %g s", outlet.name, FLUSH_S)
 
 

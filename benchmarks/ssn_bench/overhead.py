@@ -131,6 +131,9 @@ def _beside(model: Path, detector: Detector, program: Path) -> Dict[str, Any]:
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
             if done.returncode:
                 raise BackendError(f"{program}: ended with code {done.returncode}")
+            about = done.stdout.splitlines()[0]
+            if detector.backend_name not in about:
+                raise InputError(f"{program} runs {about}, not {detector.backend_name}; give that --backend")
             told = [float(row.split()[3]) for row in done.stdout.splitlines()[1:-1]]
             c.append(float(np.median(told[WARM_UP:])))
             ms = []

@@ -2,6 +2,7 @@
    named py_ are in embedded.py; they set *status themselves, so that a Python that could not start,
    where cffi returns with nothing done, is told from success. */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,10 +24,36 @@ static int32_t refuse(const char *why)
     return SSN_BAD_ARGUMENT;
 }
 
-static void begin(int32_t *status)
+static pthread_once_t started = PTHREAD_ONCE_INIT;
+static int running;
+
+/* cffi would call Py_InitializeEx, which exits the process when Python's own files are not found. */
+static void start(void)
+{
+    PyConfig config;
+    PyStatus outcome;
+    if (Py_IsInitialized()) { /* the program is a Python itself */
+        running = 1;
+        return;
+    }
+    PyConfig_InitIsolatedConfig(&config); /* no PYTHONHOME, no signal handlers, no user site */
+    outcome = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (PyStatus_Exception(outcome))
+        fprintf(stderr, "ssn_edge: Python: %s\n", outcome.err_msg ? outcome.err_msg : "does not start");
+    else {
+        PyEval_SaveThread();
+        running = 1;
+    }
+}
+
+/* Whether there is a Python to ask. */
+static int begin(int32_t *status)
 {
     *status = SSN_NO_PYTHON;
     snprintf(message, sizeof message, "the embedded Python did not start; stderr says why");
+    pthread_once(&started, start);
+    return running;
 }
 
 static int32_t end(int32_t status)
@@ -48,8 +75,8 @@ int32_t ssn_open(const char *model, const char *backend, const char *sha256, ssn
     *detector = 0;
     if (!model)
         return refuse("ssn_open: model is NULL; give the path of an .onnx or .engine file");
-    begin(&status);
-    py_open(model, backend ? backend : "auto", sha256, detector, &status, message);
+    if (begin(&status))
+        py_open(model, backend ? backend : "auto", sha256, detector, &status, message);
     return end(status);
 }
 
@@ -58,8 +85,8 @@ int32_t ssn_info(ssn_detector detector, ssn_model *model)
     int32_t status;
     if (!model)
         return refuse("ssn_info: model is NULL; give where the description goes");
-    begin(&status);
-    py_info(detector, model, &status, message);
+    if (begin(&status))
+        py_info(detector, model, &status, message);
     return end(status);
 }
 
@@ -73,15 +100,15 @@ int32_t ssn_infer(ssn_detector detector, const ssn_frame *frame, float *map, uin
         return refuse("ssn_infer: result is NULL; give where the verdict goes");
     if ((uintptr_t)map % sizeof(float))
         return refuse("ssn_infer: map is not aligned to its floats");
-    begin(&status);
-    py_infer(detector, frame, map, map_count, mask, mask_count, result, &status, message);
+    if (begin(&status))
+        py_infer(detector, frame, map, map_count, mask, mask_count, result, &status, message);
     return end(status);
 }
 
 int32_t ssn_close(ssn_detector detector)
 {
     int32_t status;
-    begin(&status);
-    py_close(detector, &status, message);
+    if (begin(&status))
+        py_close(detector, &status, message);
     return end(status);
 }

@@ -80,6 +80,7 @@ def build(folder: Path, flags: List[str]) -> None:
     ffi.cdef(re.sub(r"SSN_MAX_REGIONS = 16 ", "SSN_MAX_REGIONS = 16", types) + EXTERN)
     ffi.set_source(
         "_ssn_edge", (HERE / "boundary.c").read_text(), include_dirs=[str(HERE)],
+        py_limited_api=False,  # boundary.c starts Python itself
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers",
                             "-Wno-unused-parameter", "-fvisibility=hidden", *flags],
         extra_link_args=[f"-Wl,-rpath,{sysconfig.get_config_var('LIBDIR')}", *flags],

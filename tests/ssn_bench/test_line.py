@@ -37,7 +37,7 @@ def test_short_soak_keeps_its_promises(model, tmp_path, short):
 def test_soak_notices_what_is_lost(model, tmp_path, short, monkeypatch):
     """A sink that swallows a line, and a stream that miscounts, are caught."""
     write = soak.Disk.write
-    monkeypatch.setattr(soak.Disk, "write", lambda self, r: None if r.number == 20 else write(self, r))
+    monkeypatch.setattr(soak.Disk, "write", lambda self, r: r.number == 20 or write(self, r))
     monkeypatch.setattr(soak, "FAULTS", {name: 0.1 + share / 2 for name, share in soak.FAULTS.items()})
     with Detector.open(model, "onnxruntime") as detector:
         line = soak.Line(detector, tmp_path, 30, 5)

@@ -134,6 +134,14 @@ def test_example_without_python(tmp_path):
     assert [np.float32(score) for score in lines(run(program, model, raw).stdout)[0]] == truth
 
 
+def test_the_host_s_variables_do_not_reach_the_python_inside(loop, tmp_path):
+    """PYTHONHOME of another Python would end the process while ours starts."""
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx")
+    raw.write_bytes(bytes(64 * 96 * 3))
+    done = run(loop, model, raw, "64x96", "BGR", PYTHONHOME="/nonexistent", PYTHONPATH="/nonexistent")
+    assert "1 frames, 0 NG" in done.stdout
+
+
 def test_library_says_when_python_does_not_start(loop, tmp_path):
     """Without ssn-edge the embedded code cannot run: a status and a line, not a crash."""
     (tmp_path / "ssn_edge").mkdir()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ssn_edge import Detector, stream
+from ssn_edge import Detector, InputError, sinks, stream
 from ssn_edge.live import LiveView, is_loopback
 
 DARK = np.full((120, 160, 3), 30, np.uint8)
@@ -137,6 +137,32 @@ def test_other_addresses_need_the_token(detector):
         assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
         assert status(line.get, "threshold", b"0.1", Cookie=cookie.split(";")[0]) == 204
         assert status(line.get, "threshold", b"0.1", Cookie="ssn_token=wrong") == 403
+
+
+def test_a_camera_that_is_silent_is_seen(detector):
+    line = Line(detector)
+    with line:
+        time.sleep(0.3)
+        assert event(line)["silent_s"] < 1 and len(event(line)["values"]) > 5
+    view = LiveView(detector, stream.Summary(), port=0)
+    try:
+        stream_of_one = stream.run([DARK], detector, [sinks.Callback(view.write)])
+        time.sleep(0.5)
+        figures = view.figures(-1)
+        assert stream_of_one.complete and figures["silent_s"] > 0.4 and len(figures["values"]) == 1
+        assert view.figures(0)["values"] == []
+    finally:
+        view.close()
+
+
+def test_ipv6(detector):
+    try:
+        view = LiveView(detector, stream.Summary(), host="::1", port=0)
+    except InputError:
+        pytest.skip("no IPv6 here")
+    with urllib.request.urlopen(view.address, timeout=5) as response:
+        assert view.address.startswith("http://[::1]:") and response.status == 200
+    view.close()
 
 
 def test_names_of_this_machine():

@@ -43,6 +43,21 @@ def test_json_lines_rotate(detector, tmp_path):
     assert read(path)[-2:] == [29, 0]
 
 
+def test_lines_survive_the_rotation_of_others(detector, tmp_path):
+    path = tmp_path / "out.jsonl"
+    sink = sinks.JsonLines(path, max_bytes=1000, keep=2)
+
+    def frames():
+        for number in range(20):
+            if number == 7:
+                time.sleep(0.1)
+                path.unlink()
+            yield DARK
+
+    summary = stream.run(frames(), detector, [sink])
+    assert summary.failed == {"json": 0} and read(path)[-1] == 19
+
+
 def test_full_disk_leaves_no_half_lines(detector, tmp_path):
     """A file system that fills up in the middle of a line, and is emptied later."""
     path = tmp_path / "out.jsonl"
@@ -84,7 +99,7 @@ def test_pictures_of_defects_only(detector, tmp_path):
     assert cv2.imread(str(tmp_path / "ng" / names[0])).shape[1] == 96
 
 
-def test_video_is_there_when_it_is_whole(detector, tmp_path):
+def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     path = tmp_path / "out" / "judged.avi"
     sink = sinks.Video(path, 100.0)
     stream.run([DARK, BRIGHT, cv2.resize(BRIGHT, (50, 50))], detector, [sink])
@@ -94,6 +109,15 @@ def test_video_is_there_when_it_is_whole(detector, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["judged.avi"]
     stream.run([], detector, [sinks.Video(tmp_path / "none.avi", 100.0)])
     assert not (tmp_path / "none.avi").exists() and not list(tmp_path.glob(".video*"))
+    class Silent:  # what OpenCV's writer does on a full disk
+        def __getattr__(self, name):
+            return lambda *_: name == "isOpened"
+
+    sink = sinks.Video(tmp_path / "lost.avi", 100.0)
+    monkeypatch.setattr(cv2, "VideoWriter", lambda *_: Silent())
+    monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *_: 0, raising=False)
+    assert stream.run([DARK, BRIGHT], detector, [sink]).failed == {"video": 1}
+    assert not (tmp_path / "lost.avi").exists() and not list(tmp_path.glob(".video*"))
     with pytest.raises(InputError, match="mp4"):
         sinks.Video(tmp_path / "out.gif", 100.0)
 
@@ -111,6 +135,18 @@ def test_callback_on_changes(detector):
     ]
     stream.run([DARK, DARK, BRIGHT, BRIGHT, DARK], detector, outlets)
     assert relay == [(0, False), (2, True), (4, False)] and every == [0, 1, 2, 3, 4]
+
+
+def test_callback_that_failed_is_called_again(detector):
+    calls = []
+
+    def stuck_relay(result):
+        calls.append(result.number)
+        if len(calls) < 3:
+            raise OSError("relay does not answer")
+
+    summary = stream.run([BRIGHT] * 5, detector, [sinks.Callback(stuck_relay, changes=True)])
+    assert calls == [0, 1, 2] and summary.failed == {"callback": 2}
 
 
 def test_metrics_page(detector):
@@ -191,6 +227,15 @@ def test_mqtt_through_a_broker_that_restarts(detector, tmp_path):
     numbers = {record["number"] for record in got}
     assert set(range(9)) | set(range(20, 40)) <= numbers  # what waited while it was down may reach nobody
     assert all(record["is_defect"] == bool(record["number"] % 2) for record in got)
+
+
+def test_mqtt_says_what_never_arrived(detector, monkeypatch):
+    pytest.importorskip("paho.mqtt.client")
+    monkeypatch.setattr(sinks, "MQTT_FLUSH_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes the connection, and never answers
+        sink = sinks.Mqtt(f"mqtt://user:p%40ss@127.0.0.1:{deaf.getsockname()[1]}/line")
+        summary = stream.run([DARK] * 5, detector, [sink])
+    assert summary.failed == {"mqtt": 1} and not summary.complete
 
 
 @pytest.mark.parametrize("address, text", [

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge import Detector, InputError, pixels, shared_memory, sources, stream
+from ssn_edge.errors import without_password
 from ssn_edge.pixels import FORMATS, Layout
+from ssn_edge.sinks import stem_of
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -151,6 +153,72 @@ def test_shared_memory(detector, monkeypatch):
     assert summary.gap_count >= 1 and "no new frame" in summary.gaps[0].reason
     with pytest.raises(InputError, match="start its writer"):
         sources.open_source(f"shm:{name}")
+
+
+def test_shared_memory_does_not_repeat_what_lay_there(detector, monkeypatch):
+    """The program behind it is dead: its last frame is judged once, not at every try to find it again."""
+    monkeypatch.setattr(shared_memory, "SILENCE_S", 0.2)
+    name = f"ssn-test-{uuid.uuid4().hex}"
+    writer = shared_memory.Writer(name, pixels.checked("BGR", 40, 60))
+    writer.write(FRAME.tobytes())  # before anyone looks
+    stop, seen = threading.Event(), []
+    threading.Timer(0.1, writer.write, [FRAME.tobytes()]).start()
+    threading.Timer(1.5, stop.set).start()
+    try:
+        summary = stream.run(
+            f"shm:{name}", detector, on_result=lambda r: seen.append(r), stop=stop, retry_s=(0.05, 0.1)
+        )
+    finally:
+        writer.close()
+    assert len(seen) == summary.captured == 1
+
+
+def test_watched_folder_that_goes_away(detector, tmp_path):
+    """A share that is gone for a moment: what came meanwhile is judged, what was judged is not again."""
+    folder, away = tmp_path / "in", tmp_path / "away"
+    folder.mkdir()
+    stop, seen = threading.Event(), []
+
+    def share():
+        time.sleep(0.3)
+        cv2.imwrite(str(folder / "a.png"), FRAME)
+        time.sleep(0.4)
+        folder.rename(away)
+        time.sleep(0.4)
+        cv2.imwrite(str(away / "b.png"), FRAME)
+        away.rename(folder)
+        time.sleep(0.8)
+        stop.set()
+
+    thread = threading.Thread(target=share)
+    thread.start()
+    stream.run(
+        f"watch:{folder}", detector, on_result=lambda r: seen.append(r.frame.name), stop=stop,
+        retry_s=(0.05, 0.1),
+    )
+    thread.join()
+    assert seen == ["a.png", "b.png"]
+
+
+def test_passwords_stay_inside(caplog):
+    address = "rtsp://admin:secret@127.0.0.1:9/stream"
+    assert "secret" not in sources.find(address).name
+    with pytest.raises(InputError) as caught:
+        sources.open_source(address)
+    assert "secret" not in str(caught.value) and "rtsp://127.0.0.1:9/stream" in str(caught.value)
+    assert without_password("rtsp://a:p@ss@host/x") == "rtsp://host/x"
+    assert without_password("/dev/video0") == "/dev/video0"
+
+
+def test_frames_of_one_name_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "1.png"), FRAME)
+    names = [frame.name for frame in sources.open_source(str(tmp_path / "**" / "*.png"))]
+    assert len({stem_of(name) for name in names}) == 2
+    assert [stem_of(name) for name in ("a.png", "line.v2-000001", "cam.1-000002")] == [
+        "a", "line.v2-000001", "cam.1-000002",
+    ]
 
 
 def test_shared_memory_that_is_something_else():

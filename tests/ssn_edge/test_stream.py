@@ -134,6 +134,41 @@ def test_failing_sinks_do_not_stop_the_line(detector, caplog):
     assert caplog.text.count("No space left") == 1  # the first; like ones at most every ten seconds
 
 
+def test_every_result_is_written_however_long_it_takes(detector, monkeypatch):
+    monkeypatch.setattr(stream, "FLUSH_S", 0.05)
+    slow = Kept(0.1)
+    assert stream.run([DARK] * 6, detector, [slow]).complete
+    assert slow.numbers == list(range(6)) and slow.closed == 1
+
+
+def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
+    monkeypatch.setattr(stream, "FLUSH_S", 0.3)
+    free, stop = threading.Event(), threading.Event()
+
+    class Stuck(Kept):
+        name = "stuck"
+
+        def write(self, result):
+            free.wait(20)
+
+    kept = Kept()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    summary = stream.run([DARK] * 50, detector, [Stuck(), kept], queue=2, stop=stop)
+    free.set()
+    assert time.monotonic() - began < 5
+    assert summary.late["stuck"] == summary.judged and not summary.complete
+    assert kept.numbers == list(range(summary.judged)) and summary.late["kept"] == 0
+
+
+def test_a_sink_that_exits_is_one_that_failed(detector):
+    from ssn_edge.sinks import Callback
+
+    kept = Kept()
+    summary = stream.run([DARK] * 3, detector, [Callback(lambda result: sys.exit(1)), kept])
+    assert summary.failed == {"callback": 3, "kept": 0} and kept.numbers == [0, 1, 2]
+
+
 def test_wrong_addresses_and_ends(detector):
     with pytest.raises(InputError, match="does not open"):
         stream.run("97", detector)
@@ -201,14 +236,14 @@ real = detector.detect
 detector.detect = lambda frame: detect(frame, real)
 print("ready", flush=True)
 lines = sinks.JsonLines(sys.argv[2])
-summary = stream.run(camera(), detector, [lines], policy="every", stall_s=0.3, stall_exit=3)
+summary = stream.run(camera(), detector, [lines], policy="every", stall_s=0.3, stall_exit=3, queue={queue})
 print(summary.judged)
 """
 
 
-def started(tmp_path, slow):
+def started(tmp_path, slow, program=PROGRAM, queue=4):
     model, lines = tiny.write_model(tmp_path / "m.onnx"), tmp_path / "lines.jsonl"
-    words = [sys.executable, "-c", PROGRAM.format(slow=slow), str(model), str(lines)]
+    words = [sys.executable, "-c", program.format(slow=slow, queue=queue), str(model), str(lines)]
     env = {**os.environ, "PYTHONPATH": str(Path(stream.__file__).parents[1])}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert process.stdout.readline() == "ready\n"
@@ -224,6 +259,20 @@ def test_signals_flush_everything(tmp_path, number):
     assert process.returncode == 0, err
     written = lines.read_bytes()
     assert written.endswith(b"\n") and written.count(b"\n") == int(out) > 10
+
+
+def test_signal_while_the_last_results_are_written(tmp_path):
+    program = PROGRAM.replace("itertools.count()", "range(30)").replace(
+        "lines = sinks", "real_write = sinks.JsonLines.write; sinks.JsonLines.write = "
+        "lambda self, r: (time.sleep(0.05), real_write(self, r))\nlines = sinks"
+    )
+    process, lines = started(tmp_path, "pass", program, queue=64)
+    while not lines.exists() or lines.read_bytes().count(b"\n") < 8:
+        time.sleep(0.02)  # all frames are judged by now, the sink is behind
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert lines.read_bytes().count(b"\n") == int(out) == 30
 
 
 def test_stall_can_end_the_process_with_everything_written(tmp_path):
