@@ -348,7 +348,7 @@ def plot(line: Line, path: Path) -> None:
     known = ~np.isnan(line.resident)
     upper.plot(seconds[known], line.resident[known] / 2**20, color="black")
     upper.set_ylabel("resident, MiB")
-    upper.set_ylim(bottom=0)
+    upper.set_ylim(0, 1.2 * float(np.nanmax(line.resident)) / 2**20)
     lower.semilogy(seconds, line.longest, ".", markersize=3)
     lower.set_ylabel("arrival to verdict, ms (longest)")
     lower.set_xlabel("seconds")

