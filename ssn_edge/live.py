@@ -18,7 +18,7 @@ from collections import deque
 from http import cookies
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple
+from typing import Any, Deque, Dict, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 import cv2
@@ -27,9 +27,7 @@ import numpy as np
 from ssn_edge import draw
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, ModelError
-
-if TYPE_CHECKING:
-    from ssn_edge.stream import Result, Summary
+from ssn_edge.summary import Result, Summary
 
 PAGE = Path(__file__).with_name("live.html")
 WIDTH, THUMB_WIDTH, GALLERY = 960, 240, 12

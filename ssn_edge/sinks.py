@@ -1,6 +1,6 @@
 """Where verdicts go: JSON lines, pictures, a video, an MQTT topic, a function, a metrics page.
 
-A sink has a ``name``, ``write(result)`` for every :class:`ssn_edge.stream.Result`, and ``close()``. It may
+A sink has a ``name``, ``write(result)`` for every :class:`ssn_edge.summary.Result`, and ``close()``. It may
 take its time: it runs in a thread of its own. It may raise: that is counted, and the line goes on.
 """
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 import cv2
@@ -23,9 +23,7 @@ from ssn_edge import draw
 from ssn_edge.errors import BackendError, InputError, without_password
 from ssn_edge.files import UMASK, PathLike
 from ssn_edge.images import IMAGE_SUFFIXES, write_image
-
-if TYPE_CHECKING:
-    from ssn_edge.stream import Result, Summary
+from ssn_edge.summary import Result, Summary
 
 
 def record(result: Result) -> Dict[str, Any]:

@@ -17,75 +17,21 @@ import os
 import signal
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ssn_edge import sources
-from ssn_edge.detector import Detection, Detector
+from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, SsnEdgeError
-from ssn_edge.queues import Box, Percentiles, Seldom
+from ssn_edge.outlets import Outlet, flush
+from ssn_edge.queues import Box, Seldom
 from ssn_edge.sources import Frame, Source
+from ssn_edge.summary import Gap, Result, Summary
 
 log = logging.getLogger("ssn_edge.stream")
 
 POLICIES = ("latest", "every")
-FLUSH_S = 10.0
-"""How long sinks may take to write what is left when the stream ends."""
-
 MAX_FAILURES = 10
 """So many frames in a row that the inference library fails on end the stream."""
-
-GAPS_KEPT = 1000
-
-
-@dataclass(frozen=True)
-class Result:
-    """One judged frame. ``number`` counts what the source gave, ``arrived`` is monotonic seconds,
-    ``latency_ms`` from there to the verdict, waiting included."""
-
-    number: int
-    frame: Frame
-    detection: Detection
-    arrived: float
-    latency_ms: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The source was lost at ``start`` (seconds since 1970) for ``seconds``."""
-
-    start: float
-    seconds: float
-    reason: str
-
-
-@dataclass
-class Summary:
-    """What became of the frames: ``captured == judged + dropped + broken`` once the stream has ended.
-
-    By sink: results it was too slow for, ``late``, and results it could not write, ``failed``.
-    """
-
-    captured: int = 0
-    judged: int = 0
-    defects: int = 0
-    dropped: int = 0
-    broken: int = 0
-    stalls: int = 0
-    gap_count: int = 0
-    gaps: Deque[Gap] = field(default_factory=lambda: deque(maxlen=GAPS_KEPT))
-    late: Dict[str, int] = field(default_factory=dict)
-    failed: Dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    latency_ms: Percentiles = field(default_factory=Percentiles)
-    detect_ms: Percentiles = field(default_factory=Percentiles)
-
-    @property
-    def complete(self) -> bool:
-        """Nothing was lost: every frame judged, every result written."""
-        lost = self.dropped + self.broken + self.stalls + sum(self.late.values()) + sum(self.failed.values())
-        return lost == 0
 
 
 def run(
@@ -125,11 +71,11 @@ def run(
         raise InputError(f"policy {policy!r}; give latest or every")
     lossless = policy == "every"
     stream = _Stream(detector, summary or Summary(), stop or threading.Event(), on_result, max_frames)
-    outlets = [_Outlet(sink, queue, lossless, stream) for sink in sinks]
+    outlets = [Outlet(sink, queue, lossless, stream.summary, stream.stop) for sink in sinks]
     box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
 
     def leave() -> None:
-        _flush(outlets, stream.stop, limited=True)
+        flush(outlets, stream.stop, limited=True)
         os._exit(stall_exit or 0)
 
     start = time.monotonic()
@@ -144,7 +90,7 @@ def run(
                     while box.get(timeout=0) is not None:  # beyond max_frames
                         stream.summary.dropped += 1
         finally:
-            _flush(outlets, stream.stop, limited=not lossless)
+            flush(outlets, stream.stop, limited=not lossless)
             stream.summary.seconds = time.monotonic() - start
     return stream.summary
 
@@ -161,7 +107,7 @@ class _Stream:
         self._detector, self._on_result, self._max_frames = detector, on_result, max_frames
         self._failures, self._seldom = 0, Seldom()
 
-    def judge_all(self, box: Box[Tuple[int, float, Frame]], outlets: List[_Outlet]) -> None:
+    def judge_all(self, box: Box[Tuple[int, float, Frame]], outlets: List[Outlet]) -> None:
         while not box.done:
             item = box.get(timeout=0.2)  # so that a signal's handler gets its turn
             if item is None:
@@ -294,72 +240,6 @@ def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
         yield from itertools.chain([first], rest)
     finally:
         getattr(rest, "close", lambda: None)()
-
-
-class _Outlet:
-    """A sink with its queue and thread."""
-
-    def __init__(self, sink: Any, size: int, lossless: bool, stream: _Stream):
-        self._sink, self._summary, self._stop = sink, stream.summary, stream.stop
-        self.name = _unused(sink.name, self._summary.late)
-        self._summary.late[self.name] = self._summary.failed[self.name] = 0
-        self._box: Box[Result] = Box(size, lossless)
-        self._seldom = Seldom()
-        self._under_way = False
-        self._thread = threading.Thread(target=self._run, name=f"ssn-sink-{self.name}", daemon=True)
-        self._thread.start()
-
-    def put(self, result: Result) -> None:
-        self._summary.late[self.name] += self._box.put(result, self._stop, FLUSH_S)
-
-    def end(self) -> None:
-        self._box.end()
-
-    def join(self, until: Callable[[], bool]) -> bool:
-        """Whether everything is written; gives up when ``until()``, and counts what was left."""
-        while self._thread.is_alive() and not until():
-            self._thread.join(0.1)
-        if self._thread.is_alive():
-            self._summary.late[self.name] += len(self._box) + self._under_way
-            return False
-        return True
-
-    def _run(self) -> None:
-        while not self._box.done:
-            result = self._box.get()
-            if result is not None:
-                self._under_way = True
-                self._attempt(lambda result=result: self._sink.write(result))  # type: ignore[misc]
-                self._under_way = False
-        self._attempt(self._sink.close)
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except BaseException as error:  # whatever a sink does, sys.exit too: the line goes on
-            self._summary.failed[self.name] += 1
-            self._seldom.warn(f"{self.name}: {error or type(error).__name__}")
-
-
-def _unused(name: str, taken: Dict[str, int]) -> str:
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(unused for unused in names if unused not in taken)
-
-
-def _flush(outlets: List[_Outlet], stop: threading.Event, limited: bool) -> None:
-    """Let the sinks write what they have: at most FLUSH_S, where that is limited or once ``stop`` is set."""
-    began: List[float] = []
-
-    def over() -> bool:
-        if (limited or stop.is_set()) and not began:
-            began.append(time.monotonic())
-        return bool(began) and time.monotonic() - began[0] > FLUSH_S
-
-    for outlet in outlets:
-        outlet.end()
-    for outlet in outlets:
-        if not outlet.join(over):
-            log.error("%s: not everything was written within %g s", outlet.name, FLUSH_S)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,10 @@ import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 from ssn_bench import environment
+from ssn_bench.opened import Opened, noise
 from ssn_bench.paper import OURS
 from ssn_bench.protocol import Call
 from ssn_edge import backends
@@ -37,15 +36,6 @@ class Contender:
     backend: str
     file: Optional[Path] = None
     run: Optional[Path] = None
-
-
-class Opened(NamedTuple):
-    """A contender ready to be called on ``batch`` images; ``about`` is what its report says of it."""
-
-    call: Call
-    batch: int
-    about: Dict[str, Any]
-    path: Optional[Path]
 
 
 def parse(words: Sequence[str], wanted: Sequence[str]) -> List[Contender]:
@@ -182,8 +172,3 @@ def _largest(path: Path, backend: str, wanted: int) -> int:
         return 1
     with Detector.open(path, backend) as detector:
         return min(wanted, detector.max_batch or wanted)
-
-
-def noise(batch: int, size_hw: Tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Seeded uint8 images [batch, height, width, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (batch, *size_hw, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ssn_bench import environment, peers
-from ssn_bench.contenders import Opened, noise
+from ssn_bench.opened import Opened, noise
 from ssn_bench.paper import OURS
 from ssn_bench.protocol import Call
 from ssn_train import checkpoint

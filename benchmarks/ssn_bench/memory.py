@@ -39,7 +39,7 @@ def _resident_mb(name: str) -> float:
 
 def main() -> None:
     model, backend, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    from ssn_bench.contenders import noise
+    from ssn_bench.opened import noise
     from ssn_edge import backends
     from ssn_edge.detector import Detector
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ssn_bench import environment, subjects
-from ssn_bench.contenders import noise
+from ssn_bench.opened import noise
 from ssn_bench.subjects import Subject
 from ssn_edge.backends import installed
 from ssn_edge.schema import Verdict

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ssn_bench import contenders, environment, roofline
-from ssn_bench.contenders import Contender, noise
+from ssn_bench.contenders import Contender
+from ssn_bench.opened import noise
 from ssn_bench.stages import STAGES, Graph, totals
 from ssn_edge import backends, schema
 from ssn_edge.errors import BackendError, InputError

@@ -13,7 +13,8 @@ import click
 import numpy as np
 
 from ssn_bench import claim, contenders, environment, memory, protocol, ratios, sensors
-from ssn_bench.contenders import TORCH, Contender, Opened
+from ssn_bench.contenders import TORCH, Contender
+from ssn_bench.opened import Opened
 from ssn_bench.paper import OURS
 from ssn_bench.protocol import Protocol, Samples
 

@@ -1,8 +1,8 @@
 """``python -m ssn_bench.soak``: a made-up camera for minutes or weeks, with everything going wrong on it.
 
 A 30 fps camera of 1080p frames runs through ``stream.run`` as a live line; at its appointed time each
-fault of :data:`FAULTS` happens. Then programs are ended in the middle of a frame. What the policy promises
-is counted on both sides, and memory and latency are drawn.
+fault of :mod:`ssn_bench.faults` happens. Then programs are ended in the middle of a frame. What the policy
+promises is counted on both sides, and memory and latency are drawn.
 """
 
 from __future__ import annotations
@@ -15,28 +15,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import click
-import cv2
 import numpy as np
 
-from ssn_bench import environment
+from ssn_bench import environment, faults
 from ssn_edge import sinks, stream
 from ssn_edge.cli import one_line_errors
 from ssn_edge.detector import Detector
-from ssn_edge.errors import InputError
 from ssn_edge.files import sha256, write_json
 from ssn_edge.queues import KEPT
-from ssn_edge.sources import Frame, Source
+from ssn_edge.sources import Source
 
-FAULTS = {  # name -> share of the run after which it happens
-    "frames lost": 0.10, "frames broken": 0.18, "frames of another size": 0.26, "source dead for 5 s": 0.34,
-    "disk full for 3 s": 0.48, "slow sink for 5 s": 0.58, "clock jumps an hour": 0.70,
-    "clock jumps back": 0.76, "inference hangs for 3 s": 0.84,
-}
-LOST, BROKEN, RESIZED, DEAD_S, FULL_S, SLOW_S, HANG_S, STALL_S = 10, 5, 5, 5.0, 3.0, 5.0, 3.0, 2.0
-RETRY_S = (0.5, 2.0)
 FLAT_BYTES = 2 << 20
 """Memory is flat where a line through the second half of the run rises by no more."""
 
@@ -55,104 +46,13 @@ class Check(NamedTuple):
     held: bool
 
 
-class Camera:
-    """Frames on a fixed schedule; what it gave is counted, to be compared with what arrived."""
-
-    def __init__(self, fps: float, seconds: float, frame_hw: Tuple[int, int]):
-        self._fps, self.seconds, self.start = fps, seconds, 0.0
-        rng = np.random.default_rng(0)
-        coarse = rng.integers(60, 200, (4, frame_hw[0] // 30, frame_hw[1] // 30, 3), np.uint8)
-        self._frames = [cv2.resize(one, frame_hw[::-1], interpolation=cv2.INTER_CUBIC) for one in coarse]
-        self._due = dict(FAULTS)
-        self._odd: List[Tuple[Optional[np.ndarray], str]] = []  # frames of a fault, still to come
-        self._dead_until, self.given, self.broken, self.lost = 0.0, 0, 0, 0
-        self.happened: Dict[str, float] = {}
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self.start if self.start else 0.0
-
-    def due(self, name: str) -> bool:
-        """Once, when its time has come."""
-        if name in self._due and self.elapsed() >= self._due[name] * self.seconds:
-            del self._due[name]
-            self.happened[name] = self.elapsed()
-            return True
-        return False
-
-    def within(self, name: str, seconds: float) -> bool:
-        """The fault's time has come, and has not passed."""
-        began = FAULTS[name] * self.seconds
-        if began <= self.elapsed() < began + seconds:
-            self.happened.setdefault(name, self.elapsed())
-            return True
-        return False
-
-    def open(self) -> Iterator[Frame]:
-        if time.monotonic() < self._dead_until:
-            raise InputError("camera: does not open; the cable is out")
-        self.start = self.start or time.monotonic()
-        return self._run()
-
-    def _run(self) -> Iterator[Frame]:
-        next_due = time.monotonic()
-        while self.elapsed() < self.seconds:
-            next_due += 1 / self._fps
-            time.sleep(max(0.0, next_due - time.monotonic()))
-            if self.due("frames lost"):
-                self.lost += LOST
-                next_due += LOST / self._fps
-                continue
-            if self.due("source dead for 5 s"):
-                self._dead_until = time.monotonic() + DEAD_S
-                raise OSError("the cable was pulled")
-            yield self._next()
-        threading.Event().wait(0.5)  # a camera has no end: the stream is stopped from outside
-
-    def _next(self) -> Frame:
-        if self.due("frames broken"):
-            torn = np.zeros((9, 9, 2), np.uint8)
-            self._odd = [(None, "cut off by the driver"), (torn, "")] * BROKEN
-        if self.due("frames of another size"):
-            self._odd = [(np.ascontiguousarray(self._frames[0][:720, :1280]), "")] * RESIZED
-        image, problem = self._odd.pop() if self._odd else (self._frames[self.given % len(self._frames)], "")
-        self.broken += image is None or image.shape[2] == 2
-        self.given += 1
-        return Frame(f"soak-{self.given:07d}", image, time.time(), problem)
-
-
-class Disk(sinks.JsonLines):
-    """JSON lines on a disk that is full for a while: the kernel's own ENOSPC, from /dev/full."""
-
-    def __init__(self, path: Path, camera: Camera):
-        super().__init__(path, max_bytes=10_000_000, keep=1_000_000)
-        self._camera, self._real, self._full = camera, self._file, open("/dev/full", "wb", buffering=0)
-        self.refused = 0
-
-    def write(self, result: stream.Result) -> None:
-        if self._camera.within("disk full for 3 s", FULL_S):
-            self._real, self._file = self._file, self._full
-            try:
-                super().write(result)
-            except InputError:
-                self.refused += 1
-                raise
-            finally:
-                self._file = self._real
-        else:
-            super().write(result)
-
-    def close(self) -> None:
-        self._full.close()
-        super().close()
-
-
 class Line:
     """The whole soak: the stream, its faults and what is seen of it."""
 
     def __init__(self, detector: Detector, folder: Path, fps: float, seconds: float):
-        self.camera = Camera(fps, seconds, (1080, 1920))
+        self.camera = faults.Camera(fps, seconds, (1080, 1920))
         self.summary = stream.Summary()
-        self.disk = Disk(folder / "soak.jsonl", self.camera)
+        self.disk = faults.Disk(folder / "soak.jsonl", self.camera)
         self.received, self.last_received, self.in_order = 0, -1, True
         self.resident, self.longest = np.full(POINTS, np.nan), np.full(POINTS, np.nan)
         self.least_ms = np.inf
@@ -169,8 +69,8 @@ class Line:
         try:
             watcher.start()
             stream.run(
-                source, self._detector, [self.disk, slow, fast], stall_s=STALL_S, retry_s=RETRY_S,
-                on_result=self._note, stop=self._stop, summary=self.summary,
+                source, self._detector, [self.disk, slow, fast], stall_s=faults.STALL_S,
+                retry_s=faults.RETRY_S, on_result=self._note, stop=self._stop, summary=self.summary,
             )
         finally:
             time.time = self._time
@@ -190,12 +90,12 @@ class Line:
         self.last_received = result.number
 
     def _slowly(self, result: stream.Result) -> None:
-        if self.camera.within("slow sink for 5 s", SLOW_S):
+        if self.camera.within("slow sink for 5 s", faults.SLOW_S):
             time.sleep(0.5)
 
     def _perhaps_hang(self, frame: np.ndarray) -> Any:
         if self.camera.due("inference hangs for 3 s"):
-            time.sleep(HANG_S)
+            time.sleep(faults.HANG_S)
         return self._detect(frame)
 
     def _watch(self, tick: Callable[[float], object]) -> None:
@@ -222,21 +122,21 @@ def checks(line: Line, folder: Path) -> List[Check]:
     written, ordered = count_lines(folder)
     accounted = summary.judged + summary.dropped + summary.broken
     gaps = [round(gap.seconds, 1) for gap in summary.gaps]
-    longest = DEAD_S + RETRY_S[1] + 1
+    longest = faults.DEAD_S + faults.RETRY_S[1] + 1
     kept = summary.judged - summary.late["json"] - summary.failed["json"]
     grown, frames = growth(line.resident), max(1, summary.judged // 2)
-    most_ms, limit_ms = float(np.nanmax(line.longest)), 1e3 * (HANG_S + 1)
+    most_ms, limit_ms = float(np.nanmax(line.longest)), 1e3 * (faults.HANG_S + 1)
     return [
-        Check("every fault happened", str(len(FAULTS)), str(len(camera.happened)),
-              len(camera.happened) == len(FAULTS)),
+        Check("every fault happened", str(len(faults.FAULTS)), str(len(camera.happened)),
+              len(camera.happened) == len(faults.FAULTS)),
         Check("frames given = captured, but for one at the end", str(camera.given), str(summary.captured),
               summary.captured <= camera.given <= summary.captured + 1),
         Check("captured = judged + dropped + broken", str(summary.captured), str(accounted),
               summary.captured == accounted),
         Check("broken frames counted, unless a newer one came first", f"1 to {camera.broken}",
               str(summary.broken), 0 < summary.broken <= camera.broken),
-        Check("dead source: one gap, and back", f"{DEAD_S:g} to {longest:g} s", f"{gaps}",
-              len(gaps) == 1 and DEAD_S <= gaps[0] <= longest),
+        Check("dead source: one gap, and back", f"{faults.DEAD_S:g} to {longest:g} s", f"{gaps}",
+              len(gaps) == 1 and faults.DEAD_S <= gaps[0] <= longest),
         Check("full disk: refused lines counted", str(line.disk.refused), str(summary.failed["json"]),
               0 < line.disk.refused == summary.failed["json"]),
         Check("all other lines whole and in order", str(kept), str(written), written == kept and ordered),

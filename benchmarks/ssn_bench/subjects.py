@@ -8,7 +8,7 @@ from typing import NamedTuple, Sequence, Tuple
 import torch
 from torch import nn
 
-from ssn_bench.contenders import noise
+from ssn_bench.opened import noise
 from ssn_edge.errors import InputError
 from ssn_train import backbones, checkpoint
 from ssn_train.backbones import Backbone

@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 from queue import Empty, LifoQueue
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -59,116 +59,125 @@ class Opened:
 
 def bind(ffi: Any, lib: Any) -> None:
     """Define the C functions' other halves."""
-    opened: Dict[int, Opened] = {}
-    handles = itertools.count(1)
+    calls = Calls(ffi)
+    for name, input_code in (
+        ("open", lib.SSN_BAD_MODEL), ("info", lib.SSN_BAD_ARGUMENT), ("infer", lib.SSN_BAD_FRAME),
+        ("close", lib.SSN_BAD_ARGUMENT),
+    ):
+        ffi.def_extern(name=f"py_{name}")(guarded(ffi, lib, getattr(calls, name), input_code))
+
+
+def guarded(ffi: Any, lib: Any, call: Callable[..., None], input_code: int) -> Callable[..., None]:
+    """The call with two arguments more: where its status goes, and its line of text."""
     codes = {
         BadArgument: lib.SSN_BAD_ARGUMENT, BadHandle: lib.SSN_BAD_HANDLE, ModelError: lib.SSN_BAD_MODEL,
-        BackendError: lib.SSN_BACKEND_FAILED,
+        BackendError: lib.SSN_BACKEND_FAILED, InputError: input_code,
     }
 
-    def guarded(status: Any, message: Any, input_code: int, action: Callable[[], None]) -> None:
+    def called(*words: Any) -> None:
+        *given, status, message = words
         try:
-            action()
+            call(*given)
             status[0] = lib.SSN_OK
         except BaseException as error:  # SystemExit too: the program is the caller's
-            text = str(error) if str(error) else type(error).__name__
-            found = input_code if isinstance(error, InputError) else codes.get(type(error), lib.SSN_INTERNAL)
-            if found == lib.SSN_INTERNAL:
-                text = f"{type(error).__name__}: {text}"
-            data = one_line(text, MESSAGE_SIZE - 1).encode(errors="replace")[: MESSAGE_SIZE - 1]
+            found = codes.get(type(error), lib.SSN_INTERNAL)
+            text = str(error) if found != lib.SSN_INTERNAL else f"{type(error).__name__}: {error}"
+            data = one_line(text, MESSAGE_SIZE).encode(errors="replace")[: MESSAGE_SIZE - 1]
             ffi.memmove(message, data + b"\0", len(data) + 1)
             status[0] = found
 
-    def find(handle: int) -> Opened:
-        found = opened.get(handle)
+    return called
+
+
+class Calls:
+    """The functions of ``ssn_edge.h``; they raise. ``opened`` holds the detectors by their handles."""
+
+    def __init__(self, ffi: Any):
+        self._ffi = ffi
+        self._opened: Dict[int, Opened] = {}
+        self._handles = itertools.count(1)
+
+    def open(self, model: Any, backend: Any, sha256: Any, out: Any) -> None:
+        path, backend_name, digest = (self._text(pointer) for pointer in (model, backend, sha256))
+        detector = Detector.open(path or "", backend_name or "", sha256=digest)
+        handle = next(self._handles)
+        self._opened[handle] = Opened(detector)
+        out[0] = handle
+
+    def info(self, handle: int, out: Any) -> None:
+        detector = self._find(handle).detector
+        info = detector.info
+        out.map_height, out.map_width = info.size_hw
+        out.image_threshold = info.verdict.image_threshold
+        out.pixel_threshold = info.verdict.pixel_threshold
+        out.judge_by_map = info.verdict.source == "map_max"
+        texts = {"backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name}
+        for name, text in texts.items():
+            room = getattr(out, name)
+            data = text.encode()[: len(room) - 1] + b"\0"
+            self._ffi.memmove(room, data, len(data))
+
+    def infer(
+        self, handle: int, frame: Any, map_out: Any, map_count: int, mask_out: Any, mask_count: int,
+        result: Any,
+    ) -> None:
+        start = time.perf_counter()
+        one = self._find(handle)
+        image, layout = self._image(frame)
+        map_given = self._array(map_out, map_count, np.float32, one.map_hw, "map")
+        mask_given = self._array(mask_out, mask_count, np.uint8, one.map_hw, "mask")
+        workspace = one.take()
+        try:
+            map_used = workspace.map if map_given is None else map_given
+            mask_used = workspace.mask if mask_given is None else mask_given
+            bgr = pixels.to_bgr(image, layout, workspace.scratch)
+            score = one.detector.infer_into(bgr, map_used, mask_used)
+            fill(result, one.detector, score, map_used, mask_used, bgr.shape[:2])
+        finally:
+            one.give(workspace)
+        result.ms = 1e3 * (time.perf_counter() - start)
+
+    def close(self, handle: int) -> None:
+        self._find(handle)
+        one = self._opened.pop(handle, None)
+        if one is None:
+            raise BadHandle(f"detector {handle}: another thread has just closed it")
+        one.detector.close()
+
+    def _find(self, handle: int) -> Opened:
+        found = self._opened.get(handle)
         if found is None:
             raise BadHandle(f"detector {handle}: not open; ssn_open gives one")
         return found
 
-    def text_of(pointer: Any) -> Optional[str]:
-        return os.fsdecode(ffi.string(pointer)) if pointer else None
+    def _text(self, pointer: Any) -> Optional[str]:
+        return os.fsdecode(self._ffi.string(pointer)) if pointer else None
 
-    def array(pointer: Any, count: int, dtype: Any, hw: Any, name: str) -> Optional[np.ndarray]:
+    def _image(self, frame: Any) -> Tuple[np.ndarray, pixels.Layout]:
+        """The caller's pixels, without a copy."""
+        name = NAMES.get(frame.format, f"number {frame.format}")
+        layout = pixels.checked(name, frame.height, frame.width, frame.stride)
+        if frame.size < layout.size:
+            raise InputError(f"frame of {frame.size} bytes; {layout} needs {layout.size}")
+        return pixels.view(self._ffi.buffer(frame.data, layout.size), layout), layout
+
+    def _array(self, pointer: Any, count: int, dtype: type, hw: Any, name: str) -> Optional[np.ndarray]:
+        """The caller's room for a map or mask; None for NULL."""
         if not pointer:
             return None
         if count != hw[0] * hw[1]:
             raise BadArgument(f"{name}: room for {count} values; this model's has {hw[0]}x{hw[1]}")
         size = count * np.dtype(dtype).itemsize
-        return np.frombuffer(ffi.buffer(pointer, size), dtype).reshape(hw)
+        return np.frombuffer(self._ffi.buffer(pointer, size), dtype).reshape(hw)
 
-    @ffi.def_extern()
-    def py_open(model: Any, backend: Any, sha256: Any, out: Any, status: Any, message: Any) -> None:
-        def action() -> None:
-            detector = Detector.open(text_of(model) or "", text_of(backend) or "", sha256=text_of(sha256))
-            out[0] = next(handles)
-            opened[out[0]] = Opened(detector)
 
-        guarded(status, message, lib.SSN_BAD_MODEL, action)
-
-    @ffi.def_extern()
-    def py_info(handle: int, out: Any, status: Any, message: Any) -> None:
-        def action() -> None:
-            detector = find(handle).detector
-            info = detector.info
-            out.map_height, out.map_width = info.size_hw
-            out.image_threshold = info.verdict.image_threshold
-            out.pixel_threshold = info.verdict.pixel_threshold
-            out.judge_by_map = info.verdict.source == "map_max"
-            texts = {
-                "backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name,
-            }
-            for name, text in texts.items():
-                room = getattr(out, name)
-                data = text.encode()[: len(room) - 1] + b"\0"
-                ffi.memmove(room, data, len(data))
-
-        guarded(status, message, lib.SSN_BAD_ARGUMENT, action)
-
-    @ffi.def_extern()
-    def py_infer(
-        handle: int, frame: Any, map_out: Any, map_count: int, mask_out: Any, mask_count: int, result: Any,
-        status: Any, message: Any,
-    ) -> None:
-        def action() -> None:
-            start = time.perf_counter()
-            one = find(handle)
-            format_name = NAMES.get(frame.format, f"number {frame.format}")
-            layout = pixels.checked(format_name, frame.height, frame.width, frame.stride)
-            if frame.size < layout.size:
-                raise InputError(f"frame of {frame.size} bytes; {layout} needs {layout.size}")
-            image = pixels.view(ffi.buffer(frame.data, layout.size), layout)
-            map_given = array(map_out, map_count, np.float32, one.map_hw, "map")
-            mask_given = array(mask_out, mask_count, np.uint8, one.map_hw, "mask")
-            workspace = one.take()
-            try:
-                map_used = workspace.map if map_given is None else map_given
-                mask_used = workspace.mask if mask_given is None else mask_given
-                bgr = pixels.to_bgr(image, layout, workspace.scratch)
-                score = one.detector.infer_into(bgr, map_used, mask_used)
-                fill(result, one.detector, score, map_used, mask_used, bgr.shape[:2])
-            finally:
-                one.give(workspace)
-            result.ms = 1e3 * (time.perf_counter() - start)
-
-        guarded(status, message, lib.SSN_BAD_FRAME, action)
-
-    def fill(result: Any, detector: Detector, score: float, map_: Any, mask: Any, frame_hw: Any) -> None:
-        map_max = float(map_.max())
-        result.score, result.map_max = score, map_max
-        result.is_defect = detector.info.verdict.is_defect(score, map_max)
-        regions = find_regions(map_, mask, detector.placement(frame_hw))
-        result.region_count = len(regions)
-        for place, region in zip(result.regions, regions):
-            place.x, place.y, place.width, place.height = region.x, region.y, region.width, region.height
-            place.peak = region.peak
-
-    @ffi.def_extern()
-    def py_close(handle: int, status: Any, message: Any) -> None:
-        def action() -> None:
-            find(handle)
-            one = opened.pop(handle, None)
-            if one is None:
-                raise BadHandle(f"detector {handle}: another thread has just closed it")
-            one.detector.close()
-
-        guarded(status, message, lib.SSN_BAD_ARGUMENT, action)
+def fill(result: Any, detector: Detector, score: float, map_: Any, mask: Any, frame_hw: Any) -> None:
+    """The verdict into C's structure."""
+    map_max = float(map_.max())
+    result.score, result.map_max = score, map_max
+    result.is_defect = detector.info.verdict.is_defect(score, map_max)
+    regions = find_regions(map_, mask, detector.placement(frame_hw))
+    result.region_count = len(regions)
+    for place, region in zip(result.regions, regions):
+        place.x, place.y, place.width, place.height = region.x, region.y, region.width, region.height
+        place.peak = region.peak

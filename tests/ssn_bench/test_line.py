@@ -7,7 +7,7 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
-from ssn_bench import overhead, soak
+from ssn_bench import faults, overhead, soak
 from ssn_bench.cli import main
 from ssn_edge import Detector
 
@@ -20,9 +20,10 @@ def model(tmp_path):
 @pytest.fixture
 def short(monkeypatch):
     """Every fault, at a tenth of its length."""
-    names = {"DEAD_S": 0.5, "FULL_S": 0.3, "SLOW_S": 0.8, "HANG_S": 0.5, "STALL_S": 0.25, "TERMINATIONS": 1}
+    names = {"DEAD_S": 0.5, "FULL_S": 0.3, "SLOW_S": 0.8, "HANG_S": 0.5, "STALL_S": 0.25}
+    monkeypatch.setattr(soak, "TERMINATIONS", 1)
     for name, value in {**names, "RETRY_S": (0.1, 0.3)}.items():
-        monkeypatch.setattr(soak, name, value)
+        monkeypatch.setattr(faults, name, value)
 
 
 def test_short_soak_keeps_its_promises(model, tmp_path, short):
@@ -31,14 +32,15 @@ def test_short_soak_keeps_its_promises(model, tmp_path, short):
         line.run(lambda share: None)
     found = soak.checks(line, tmp_path)
     assert not [row for row in found if not row.held and "memory" not in row.what]  # 8 s are too few for that
-    assert set(line.camera.happened) == set(soak.FAULTS)
+    assert set(line.camera.happened) == set(faults.FAULTS)
 
 
 def test_soak_notices_what_is_lost(model, tmp_path, short, monkeypatch):
     """A sink that swallows a line, and a stream that miscounts, are caught."""
-    write = soak.Disk.write
-    monkeypatch.setattr(soak.Disk, "write", lambda self, r: r.number == 20 or write(self, r))
-    monkeypatch.setattr(soak, "FAULTS", {name: 0.1 + share / 2 for name, share in soak.FAULTS.items()})
+    write = faults.Disk.write
+    monkeypatch.setattr(faults.Disk, "write", lambda self, r: r.number == 20 or write(self, r))
+    earlier = {name: 0.1 + share / 2 for name, share in faults.FAULTS.items()}
+    monkeypatch.setattr(faults, "FAULTS", earlier)
     with Detector.open(model, "onnxruntime") as detector:
         line = soak.Line(detector, tmp_path, 30, 5)
         line.run(lambda share: None)

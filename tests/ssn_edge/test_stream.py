@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ssn_edge import BackendError, Detector, InputError, stream
+from ssn_edge import BackendError, Detector, InputError, outlets, stream
 from ssn_edge.queues import KEPT, Box, Percentiles
 from ssn_edge.sources import Frame, Source
 
@@ -135,14 +135,14 @@ def test_failing_sinks_do_not_stop_the_line(detector, caplog):
 
 
 def test_every_result_is_written_however_long_it_takes(detector, monkeypatch):
-    monkeypatch.setattr(stream, "FLUSH_S", 0.05)
+    monkeypatch.setattr(outlets, "FLUSH_S", 0.05)
     slow = Kept(0.1)
     assert stream.run([DARK] * 6, detector, [slow]).complete
     assert slow.numbers == list(range(6)) and slow.closed == 1
 
 
 def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
-    monkeypatch.setattr(stream, "FLUSH_S", 0.3)
+    monkeypatch.setattr(outlets, "FLUSH_S", 0.3)
     free, stop = threading.Event(), threading.Event()
 
     class Stuck(Kept):
