@@ -105,7 +105,7 @@ def main(model: Path, source: str, **options: Any) -> None:
     number, an RTSP, HTTP or GStreamer address, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8, NV12, YUYV), or
     shm:NAME for shared memory. A frame that cannot be read is reported and counted; a single image that
     cannot be read is an error. A camera that is lost is opened again. SIGINT or SIGTERM ends the stream
-    with everything written.
+    with everything written. Exit code 1: some results of files were not written.
     """
     stream.log.handlers = [Echo()]
     roi, tile = _numbers("--roi", options["roi"], ",", 4), _numbers("--tile", options["tile"], "x", 2)
@@ -138,6 +138,9 @@ def main(model: Path, source: str, **options: Any) -> None:
             max_frames=options["max_frames"], stop=stop, summary=summary,
         )
     _summarise(summary, stop.is_set())
+    unwritten = sum(summary.late.values()) + sum(summary.failed.values())
+    if unwritten and (options["policy"] or found.policy) == "every":
+        sys.exit(1)
 
 
 def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Optional[Tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """ssn-run on every kind of source, and its one-line errors."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -84,6 +85,13 @@ def test_everything_a_line_writes(model, photos, tmp_path):
     assert (tmp_path / "v.avi").stat().st_size > 1000 and len(list((tmp_path / "all").iterdir())) == 2
     assert "give PORT or HOST:PORT" in fails(model, photos, "--serve", "localhost")
     assert "no MQTT broker" in fails(model, photos, "--mqtt", "mqtt://127.0.0.1:9/x")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_results_of_files_that_are_not_written_are_an_error(model, photos):
+    result = run(model, photos, "--json", "/dev/full")
+    assert result.exit_code == 1 and "2 not written by json" in result.output
+    assert run(model, photos, "--json", "/dev/full", "--policy", "latest").exit_code == 0
 
 
 def test_video_and_max_frames(model, tmp_path):
