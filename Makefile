@@ -62,9 +62,11 @@ c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn
 
 MINUTES ?= 10
 MODEL ?= soak/ssn-lite0-b1.onnx
-soak: $(if $(wildcard $(MODEL)),,.venv/demo)  ## a line with faults: MINUTES=10, MODEL=model.onnx (default: made, random weights)
-	$(if $(wildcard $(MODEL)),,.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json)
-	$(if $(wildcard .venv/demo),.venv/bin/python,$(PYTHON)) -m ssn_bench.soak $(MODEL) --minutes $(MINUTES) --out soak
+soak: .venv/demo $(MODEL)  ## a line with faults: MINUTES=10, MODEL=model.onnx (default: made, random weights)
+	.venv/bin/python -m ssn_bench.soak $(MODEL) --minutes $(MINUTES) --out soak
+
+soak/ssn-lite0-b1.onnx: | .venv/demo
+	.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json
 
 clean:  ## remove environments, demo results and build leftovers
 	rm -rf .venv .venv-lean demo soak build dist *.egg-info

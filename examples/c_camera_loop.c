@@ -119,6 +119,11 @@ static int next_frame(source *from)
             ssize_t count = read(from->file, (char *)from->room + got, from->frame.size - got);
             if (count < 0)
                 return errno == EINTR ? 0 : fail("read");
+            if (count == 0 && got) {
+                fprintf(stderr, "error: the last frame ends after %llu of %llu bytes\n", (unsigned long long)got,
+                        (unsigned long long)from->frame.size);
+                return -1;
+            }
             if (count == 0)
                 return 0;
             got += count;

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import glob
 import logging
+import math
+import os
 import sys
 import threading
 import time
@@ -53,7 +56,9 @@ def quiet_opencv() -> None:
 STATUS_S = 10.0
 """How often a live stream says how it is."""
 
-STALL_EXIT = 3
+STALL_EXIT, OVERLAP = 3, 32
+
+NO_WINDOW = "--show: this OpenCV has no windows (headless build, or no display); use --serve or --save"
 
 
 @click.command(
@@ -88,7 +93,7 @@ Examples:
 @click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Clockwise.")
 @click.option("--flip", type=click.Choice(FLIPS[1:]), help="After the rotation.")
 @click.option("--tile", help="HxW: judge each frame in tiles of that size.")
-@click.option("--overlap", type=click.IntRange(min=0), default=32, show_default=True, help="Of --tile.")
+@click.option("--overlap", type=click.IntRange(min=0), help="Of --tile, in pixels.  [default: 32]")
 @click.option("--policy", type=click.Choice(stream.POLICIES),
               help="latest drops frames that a newer one replaces, every waits.  [default: by the source]")
 @click.option("--watchdog", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True,
@@ -108,13 +113,16 @@ def main(model: Path, source: str, **options: Any) -> None:
     with everything written. Exit code 1: some results of files were not written.
     """
     stream.log.handlers = [Echo()]
+    _check(options)
     roi, tile = _numbers("--roi", options["roi"], ",", 4), _numbers("--tile", options["tile"], "x", 2)
-    overlap = options["overlap"] if tile else 0
-    view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap)
+    overlap = options["overlap"] if options["overlap"] is not None else OVERLAP
+    view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
     opened = Detector.open(
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view
     )
     with opened as detector:
+        found, summary = sources.find(source), stream.Summary()
+        _check_outputs(model, source, options)
         verdict = detector.info.verdict
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
@@ -122,7 +130,6 @@ def main(model: Path, source: str, **options: Any) -> None:
             f"({detector.choice}); "
             f"NG from {verdict.source} >= {verdict.image_threshold:.4g} ({verdict.method})"
         )
-        found, summary = sources.find(source), stream.Summary()
         watched = found.live and found.policy == "latest"
         speak = Status(summary) if watched else each_frame
         stop = threading.Event()
@@ -141,6 +148,33 @@ def main(model: Path, source: str, **options: Any) -> None:
     unwritten = sum(summary.late.values()) + sum(summary.failed.values())
     if unwritten and (options["policy"] or found.policy) == "every":
         sys.exit(1)
+
+
+def _check(options: Any) -> None:
+    """Options that only mean something together, and numbers that no range of click's excludes."""
+    for name, needed in (("overlap", "tile"), ("token", "serve")):
+        if options[name] is not None and options[needed] is None:
+            raise InputError(f"--{name}: only with --{needed}")
+    if not math.isfinite(options["watchdog"]):
+        raise InputError(f"--watchdog {options['watchdog']}: give seconds")
+    if options["threshold"] is not None and not math.isfinite(options["threshold"]):
+        raise InputError(f"--threshold {options['threshold']}: give a finite number")
+    displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if options["show"] and sys.platform == "linux" and not any(map(os.environ.get, displays)):
+        raise InputError(NO_WINDOW)  # Qt would end the process
+
+
+def _check_outputs(model: Path, source: str, options: Any) -> None:
+    """InputError for an output that would go over the model or the source."""
+    inputs = {Path(source.partition("watch:")[2] or source).resolve(): "the source"}
+    for path in map(Path, glob.glob(source, recursive=True)):
+        inputs[path.resolve() if path.is_dir() else path.resolve().parent] = "the source's folder"
+    inputs[model.resolve()] = "the model"
+    for name in ("json_path", "video", "save", "ng"):
+        path = options[name]
+        if path is not None and path.resolve() in inputs:
+            option = name.partition("_")[0]
+            raise InputError(f"--{option} {path}: is {inputs[path.resolve()]}; choose another place")
 
 
 def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Optional[Tuple[int, ...]]:
@@ -224,9 +258,7 @@ def _show(detector: Detector, result: stream.Result) -> int:
         cv2.imshow("ssn-run", picture)
         return cv2.waitKey(1)
     except cv2.error:
-        raise InputError(
-            "--show: this OpenCV has no windows (headless build, or no display); use --serve or --save"
-        ) from None
+        raise InputError(NO_WINDOW) from None
 
 
 def _counts(summary: stream.Summary) -> str:
@@ -242,10 +274,13 @@ def _counts(summary: stream.Summary) -> str:
 
 def _summarise(summary: stream.Summary, stopped: bool) -> None:
     median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
-    if median is None and stopped:
-        click.echo("stopped before the first frame")
-        return
     if median is None or p99 is None:
+        if summary.broken:
+            captured = summary.captured
+            raise InputError(f"none of {captured} frames could be judged; the last: {summary.problem}")
+        if stopped:
+            click.echo("stopped before the first frame")
+            return
         raise InputError("no frame could be read from the source; check it with another program")
     click.echo(
         f"{summary.judged} frame{'s' * (summary.judged != 1)}: {_counts(summary)}; "

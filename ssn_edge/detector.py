@@ -140,7 +140,10 @@ class Detector:
             raise
 
     def set_threshold(self, value: float) -> None:
-        """Judge by another image threshold from the next frame on; ModelError unless it is finite."""
+        """Judge by another image threshold from the next frame on. InputError for one that no score can
+        reach or miss (they lie in 0..1), ModelError unless it is finite."""
+        if self.info.verdict.source == "score" and (value < 0 or value > 1):
+            raise InputError(f"threshold {value:g}: this model judges by its score; give 0 to 1")
         verdict = dataclasses.replace(self.info.verdict, image_threshold=value, method="set by the caller")
         self.info = dataclasses.replace(self.info, verdict=verdict)
 

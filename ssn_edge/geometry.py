@@ -22,6 +22,9 @@ from ssn_edge.images import LETTERBOX_GREY, Scratch, content_rect, resize, to_bg
 Rect = Tuple[int, int, int, int]
 Array = TypeVar("Array", bound=np.ndarray)
 
+MAX_TILES = 1024
+"""Of a frame: each is a call of the network."""
+
 FLIPS = ("", "horizontal", "vertical")
 
 
@@ -47,6 +50,8 @@ class View:
             raise InputError(f"rotation of {self.rotate} degrees; give 0, 90, 180 or 270")
         if self.flip not in FLIPS:
             raise InputError(f"flip {self.flip!r}; give horizontal or vertical")
+        if self.tile is not None and min(self.tile) < 1:
+            raise InputError(f"tiles of {self.tile}: give height and width in pixels")
         if self.overlap < 0 or self.tile is not None and self.overlap >= min(self.tile):
             raise InputError(f"tiles of {self.tile} with an overlap of {self.overlap}: it must be smaller")
 
@@ -98,6 +103,13 @@ class Placement:
         if not self.view.tile:
             return ((0, 0, width, height),)
         tall, wide = (min(pair) for pair in zip(self.view.tile, self.canvas_hw))
+        down = len(starts(height, tall, self.view.overlap))
+        across = len(starts(width, wide, self.view.overlap))
+        if down * across > MAX_TILES:
+            raise InputError(
+                f"{down * across} tiles of {tall}x{wide} in {height}x{width}, more than {MAX_TILES}: give "
+                "larger ones, or a smaller overlap"
+            )
         return tuple(
             (x, y, x + wide, y + tall)
             for y in starts(height, tall, self.view.overlap)

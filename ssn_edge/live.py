@@ -26,7 +26,7 @@ import numpy as np
 
 from ssn_edge import draw
 from ssn_edge.detector import Detector
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.summary import Result, Summary
 
 PAGE = Path(__file__).with_name("live.html")
@@ -74,9 +74,9 @@ class LiveView:
         try:
             self._server = _Server((host, port), self)
         except OSError as error:
-            raise InputError(f"{host}:{port}: not free ({error.strerror}); give another port") from None
+            raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}); give another") from None
         port = self._server.server_port
-        shown = f"[{host}]" if ":" in host else host
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{port}/" + (f"?token={self.token}" if self.token else "")
         self._thread = threading.Thread(target=self._server.serve_forever, name="ssn-live", daemon=True)
         self._thread.start()
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self.server.view.detector.set_threshold(float(self.rfile.read(int(length))))
-        except (ValueError, ModelError):
+        except (ValueError, SsnEdgeError):
             self._answer(400, b"not a number")
         else:
             self._answer(204, b"")

@@ -21,7 +21,7 @@ import numpy as np
 
 from ssn_edge import draw
 from ssn_edge.errors import BackendError, InputError, without_password
-from ssn_edge.files import UMASK, PathLike
+from ssn_edge.files import UMASK, PathLike, check_writable
 from ssn_edge.images import IMAGE_SUFFIXES, write_image
 from ssn_edge.summary import Result, Summary
 
@@ -109,6 +109,7 @@ class Pictures:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+        check_writable(self._folder / "picture.png")
         if keep:
             self._written.extend(sorted(self._folder.glob(STAMPED)))
 
@@ -212,10 +213,14 @@ class Mqtt:
             import paho.mqtt.client as paho
         except ImportError:
             raise BackendError('MQTT needs paho-mqtt; run: pip install "ssn-edge[mqtt]"') from None
-        parts = urlsplit(address)
-        self._topic, self._defects_only = parts.path.lstrip("/"), defects_only
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not self._topic:
+        try:
+            parts = urlsplit(address)
+            given = parts.port, parts.hostname, parts.path.lstrip("/")
+        except ValueError:  # a port that is none
+            given = None, None, ""
+        if not all(given[1:]) or parts.scheme not in ("mqtt", "mqtts"):
             raise InputError(f"{without_password(address)}: give mqtt://host:1883/topic, or mqtts://")
+        self._topic, self._defects_only = given[2], defects_only
         self._waiting: Deque[Any] = deque()
         self._host, self._client = parts.hostname, paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.max_queued_messages_set(1000)
@@ -288,7 +293,7 @@ class Metrics:
         try:
             self._server, self._thread = prometheus.start_http_server(port, host, registry)
         except OSError as error:
-            raise InputError(f"{host}:{port}: not free ({error.strerror}); give another port") from None
+            raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}); give another") from None
         self.port: int = self._server.server_port
 
     def write(self, result: Result) -> None:

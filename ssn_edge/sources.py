@@ -63,9 +63,11 @@ def find(spec: str) -> Source:
     or /dev/video0; an RTSP, HTTP or GStreamer address; ``raw:HxWxFORMAT:PATH`` for frames through a pipe
     (``-`` for standard input); ``shm:NAME`` for a frame in shared memory. InputError if it is missing.
     """
+    if not spec:
+        raise InputError("the source is empty; give an image, folder, video, camera or URL")
     if spec.startswith("watch:"):
         folder = Path(spec[6:])
-        if not folder.is_dir():
+        if not spec[6:] or not folder.is_dir():
             raise InputError(f"{folder}: no such folder to watch; make it first")
         seen = set(_listed(folder))  # kept when the folder is lost and found again
         return Source(spec, lambda: _watch(folder, seen), live=True)
@@ -77,8 +79,8 @@ def find(spec: str) -> Source:
     path = Path(spec)
     if spec.isdigit() or spec.startswith("/dev/video"):
         target: Union[int, str] = int(spec) if spec.isdigit() else spec
-        counter, remedy = itertools.count(), "check the number and who else uses it"
-        name = f"camera {Path(spec).name}"
+        counter, remedy = itertools.count(), "check the camera's name and who else uses it"
+        name = f"camera {spec}"
         return Source(name, lambda: _capture(target, name, remedy, counter), True, "latest")
     if "://" in spec or " ! " in spec:
         counter, remedy = itertools.count(), "check the address, and that this OpenCV supports it"

@@ -150,6 +150,7 @@ class _Stream:
 
     def _broken(self, problem: str) -> None:
         self.summary.broken += 1
+        self.summary.problem = problem
         self._seldom.warn(f"skipped: {problem}")
 
 

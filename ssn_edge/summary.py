@@ -38,7 +38,8 @@ class Gap:
 class Summary:
     """What became of the frames: ``captured == judged + dropped + broken`` once the stream has ended.
 
-    By sink: results it was too slow for, ``late``, and results it could not write, ``failed``.
+    ``problem``: the last broken frame's. By sink: results it was too slow for, ``late``, and results it could
+    not write, ``failed``.
     """
 
     captured: int = 0
@@ -46,6 +47,7 @@ class Summary:
     defects: int = 0
     dropped: int = 0
     broken: int = 0
+    problem: str = ""
     stalls: int = 0
     gap_count: int = 0
     gaps: Deque[Gap] = field(default_factory=lambda: deque(maxlen=GAPS_KEPT))

@@ -37,7 +37,10 @@ static void start(void)
         return;
     }
     PyConfig_InitIsolatedConfig(&config); /* no PYTHONHOME, no signal handlers, no user site */
-    outcome = Py_InitializeFromConfig(&config);
+    /* Without its place Python would look for itself on PATH, and might find another one's files. */
+    outcome = PyConfig_SetBytesString(&config, &config.executable, SSN_PYTHON);
+    if (!PyStatus_Exception(outcome))
+        outcome = Py_InitializeFromConfig(&config);
     PyConfig_Clear(&config);
     if (PyStatus_Exception(outcome))
         fprintf(stderr, "ssn_edge: Python: %s\n", outcome.err_msg ? outcome.err_msg : "does not start");

@@ -5,6 +5,7 @@ The library embeds the Python that builds it, through cffi, and looks for ssn-ed
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -81,6 +82,7 @@ def build(folder: Path, flags: List[str]) -> None:
     ffi.set_source(
         "_ssn_edge", (HERE / "boundary.c").read_text(), include_dirs=[str(HERE)],
         py_limited_api=False,  # boundary.c starts Python itself
+        define_macros=[("SSN_PYTHON", json.dumps(sys.executable))],
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers",
                             "-Wno-unused-parameter", "-fvisibility=hidden", *flags],
         extra_link_args=[f"-Wl,-rpath,{sysconfig.get_config_var('LIBDIR')}", *flags],

@@ -142,6 +142,23 @@ def test_the_host_s_variables_do_not_reach_the_python_inside(loop, tmp_path):
     assert "1 frames, 0 NG" in done.stdout
 
 
+def test_another_python_on_the_path_changes_nothing(loop, tmp_path):
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx")
+    raw.write_bytes(bytes(64 * 96 * 3))
+    other = tmp_path / "bin"
+    other.mkdir()
+    (other / "python3").symlink_to("/bin/true")
+    for path in ("/usr/bin:/bin", f"{other}:/usr/bin", ""):
+        assert "1 frames, 0 NG" in run(loop, model, raw, "64x96", "BGR", PATH=path).stdout
+
+
+def test_a_cut_off_file_is_an_error(loop, tmp_path):
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx")
+    raw.write_bytes(bytes(64 * 96 * 3 + 7))
+    done = run(loop, model, raw, "64x96", "BGR", check=False)
+    assert done.returncode == 1 and "1 frames" in done.stdout and "7 of 18432 bytes" in done.stderr
+
+
 def test_library_says_when_python_does_not_start(loop, tmp_path):
     """Without ssn-edge the embedded code cannot run: a status and a line, not a crash."""
     (tmp_path / "ssn_edge").mkdir()

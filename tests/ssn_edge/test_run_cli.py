@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -85,6 +86,39 @@ def test_everything_a_line_writes(model, photos, tmp_path):
     assert (tmp_path / "v.avi").stat().st_size > 1000 and len(list((tmp_path / "all").iterdir())) == 2
     assert "give PORT or HOST:PORT" in fails(model, photos, "--serve", "localhost")
     assert "no MQTT broker" in fails(model, photos, "--mqtt", "mqtt://127.0.0.1:9/x")
+
+
+def test_nothing_of_the_users_is_written_over(model, photos, tmp_path):
+    clip = tmp_path / "clip.avi"
+    clip.write_bytes(b"RIFF")
+    before = {path: path.read_bytes() for path in (*photos.iterdir(), clip, Path(model))}
+    for source, option, target in (
+        (photos, "--save", photos), (photos, "--ng", photos), (f"watch:{photos}", "--ng", photos),
+        (photos / "*.png", "--save", photos), (photos / "a.png", "--save", photos),
+        (photos / "a.png", "--json", photos / "a.png"), (photos, "--json", model), (clip, "--video", clip),
+    ):
+        assert "choose another place" in fails(model, source, option, target)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_options_and_numbers_that_make_no_sense(model, photos, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    for words, text in (
+        (("--watchdog", "nan"), "--watchdog nan"), (("--threshold", "70"), "give 0 to 1"),
+        (("--threshold", "nan"), "--threshold nan"), (("--overlap", 64), "only with --tile"),
+        (("--token", "abc"), "only with --serve"), (("--tile", "0x5"), "in pixels"),
+        (("--mqtt", "mqtt://h:abc/t"), "give mqtt://"), (("--mqtt", "mqtt://h:99999/t"), "give mqtt://"),
+        (("--mqtt", "mqtt://[x/t"), "give mqtt://"), (("--show",), "no windows"),
+        (("--roi", "0,0,5000,5000"), "none of 2 frames could be judged; the last: b.png: region of"),
+    ):
+        assert text in fails(model, photos, *words), words
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.zeros((2000, 2000), np.uint8))
+    assert "more than 1024" in fails(model, large, "--tile", "40x40")
+    assert "source is empty" in fails(model, "")
+    assert "no such folder" in fails(model, "watch:")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
