@@ -26,12 +26,15 @@ class Outlet:
         self._summary.late[self.name] = self._summary.failed[self.name] = 0
         self._box: Box[Result] = Box(size, lossless)
         self._seldom = Seldom()
-        self._under_way = False
+        self._under_way, self._patience_s = False, FLUSH_S
         self._thread = threading.Thread(target=self._run, name=f"ssn-sink-{self.name}", daemon=True)
         self._thread.start()
 
     def put(self, result: Result) -> None:
-        self._summary.late[self.name] += self._box.put(result, self._stop, FLUSH_S)
+        late = self._box.put(result, self._stop, self._patience_s)
+        self._summary.late[self.name] += late
+        if late and self._stop.is_set():  # a sink that is stuck holds up the end once
+            self._patience_s = 0.0
 
     def end(self) -> None:
         self._box.end()
