@@ -16,7 +16,7 @@ from typing import Any, Callable, List, Optional, Tuple, TypeVar
 import click
 import cv2
 
-from ssn_edge import draw, sinks, sources, stream
+from ssn_edge import sinks, sources, stream
 from ssn_edge.backends import BACKENDS
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
@@ -252,8 +252,7 @@ class Status:
 
 
 def _show(detector: Detector, result: stream.Result) -> int:
-    assert result.frame.image is not None
-    picture = draw.overlay(result.frame.image, result.detection, detector.info.verdict.pixel_threshold)
+    picture = sinks.picture_of(result, detector.info.verdict.pixel_threshold)
     try:
         cv2.imshow("ssn-run", picture)
         return cv2.waitKey(1)

@@ -27,11 +27,10 @@ def replacing(path: PathLike) -> Iterator[Path]:
     Raises InputError if the folder cannot be written to.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~UMASK)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise InputError(
             f"{path}: not written ({error.strerror}); free some space or choose another place"
@@ -46,10 +45,10 @@ def check_writable(path: PathLike) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file's name")
-    _temporary(path).unlink()
+    temporary_beside(path).unlink()
 
 
-def _temporary(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
     """A new empty file beside ``path``, whose folder is made; InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +59,12 @@ def _temporary(path: Path) -> Path:
         ) from None
     os.close(handle)
     return Path(name)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file of :func:`temporary_beside`, with the rights that a new file has."""
+    temporary.chmod(0o666 & ~UMASK)
+    os.replace(temporary, path)
 
 
 def beside(model: Path, suffix: str) -> Path:

@@ -103,18 +103,14 @@ class Placement:
         if not self.view.tile:
             return ((0, 0, width, height),)
         tall, wide = (min(pair) for pair in zip(self.view.tile, self.canvas_hw))
-        down = len(starts(height, tall, self.view.overlap))
-        across = len(starts(width, wide, self.view.overlap))
-        if down * across > MAX_TILES:
+        rows, columns = starts(height, tall, self.view.overlap), starts(width, wide, self.view.overlap)
+        count = len(rows) * len(columns)
+        if count > MAX_TILES:
             raise InputError(
-                f"{down * across} tiles of {tall}x{wide} in {height}x{width}, more than {MAX_TILES}: give "
-                "larger ones, or a smaller overlap"
+                f"{count} tiles of {tall}x{wide} in {height}x{width}, more than {MAX_TILES}: give larger ones, "
+                "or a smaller overlap"
             )
-        return tuple(
-            (x, y, x + wide, y + tall)
-            for y in starts(height, tall, self.view.overlap)
-            for x in starts(width, wide, self.view.overlap)
-        )
+        return tuple((x, y, x + wide, y + tall) for y in rows for x in columns)
 
     def load(self, frame: np.ndarray, tile: Rect, out: np.ndarray, scratch: Scratch) -> None:
         """One tile of a frame into the model's uint8 [H, W, 3]."""
@@ -164,10 +160,8 @@ class Placement:
         """A tile's map [H, W] into the canvas's; where tiles overlap the higher value stays."""
         left, top, right, bottom = self.content(tile, self.size_hw)
         x0, y0, x1, y1 = tile
-        part = tile_map[top:bottom, left:right]
-        if part.shape != (y1 - y0, x1 - x0):
-            room = scratch.get("tile", (y1 - y0, x1 - x0), np.float32)
-            part = cv2.resize(part, (x1 - x0, y1 - y0), dst=room, interpolation=cv2.INTER_LINEAR)
+        size = y1 - y0, x1 - x0
+        part = resize_map(tile_map[top:bottom, left:right], size, scratch.get("tile", size, np.float32))
         target = map_out[y0:y1, x0:x1]
         np.maximum(target, part, out=target)
 
@@ -178,15 +172,15 @@ class Placement:
         return (0, 0, width, height) if self.view.tile else self.content(self.tiles[0], self.map_hw)
 
     def _turn(self, array: np.ndarray) -> np.ndarray:
-        array = np.rot90(array, -(self.view.rotate // 90))
-        if self.view.flip:
-            array = array[:, ::-1] if self.view.flip == "horizontal" else array[::-1]
-        return array
+        return self._mirror(np.rot90(array, -(self.view.rotate // 90)))
 
     def _turn_back(self, array: np.ndarray) -> np.ndarray:
-        if self.view.flip:
-            array = array[:, ::-1] if self.view.flip == "horizontal" else array[::-1]
-        return np.rot90(array, self.view.rotate // 90)
+        return np.rot90(self._mirror(array), self.view.rotate // 90)
+
+    def _mirror(self, array: np.ndarray) -> np.ndarray:
+        if not self.view.flip:
+            return array
+        return array[:, ::-1] if self.view.flip == "horizontal" else array[::-1]
 
     def _to_frame(self, rect: Rect) -> Rect:
         """A rectangle of the canvas in the frame."""
@@ -203,11 +197,11 @@ class Placement:
         return left + x0, top + y0, left + x1, top + y1
 
 
-def resize_map(array: Array, size_hw: Tuple[int, int]) -> Array:
+def resize_map(array: Array, size_hw: Tuple[int, int], out: Optional[np.ndarray] = None) -> Array:
     if array.shape == size_hw:
         return array
     how = cv2.INTER_NEAREST_EXACT if array.dtype == np.uint8 else cv2.INTER_LINEAR
-    return cv2.resize(array, size_hw[::-1], interpolation=how)
+    return cv2.resize(array, size_hw[::-1], dst=out, interpolation=how)
 
 
 def starts(length: int, tile: int, overlap: int) -> Tuple[int, ...]:

@@ -24,9 +24,9 @@ from urllib.parse import parse_qs, urlsplit
 import cv2
 import numpy as np
 
-from ssn_edge import draw
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.sinks import picture_of
 from ssn_edge.summary import Result, Summary
 
 PAGE = Path(__file__).with_name("live.html")
@@ -101,8 +101,7 @@ class LiveView:
             self.changed.notify_all()
 
     def _overlay(self, result: Result) -> np.ndarray:
-        assert result.frame.image is not None
-        return draw.overlay(result.frame.image, result.detection, self.detector.info.verdict.pixel_threshold)
+        return picture_of(result, self.detector.info.verdict.pixel_threshold)
 
     def _describe(self, result: Result) -> Dict[str, Any]:
         verdict, summary, detection = self.detector.info.verdict, self.summary, result.detection

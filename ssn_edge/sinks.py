@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from ssn_edge import draw
 from ssn_edge.errors import BackendError, InputError, without_password
-from ssn_edge.files import UMASK, PathLike, check_writable
+from ssn_edge.files import PathLike, check_writable, put_in_place, temporary_beside
 from ssn_edge.images import IMAGE_SUFFIXES, write_image
 from ssn_edge.summary import Result, Summary
 
@@ -35,6 +34,12 @@ def record(result: Result) -> Dict[str, Any]:
         "regions": [vars(region) for region in detection.regions],
         "ms": round(detection.latency.total_ms, 3), "latency_ms": round(result.latency_ms, 3),
     }
+
+
+def picture_of(result: Result, pixel_threshold: float) -> np.ndarray:
+    """The frame with its map, boxes and verdict."""
+    assert result.frame.image is not None
+    return draw.overlay(result.frame.image, result.detection, pixel_threshold)
 
 
 class JsonLines:
@@ -116,14 +121,13 @@ class Pictures:
     def write(self, result: Result) -> None:
         if self._defects_only and not result.detection.is_defect:
             return
-        assert result.frame.image is not None
         stem = stem_of(result.frame.name)
         if self._defects_only:
             moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(result.frame.time))
             path = self._folder / f"{moment}.{int(result.frame.time % 1 * 1000):03d}Z-{stem}.png"
         else:
             path = self._folder / f"{stem}.jpg"
-        write_image(path, draw.overlay(result.frame.image, result.detection, self._threshold))
+        write_image(path, picture_of(result, self._threshold))
         if self._keep:
             self._written.append(path)
             while len(self._written) > self._keep:
@@ -146,17 +150,13 @@ class Video:
         self._path, self._threshold, self._fps = Path(path), pixel_threshold, fps
         if self._path.suffix not in CODECS:
             raise InputError(f"{path}: give a name that ends in {', '.join(CODECS)}")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=self._path.suffix, prefix=".video-", dir=self._path.parent)
-        os.close(handle)
-        self._temporary = Path(name)
+        self._temporary = temporary_beside(self._path)
         self._writer: Optional[cv2.VideoWriter] = None
         self._size: Tuple[int, int] = (0, 0)
         self._frames = 0
 
     def write(self, result: Result) -> None:
-        assert result.frame.image is not None
-        picture = draw.overlay(result.frame.image, result.detection, self._threshold)
+        picture = picture_of(result, self._threshold)
         if self._writer is None:
             height, width = (n - n % 2 for n in picture.shape[:2])
             self._size = width, height
@@ -180,8 +180,7 @@ class Video:
         if not whole:  # OpenCV's writer says nothing of a full disk
             self._temporary.unlink()
             raise BackendError(f"{self._path}: could not be written whole; free some space")
-        self._temporary.chmod(0o666 & ~UMASK)
-        os.replace(self._temporary, self._path)
+        put_in_place(self._temporary, self._path)
 
 
 class Callback:

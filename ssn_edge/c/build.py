@@ -6,7 +6,6 @@ The library embeds the Python that builds it, through cffi, and looks for ssn-ed
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import sysconfig
@@ -78,7 +77,7 @@ def build(folder: Path, flags: List[str]) -> None:
     types = header.split("/* types */")[1].split("/* end of types */")[0]
     ffi = cffi.FFI()
     ffi.embedding_api("")
-    ffi.cdef(re.sub(r"SSN_MAX_REGIONS = 16 ", "SSN_MAX_REGIONS = 16", types) + EXTERN)
+    ffi.cdef(types + EXTERN)
     ffi.set_source(
         "_ssn_edge", (HERE / "boundary.c").read_text(), include_dirs=[str(HERE)],
         py_limited_api=False,  # boundary.c starts Python itself

@@ -108,7 +108,7 @@ def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     assert len(frames) == 3 and frames[0].shape[1] == 96
     assert [file.name for file in path.parent.iterdir()] == ["judged.avi"]
     stream.run([], detector, [sinks.Video(tmp_path / "none.avi", 100.0)])
-    assert not (tmp_path / "none.avi").exists() and not list(tmp_path.glob(".video*"))
+    assert not (tmp_path / "none.avi").exists() and not list(tmp_path.glob(".*.avi"))
     class Silent:  # what OpenCV's writer does on a full disk
         def __getattr__(self, name):
             return lambda *_: name == "isOpened"
@@ -117,7 +117,7 @@ def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoWriter", lambda *_: Silent())
     monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *_: 0, raising=False)
     assert stream.run([DARK, BRIGHT], detector, [sink]).failed == {"video": 1}
-    assert not (tmp_path / "lost.avi").exists() and not list(tmp_path.glob(".video*"))
+    assert not (tmp_path / "lost.avi").exists() and not list(tmp_path.glob(".*.avi"))
     with pytest.raises(InputError, match="mp4"):
         sinks.Video(tmp_path / "out.gif", 100.0)
 
