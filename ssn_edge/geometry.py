@@ -107,8 +107,8 @@ class Placement:
         count = len(rows) * len(columns)
         if count > MAX_TILES:
             raise InputError(
-                f"{count} tiles of {tall}x{wide} in {height}x{width}, more than {MAX_TILES}: give larger ones, "
-                "or a smaller overlap"
+                f"{count} tiles of {tall}x{wide} in {height}x{width}, more than {MAX_TILES}: give larger "
+                "ones, or a smaller overlap"
             )
         return tuple((x, y, x + wide, y + tall) for y in rows for x in columns)
 
