@@ -2,7 +2,8 @@
 
 from ssn_edge.detector import Detection, Detector, Latency
 from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
-from ssn_edge.postprocess import Region
+from ssn_edge.judge import Judge
+from ssn_edge.regions import Region
 from ssn_edge.schema import ModelInfo, Verdict
 
 __version__ = "0.1.0"
@@ -12,6 +13,7 @@ __all__ = [
     "Detection",
     "Detector",
     "InputError",
+    "Judge",
     "Latency",
     "ModelError",
     "ModelInfo",

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 import time
 import weakref
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from queue import LifoQueue
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from ssn_edge import backends, schema
-from ssn_edge.errors import InputError, ModelError, SsnEdgeError
+from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.geometry import Placement, Rect, View
 from ssn_edge.images import Scratch, check_frame
-from ssn_edge.postprocess import Region, find_regions
+from ssn_edge.judge import Judge
+from ssn_edge.regions import Region
 from ssn_edge.schema import ModelInfo
 
 
@@ -44,7 +42,7 @@ class Detection:
     ``score`` 0..1 from the classification head and ``map_max``, the map's highest logit (the highest
     of all tiles, where the frame was cut); ``anomaly_map`` float32 [H, W] logits and ``mask`` uint8
     [H, W] 0/1, both at the model's size (at the canvas's with tiles); ``regions`` in the frame's own
-    pixels, highest peak first. ``placement.to_frame(mask)`` has the frame's size.
+    pixels, the 32 highest peaks of ``region_count``. ``placement.to_frame(mask)`` has the frame's size.
     """
 
     score: float
@@ -53,17 +51,9 @@ class Detection:
     anomaly_map: np.ndarray
     mask: np.ndarray
     regions: Tuple[Region, ...]
+    region_count: int
     latency: Latency
     placement: Placement
-
-
-class _Frame(NamedTuple):
-    """A frame under way: the slot it is in, where its pixels go, and when what was done."""
-
-    slot: int
-    placement: Placement
-    start: float
-    ready: float
 
 
 class Detector:
@@ -72,7 +62,7 @@ class Detector:
 
     ``choice`` says in one line why this back end runs it; ``max_batch`` is the largest batch that the
     file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own clock
-    (None without a GPU).
+    (None without a GPU); ``judge`` is what makes a verdict of a score and a map.
 
     >>> with Detector.open("model.onnx") as detector:
     ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
@@ -82,26 +72,21 @@ class Detector:
     def __init__(
         self, info: ModelInfo, choice: backends.Choice, session: Any, batch: int, view: View
     ):
-        self.info = info
+        self.info, self.judge = info, Judge(info.verdict)
         self.view = view
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
         self.choice = choice.why
         self.max_batch: Optional[int] = session.max_batch
         self.device_ms: Optional[Callable[[], float]] = getattr(session, "device_ms", None)
-        self._session = session
-        self._images: List[np.ndarray] = session.prepare(info.input_hw)
-        self._batch = batch
-        self._scratch = [Scratch() for _ in self._images]
-        self._scores = [np.empty(1, np.float32) for _ in self._images]
-        self._tile_map = np.empty(info.size_hw, np.float32)
-        self._tile_scratch, self._tiling = Scratch(), threading.Lock()
+        self._session, self._batch = session, batch
+        self._images: np.ndarray = session.prepare(info.input_hw)
+        self._score = np.empty(1, np.float32)
+        self._scratch = Scratch()
+        self._tile_map, self._tile_scratch = np.empty(info.size_hw, np.float32), Scratch()
         self._placements: Dict[Tuple[int, int], Placement] = {}
-        self._free: LifoQueue = LifoQueue()
-        for slot in range(session.slots):
-            self._free.put(slot)
-        self._looks_ahead = threading.Lock()
-        self._idle = threading.Condition()
-        self._calls, self._closed = 0, False
+        # Held while a frame is in the session. A with statement on a lock gives it back whatever
+        # happens, Ctrl-C and a lack of memory included.
+        self._lock, self._closed = threading.Lock(), False
         self._release = weakref.finalize(self, session.close)  # also when dropped, and at exit
 
     @classmethod
@@ -116,8 +101,8 @@ class Detector:
     ) -> Detector:
         """Open an ``.onnx`` or ``.engine`` file written by ssn-export, or OpenVINO's ``.xml`` of one.
 
-        ``threshold`` replaces the model's image threshold; ``batch`` is the number of images that
-        :meth:`infer_batch` takes at once (1 for :meth:`detect`). ``sha256`` is what the file that is run
+        ``threshold`` replaces the model's image threshold (:meth:`set_threshold`); ``batch`` is the most
+        images that :meth:`infer_batch` takes at once. ``sha256`` is what the file that is run
         must hash to: an engine can run code of whoever made it. ``view``: the part of each frame to judge,
         turned, mirrored or in tiles. Raises InputError for a missing file, ModelError for a damaged or
         foreign one, BackendError where no library is installed.
@@ -139,13 +124,22 @@ class Detector:
             session.close()
             raise
 
-    def set_threshold(self, value: float) -> None:
-        """Judge by another image threshold from the next frame on. InputError for one that no score can
-        reach or miss (they lie in 0..1), ModelError unless it is finite."""
-        if self.info.verdict.source == "score" and (value < 0 or value > 1):
+    def set_threshold(self, value: float, source: Optional[str] = None) -> None:
+        """Judge by another threshold from the next frame on: a value that reaches it, or equals it, is NG.
+
+        ``source``: "score" or "map_max"; default what the model judges by, the score where it judges by
+        either. InputError for a source that does not count and for a score's threshold outside 0..1,
+        which no score can reach or miss; ModelError unless it is finite.
+        """
+        verdict = self.info.verdict
+        source = source or next(iter(verdict.thresholds))
+        if source not in verdict.thresholds:
+            raise InputError(f"threshold on {source}: this model judges by {verdict.source}; give that one")
+        if source == "score" and (value < 0 or value > 1):
             raise InputError(f"threshold {value:g}: this model judges by its score; give 0 to 1")
-        verdict = dataclasses.replace(self.info.verdict, image_threshold=value, method="set by the caller")
-        self.info = dataclasses.replace(self.info, verdict=verdict)
+        field = "map_threshold" if (verdict.source, source) == ("either", "map_max") else "image_threshold"
+        verdict = dataclasses.replace(verdict, **{field: value}, method="set by the caller")
+        self.info, self.judge = dataclasses.replace(self.info, verdict=verdict), Judge(verdict)
 
     def placement(self, frame_hw: Tuple[int, int]) -> Placement:
         """Where the pixels of frames of (height, width) go; its ``map_hw`` is the map's size."""
@@ -161,41 +155,26 @@ class Detector:
             self._placements = {frame_hw: found}  # a camera changes its size seldom
         return found
 
-    def detect(self, frame: np.ndarray) -> Detection:
+    def detect(
+        self, frame: np.ndarray, map_out: Optional[np.ndarray] = None, mask_out: Optional[np.ndarray] = None
+    ) -> Detection:
         """Judge one frame: grey, BGR or BGRA, uint8 or uint16, any size (the camera's, for a model
-        exported with ``--frame``).
+        exported with ``--frame``). ``map_out`` and ``mask_out`` as in :meth:`infer_into`; new ones if None.
 
-        Raises InputError for anything else.
+        Raises InputError for anything else, BackendError where the network's answer is not finite: such a
+        frame has no verdict.
         """
-        with self._using():
-            return self._detect_tiles(frame) if self.view.tile else self._finish(self._start(frame))
-
-    def detect_all(self, frames: Iterable[np.ndarray]) -> Iterator[Detection]:
-        """Judge frames in order. On a GPU a frame is prepared and copied in while the one before it
-        is computed: more frames a second, each verdict one frame later.
-        """
-        if self.view.tile:
-            yield from map(self.detect, frames)
-            return
-        ahead = self._session.slots > 1 and self._looks_ahead.acquire(blocking=False)
-        under_way: Deque[_Frame] = deque()
-        try:
-            for frame in frames:
-                with self._using():
-                    under_way.append(self._start(frame))
-                    enough = len(under_way) > ahead
-                    ready = [self._finish(under_way.popleft())] if enough else []
-                yield from ready
-            while under_way:
-                with self._using():
-                    detection = self._finish(under_way.popleft())
-                yield detection
-        finally:
-            for left in under_way:  # the caller stopped early: the slot must come free
-                with contextlib.suppress(SsnEdgeError), self._using():
-                    self._finish(left)
-            if ahead:
-                self._looks_ahead.release()
+        start = time.perf_counter()
+        placement = self._place(frame, map_out, mask_out)
+        anomaly_map = np.empty(placement.map_hw, np.float32) if map_out is None else map_out
+        score, preparing = self._infer(frame, placement, anomaly_map)
+        inferred = time.perf_counter()
+        is_defect, map_max, mask, regions = self.judge.judge(score, anomaly_map, placement, mask_out)
+        done = time.perf_counter()
+        latency = Latency(*(1e3 * t for t in (preparing, inferred - start - preparing, done - inferred)))
+        return Detection(
+            score, map_max, is_defect, anomaly_map, mask, regions.highest, regions.count, latency, placement
+        )
 
     def infer_into(
         self, frame: np.ndarray, map_out: np.ndarray, mask_out: Optional[np.ndarray] = None
@@ -204,44 +183,41 @@ class Detector:
 
         ``map_out`` float32 and ``mask_out`` uint8 (0/1), C-contiguous, of ``placement(frame.shape[:2])
         .map_hw``: [H, W] at the model's size, or with tiles at the canvas's; InputError otherwise.
+        BackendError where the answer is not finite; what is in the arrays then means nothing.
         """
-        with self._using():
-            placement = self._place(frame)
-            check_out("map_out", map_out, np.float32, placement.map_hw)
-            if mask_out is not None:
-                check_out("mask_out", mask_out, np.uint8, placement.map_hw)
-            if self.view.tile:
-                score, _ = self._tiles(frame, placement, map_out)
-            else:
-                score = self._collect(self._start(frame).slot, map_out)
+        placement = self._place(frame, map_out, mask_out)
+        score, _ = self._infer(frame, placement, map_out)
+        self.judge.peak(score, map_out)
         if mask_out is not None:
-            threshold = np.float32(self.info.verdict.pixel_threshold)
-            np.greater_equal(map_out, threshold, out=mask_out.view(np.bool_))
+            self.judge.mask(map_out, mask_out)
         return score
 
     def infer_batch(self, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Maps float32 [batch, H, W] and scores float32 [batch] of images at the file's input size.
+        """Maps float32 [n, H, W] and scores float32 [n] of images at the file's input size, as the network
+        gives them: not judged, and not looked at whether they are finite (``judge`` does both).
 
-        ``images`` uint8 [batch, H, W, 3] BGR with the batch size given to :meth:`open`.
+        ``images`` uint8 [n, H, W, 3] BGR, 1 to as many as the ``batch`` given to :meth:`open`.
         """
-        expected = (self._batch, *self.info.input_hw, 3)
-        if images.shape != expected or images.dtype != np.uint8:
-            raise InputError(f"images: {images.dtype} {images.shape}; expected uint8 {expected}")
+        shape, batch = (*self.info.input_hw, 3), self._batch
+        if images.shape[1:] != shape or images.dtype != np.uint8 or not 1 <= len(images) <= batch:
+            raise InputError(
+                f"images: {images.dtype} {images.shape}; expected uint8 (n, {', '.join(map(str, shape))}) with n "
+                f"up to {batch}, the batch that the detector was opened for"
+            )
         maps = np.empty((len(images), *self.info.size_hw), np.float32)
         scores = np.empty(len(images), np.float32)
-        with self._using():
-            slot = self._begin(lambda slot: np.copyto(self._images[slot], images))
-            self._wait(slot, maps, scores)
+        with self._lock:
+            self._check_open()
+            np.copyto(self._images[: len(images)], images)
+            self._session.infer(maps, scores)
         return maps, scores
 
     def close(self) -> None:
-        """Wait for the frames under way and free everything. May be called twice; using the detector
+        """Wait for the frame under way and free everything. May be called twice; using the detector
         afterwards is a ModelError. Not from a signal handler that may have interrupted a frame."""
-        with self._idle:
-            self._closed = True
-            self._idle.wait_for(lambda: self._calls == 0)
-        self._images = []
-        self._release()
+        with self._lock:
+            self._closed, self._images = True, np.empty(0, np.uint8)
+            self._release()
 
     def __enter__(self) -> Detector:
         return self
@@ -249,102 +225,49 @@ class Detector:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[None]:
-        """Keeps :meth:`close` waiting; ModelError once closed."""
-        with self._idle:
-            if self._closed:
-                raise ModelError("the detector is closed; open it again")
-            self._calls += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._calls -= 1
-                self._idle.notify_all()
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelError("the detector is closed; open it again")
 
-    def _place(self, frame: np.ndarray) -> Placement:
-        if self._batch != 1:
-            raise InputError(f"opened for batches of {self._batch}; use infer_batch")
+    def _place(
+        self, frame: np.ndarray, map_out: Optional[np.ndarray], mask_out: Optional[np.ndarray]
+    ) -> Placement:
         check_frame(frame)
-        return self.placement((frame.shape[0], frame.shape[1]))
+        placement = self.placement((frame.shape[0], frame.shape[1]))
+        for name, out, dtype in (("map_out", map_out, np.float32), ("mask_out", mask_out, np.uint8)):
+            if out is not None:
+                check_out(name, out, dtype, placement.map_hw)
+        return placement
 
-    def _start(self, frame: np.ndarray) -> _Frame:
+    def _infer(self, frame: np.ndarray, placement: Placement, map_out: np.ndarray) -> Tuple[float, float]:
+        """The frame's map into ``map_out``; its score, and the seconds that preparing it took."""
+        with self._lock:
+            self._check_open()
+            if self.view.tile:
+                return self._infer_tiles(frame, placement, map_out)
+            return self._infer_one(frame, placement, placement.tiles[0], map_out)
+
+    def _infer_one(
+        self, frame: np.ndarray, placement: Placement, tile: Rect, map_out: np.ndarray
+    ) -> Tuple[float, float]:
         start = time.perf_counter()
-        placement = self._place(frame)
-        (whole,) = placement.tiles
-        slot = self._load(frame, placement, whole)
-        return _Frame(slot, placement, start, time.perf_counter())
+        placement.load(frame, tile, self._images[0], self._scratch)
+        preparing = time.perf_counter() - start
+        self._session.infer(map_out[None], self._score)
+        return float(self._score[0]), preparing
 
-    def _load(self, frame: np.ndarray, placement: Placement, tile: Rect) -> int:
-        def load(slot: int) -> None:
-            placement.load(frame, tile, self._images[slot][0], self._scratch[slot])
-
-        return self._begin(load)
-
-    def _begin(self, load: Callable[[int], object]) -> int:
-        """Load images into a free slot and set it off."""
-        slot = self._free.get()
-        try:
-            load(slot)
-            self._session.start(slot)
-        except BaseException:
-            self._free.put(slot)
-            raise
-        return slot
-
-    def _wait(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> float:
-        """Fill the arrays, let the slot go, and return the first score."""
-        try:
-            self._session.finish(slot, maps, scores)
-            return float(scores[0])
-        finally:
-            self._free.put(slot)
-
-    def _collect(self, slot: int, map_out: np.ndarray) -> float:
-        return self._wait(slot, map_out[None], self._scores[slot])
-
-    def _tiles(
+    def _infer_tiles(
         self, frame: np.ndarray, placement: Placement, map_out: np.ndarray
     ) -> Tuple[float, float]:
-        """The map of a frame in tiles; returns the highest score, and the seconds of preparing tiles."""
+        """The score is the highest of all tiles."""
         map_out.fill(-np.inf)
         best, preparing = -np.inf, 0.0
-        with self._tiling:  # one map for all tiles
-            for tile in placement.tiles:
-                start = time.perf_counter()
-                slot = self._load(frame, placement, tile)
-                preparing += time.perf_counter() - start
-                best = max(best, self._collect(slot, self._tile_map))
-                placement.stitch(self._tile_map, tile, map_out, self._tile_scratch)
+        for tile in placement.tiles:
+            score, seconds = self._infer_one(frame, placement, tile, self._tile_map)
+            self.judge.peak(score, self._tile_map)  # max() below would pass over a NaN
+            best, preparing = max(best, score), preparing + seconds
+            placement.stitch(self._tile_map, tile, map_out, self._tile_scratch)
         return best, preparing
-
-    def _detect_tiles(self, frame: np.ndarray) -> Detection:
-        start = time.perf_counter()
-        placement = self._place(frame)
-        anomaly_map = np.empty(placement.map_hw, np.float32)
-        score, preparing = self._tiles(frame, placement, anomaly_map)
-        return self._judge(score, anomaly_map, placement, start, start + preparing)
-
-    def _finish(self, under_way: _Frame) -> Detection:
-        slot, placement, start, ready = under_way
-        anomaly_map = np.empty(self.info.size_hw, np.float32)
-        score = self._collect(slot, anomaly_map)
-        return self._judge(score, anomaly_map, placement, start, ready)
-
-    def _judge(
-        self, score: float, anomaly_map: np.ndarray, placement: Placement, start: float, ready: float
-    ) -> Detection:
-        """The verdict, just after inference; ``start`` and ``ready`` in seconds."""
-        inferred = time.perf_counter()
-        verdict = self.info.verdict
-        map_max = float(anomaly_map.max())
-        mask = (anomaly_map >= verdict.pixel_threshold).astype(np.uint8)
-        regions = find_regions(anomaly_map, mask, placement)
-        is_defect = verdict.is_defect(score, map_max)
-        done = time.perf_counter()
-        latency = Latency(*(1e3 * t for t in (ready - start, inferred - ready, done - inferred)))
-        return Detection(score, map_max, is_defect, anomaly_map, mask, regions, latency, placement)
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

@@ -129,7 +129,7 @@ class Placement:
 
     def box(self, x0: int, y0: int, x1: int, y1: int) -> Optional[Rect]:
         """The frame's pixels that a box of the map touches; None if it lies in the letterbox's border."""
-        left, top, right, bottom = self._content
+        left, top, right, bottom = self.map_content
         height, width = self.canvas_hw
         x0, x1 = max(x0, left) - left, min(x1, right) - left
         y0, y1 = max(y0, top) - top, min(y1, bottom) - top
@@ -145,7 +145,7 @@ class Placement:
 
         uint8 goes by nearest neighbour, float32 bilinear; at equal scale the values are the map's own.
         """
-        left, top, right, bottom = self._content
+        left, top, right, bottom = self.map_content
         array = resize_map(array[top:bottom, left:right], self.canvas_hw)
         frame = np.full(self.frame_hw, outside, array.dtype)
         x0, y0, x1, y1 = self.part
@@ -166,10 +166,16 @@ class Placement:
         np.maximum(target, part, out=target)
 
     @cached_property
-    def _content(self) -> Rect:
-        """Where in the map the canvas is."""
+    def map_content(self) -> Rect:
+        """Where in the map the canvas is: all of it, but for a letterbox's border."""
         height, width = self.map_hw
         return (0, 0, width, height) if self.view.tile else self.content(self.tiles[0], self.map_hw)
+
+    @cached_property
+    def pixel_area(self) -> float:
+        """Pixels of the frame that one of the map covers."""
+        left, top, right, bottom = self.map_content
+        return self.canvas_hw[0] * self.canvas_hw[1] / ((bottom - top) * (right - left))
 
     def _turn(self, array: np.ndarray) -> np.ndarray:
         return self._mirror(np.rot90(array, -(self.view.rotate // 90)))

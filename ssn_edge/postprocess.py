@@ -1,4 +1,4 @@
-"""From the segmentation head's logits to the anomaly map, and from the map to regions.
+"""From the segmentation head's logits to the anomaly map.
 
 The map's post-processing (bilinear resize to the input's size, Gaussian of sigma 4;
 SuperSimpleNet, section 3.6) is linear and separable, so one matrix per axis does it:
@@ -7,13 +7,7 @@ SuperSimpleNet, section 3.6) is linear and separable, so one matrix per axis doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Tuple
-
-import cv2
 import numpy as np
-
-from ssn_edge.geometry import Placement
 
 SIGMA = 4.0
 """Standard deviation of the map's Gaussian, in pixels of the model's input (section 3.6)."""
@@ -63,36 +57,3 @@ def gaussian_matrix(n: int, sigma: float = SIGMA) -> np.ndarray:
 def map_matrix(n_in: int, n_out: int) -> np.ndarray:
     """``G``, one axis of the anomaly map's post-processing: float64 [n_out, n_in]."""
     return gaussian_matrix(n_out) @ resize_matrix(n_in, n_out)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A connected defect: box in the frame's pixels and the highest map value inside."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    peak: float
-
-
-def find_regions(
-    anomaly_map: np.ndarray, mask: np.ndarray, placement: Placement
-) -> Tuple[Region, ...]:
-    """Boxes of the mask's 8-connected components, from map to frame, highest peak first.
-
-    ``anomaly_map`` float32 [H, W] and ``mask`` uint8 [H, W] at the map's size. A box covers every frame
-    pixel that its map pixels touch, and never leaves the frame.
-    """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    regions = []
-    for label in range(1, count):
-        x, y, w, h = (int(v) for v in stats[label, :4])
-        box = placement.box(x, y, x + w, y + h)
-        if box is None:
-            continue
-        inside = labels[y : y + h, x : x + w] == label
-        peak = float(anomaly_map[y : y + h, x : x + w][inside].max())
-        x0, y0, x1, y1 = box
-        regions.append(Region(x0, y0, x1 - x0, y1 - y0, peak))
-    return tuple(sorted(regions, key=lambda region: -region.peak))

@@ -16,17 +16,19 @@ SCHEMA = 1
 METADATA_KEY = "ssn_edge"
 """Key of the document in an ONNX file's ``metadata_props``."""
 
-VERDICT_SOURCES = ("score", "map_max")
+VERDICT_SOURCES = ("score", "map_max", "either")
 GEOMETRIES = ("stretch", "letterbox")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a frame is judged: ``score`` or ``map_max`` at or above ``image_threshold`` is a defect.
+    """How a frame is judged (:class:`ssn_edge.judge.Judge` does it): NG where ``source`` reaches its
+    threshold. A value equal to a threshold reaches it.
 
-    ``score`` is the classification head's sigmoid; ``map_max`` the maximum of the anomaly map's
-    logits. Map pixels at or above ``pixel_threshold`` (a logit) form the mask. ``method`` says
-    how the thresholds were found, ``n`` from how many normal images.
+    ``score`` is the classification head's sigmoid, ``map_max`` the maximum of the anomaly map's logits:
+    ``image_threshold`` is that source's. With ``either`` it is the score's, and ``map_threshold`` the
+    map's: one of the two is enough. Map pixels that reach ``pixel_threshold`` (a logit) form the mask.
+    ``method`` says how the thresholds were found, ``n`` from how many normal images.
     """
 
     source: str
@@ -34,18 +36,32 @@ class Verdict:
     pixel_threshold: float
     method: str
     n: int
+    map_threshold: Optional[float] = None
 
     def __post_init__(self) -> None:
         if self.source not in VERDICT_SOURCES:
             raise ModelError(f"verdict source {self.source!r}; expected one of {VERDICT_SOURCES}")
-        for name in ("image_threshold", "pixel_threshold"):
-            if not math.isfinite(getattr(self, name)):
-                raise ModelError(f"verdict {name} is {getattr(self, name)}; calibrate again")
+        if (self.map_threshold is None) == (self.source == "either"):
+            raise ModelError(
+                f"verdict source {self.source} with a map_threshold of {self.map_threshold}: either has "
+                "one, the others have none; calibrate again"
+            )
+        for name, value in {**self.thresholds, "pixel": self.pixel_threshold}.items():
+            if not math.isfinite(value):
+                raise ModelError(f"verdict's {name} threshold is {value}; calibrate again")
 
-    def is_defect(self, score: float, map_max: float) -> bool:
-        """The verdict on one frame."""
-        value = score if self.source == "score" else map_max
-        return value >= self.image_threshold
+    @property
+    def thresholds(self) -> Dict[str, float]:
+        """Of the sources that count: ``score``, ``map_max`` or both."""
+        if self.source == "either" and self.map_threshold is not None:
+            return {"score": self.image_threshold, "map_max": self.map_threshold}
+        return {self.source: self.image_threshold}
+
+    @property
+    def rule(self) -> str:
+        """In a few words: ``NG from score >= 0.5 or map_max >= 3.2``."""
+        found = (f"{name} >= {threshold:.4g}" for name, threshold in self.thresholds.items())
+        return f"NG from {' or '.join(found)}"
 
 
 @dataclass(frozen=True)
@@ -96,8 +112,12 @@ class ModelInfo:
         return self.frame or self.size_hw
 
     def to_json(self) -> str:
-        """The document; :meth:`from_json` reads it back unchanged."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        """The document; :meth:`from_json` reads it back unchanged. A ``map_threshold`` that there is
+        none of is left out, so that runtimes from before there was one read the file."""
+        document = dataclasses.asdict(self)
+        if self.verdict.map_threshold is None:
+            del document["verdict"]["map_threshold"]
+        return json.dumps(document, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, name: str) -> ModelInfo:

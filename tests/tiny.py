@@ -20,13 +20,20 @@ def info(**changes):
     return ModelInfo(**fields)
 
 
-def write_model(path, metadata=None, with_metadata=True):
+def write_model(path, metadata=None, with_metadata=True, breaks=None):
+    """``breaks``: the output, "score" or "anomaly_map", that is NaN for a frame that is black, or has a
+    black pixel: 0 / 0, as a damaged weight makes it."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
         helper.make_node("ReduceMax", ["anomaly_map"], ["peak"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["peak", "full"], ["score"]),
     ]
+    if breaks:  # its value times itself over itself
+        (made,) = (node for node in nodes if node.output[0] == breaks)
+        made.output[0] = "sound"
+        nodes.insert(nodes.index(made) + 1, helper.make_node("Div", ["square", "sound"], [breaks]))
+        nodes.insert(nodes.index(made) + 1, helper.make_node("Mul", ["sound", "sound"], ["square"]))
     graph = helper.make_graph(
         nodes,
         "tiny",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssn_edge.judge import Judge
 from ssn_edge.postprocess import map_matrix
 from ssn_edge.schema import Verdict
 from ssn_export import fold
@@ -73,17 +73,18 @@ class Deployed(nn.Module):
         return (anomaly_map, score, *self._judge(anomaly_map, score))
 
     def _judge(self, anomaly_map: Tensor, score: Tensor) -> Tuple[Tensor, Tensor]:
-        """The runtime's comparisons: float32 pixels against the threshold's nearest float32, the
-        image's float32 value against the exact threshold, so against the next float32 above."""
-        pixel, image = thresholds(self.verdict)
-        value = score if self.verdict.source == "score" else anomaly_map.amax((1, 2))
-        mask, is_defect = anomaly_map >= pixel, value >= image
-        return tuple(v.to(anomaly_map.dtype).to(torch.uint8) for v in (mask, is_defect))
+        """The runtime's rule (:mod:`ssn_edge.judge`), which fails closed here too: NG and a pixel of the
+        mask are what is *not below* its threshold, as a value that is not a number is.
 
+        The map's maximum is not taken: ReduceMax may pass over a NaN. Whether any pixel reaches the
+        limit says the same. A source that does not count has a limit that only +inf and NaN
+        reach. (An infinite logit alone cannot hide as -inf: the map's products make NaN of it.)
+        """
+        limits, dtype = Judge(self.verdict).limits, anomaly_map.dtype
 
-def thresholds(verdict: Verdict) -> Tuple[float, float]:
-    """Pixel and image threshold as the float32 values that give the runtime's verdicts."""
-    image = np.float32(verdict.image_threshold)
-    if float(image) < verdict.image_threshold:
-        image = np.nextafter(image, np.float32(np.inf))
-    return float(np.float32(verdict.pixel_threshold)), float(image)
+        def reaches(values: Tensor, limit: float) -> Tensor:
+            return torch.logical_not(values < limit).to(dtype)
+
+        peak = reaches(anomaly_map, limits.map_max).amax((1, 2))
+        is_defect = torch.maximum(reaches(score, limits.score), peak)
+        return reaches(anomaly_map, limits.pixel).to(torch.uint8), is_defect.to(torch.uint8)

@@ -19,11 +19,12 @@ MAX_OPSET = 17
 
 OPERATORS = frozenset(
     "Add AveragePool BatchNormalization Cast Clip Concat Conv DequantizeLinear Div Exp Flatten Gather "
-    "Gemm GlobalAveragePool GreaterOrEqual HardSigmoid HardSwish Identity LeakyRelu MatMul MaxPool "
-    "Mul Pow QuantizeLinear ReduceMax ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split "
+    "Gemm GlobalAveragePool HardSigmoid HardSwish Identity LeakyRelu Less MatMul Max MaxPool "
+    "Mul Not Pow QuantizeLinear ReduceMax ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split "
     "Sqrt Squeeze Sub Tanh Transpose Unsqueeze".split()
 )
-"""What our graphs are made of and all parsers take; Einsum, Shape and control flow are not in it."""
+"""What our graphs are made of and all parsers take; Einsum, Shape and control flow are not in it. Nor are
+Greater and GreaterOrEqual, which are false for NaN: a threshold is ``Not(Less)``, which fails closed."""
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ssn_edge.errors import ModelError, one_line
 from ssn_edge.files import beside, replacing
+from ssn_edge.judge import Judge
 from ssn_edge.schema import Verdict
 
 FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
@@ -64,17 +65,26 @@ class Parity:
 def compare(
     truth: Reference, maps: np.ndarray, scores: np.ndarray, verdict: Verdict, precision: str
 ) -> Parity:
-    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference."""
+    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference. ModelError where an answer
+    is not finite."""
+    if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
+        count = int((~np.isfinite(maps).all((1, 2)) | ~np.isfinite(scores)).sum())
+        raise ModelError(
+            f"{count} of {len(maps)} answers in {precision} are not finite: there is no verdict on them; "
+            f"give another --plan{', or export without --fp16' if precision == 'float16' else ''}"
+        )
     deviation = float(truth.maps.std())
     error = np.abs(maps - truth.maps) / deviation
     score_error = np.abs(scores - truth.scores)
-    if verdict.source == "score":
-        exact, ours, unit = truth.scores, scores, 1.0
-    else:
-        exact, ours, unit = truth.maps.max((1, 2)), maps.max((1, 2)), deviation
-    threshold = verdict.image_threshold
-    changed = (exact >= threshold) != (ours >= threshold)
-    outside = changed & (np.abs(exact - threshold) > MARGINS[precision] * unit)
+    peaks, exact_peaks = maps.max((1, 2)), truth.maps.max((1, 2))
+    judge = Judge(verdict)
+    changed = judge.are_defects(truth.scores, exact_peaks) != judge.are_defects(scores, peaks)
+    outside = np.zeros(len(maps), bool)
+    compared = {"score": (truth.scores, scores, 1.0), "map_max": (exact_peaks, peaks, deviation)}
+    for source, threshold in verdict.thresholds.items():
+        exact, ours, unit = compared[source]
+        crossed = (exact < threshold) != (ours < threshold)
+        outside |= changed & crossed & (np.abs(exact - threshold) > MARGINS[precision] * unit)
     return Parity(
         images=len(maps),
         map_rms=float(np.sqrt(np.mean(error**2))),

@@ -137,6 +137,7 @@ def _parameters(info: ModelInfo) -> str:
         "verdict_source": info.verdict.source,
         "image_threshold": repr(info.verdict.image_threshold),
         "pixel_threshold": repr(info.verdict.pixel_threshold),
+        **({"map_threshold": repr(info.verdict.map_threshold)} if info.verdict.source == "either" else {}),
         "backbone": info.backbone,
     }
     return "\n".join(

@@ -144,8 +144,8 @@ def _mix_precisions(
     config.set_flag(trt.BuilderFlag.FP16)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     wanted, found = set(float32_nodes), set()
-    for index in range(network.num_layers):
-        layer: trt.ILayer = network.get_layer(index)
+    for number in range(network.num_layers):
+        layer: trt.ILayer = network.get_layer(number)
         if layer.name not in wanted:
             continue
         found.add(layer.name)
@@ -153,8 +153,10 @@ def _mix_precisions(
         if first is None or first.dtype != trt.DataType.FLOAT:  # casts from bytes, constants
             continue
         layer.precision = trt.DataType.FLOAT
-        for output in range(layer.num_outputs):
-            layer.set_output_type(output, trt.DataType.FLOAT)
+        for index in range(layer.num_outputs):
+            output: trt.ITensor = layer.get_output(index)
+            if output.dtype == trt.DataType.FLOAT:  # a comparison's is a boolean
+                layer.set_output_type(index, trt.DataType.FLOAT)
     if wanted - found:
         say(f"{len(wanted - found)} of {len(wanted)} float32 nodes have no layer of their name: "
             f"{', '.join(sorted(wanted - found)[:3])} ...; the comparison will tell")

@@ -5,17 +5,15 @@
 
 and a session has
 
-    slots: int                                frames that may be under way at once
     max_batch: int or None                    largest that the file allows, None for any
     metadata: dict of str                     the model file's
-    prepare(input_hw) -> list of arrays       uint8 [batch, H, W, 3] to write images into, one a slot
-    start(slot)                               begin with the slot's images, if that can overlap
-    finish(slot, maps, scores)                wait, fill the caller's arrays, allocate none
+    prepare(input_hw) -> array                uint8 [batch, H, W, 3] to write images into
+    infer(maps, scores)                       of the first n images into the caller's arrays, allocating none
     close()
-    device_ms() -> float                      only on GPUs: the last frame by the GPU's own clock
+    device_ms() -> float                      only on GPUs: the last call by the GPU's own clock
 
-``maps`` float32 [batch, H, W] and ``scores`` float32 [batch] are C-contiguous. A library is imported
-only when it is chosen.
+``maps`` float32 [n, H, W] and ``scores`` float32 [n] are C-contiguous, n is 1 to ``batch``. One call at a
+time: the detector sees to that. A library is imported only when it is chosen.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Nothing else in the project calls the driver, so that another binding (cuda-python) can stand in by
 offering these names: :func:`open_device`, and of its :class:`Device` ``active``, ``buffer``,
-``stream``, ``event``, ``clock``, ``upload``, ``download`` and ``free_memory``.
+``stream``, ``clock``, ``upload``, ``download`` and ``free_memory``.
 """
 
 from __future__ import annotations
@@ -99,26 +99,22 @@ class Device:
         return Buffer(array, int(memory), memory)
 
     def stream(self) -> Any:
-        """A new stream; ``handle`` is its address, ``wait_for_event`` and ``synchronize`` exist."""
+        """A new stream; ``handle`` is its address, ``synchronize`` exists."""
         return cuda.Stream(NON_BLOCKING)
 
-    def event(self) -> Any:
-        """A new event without timing; ``record(stream)`` and ``synchronize()`` exist."""
-        return cuda.Event(cuda.event_flags.DISABLE_TIMING)
-
     def clock(self) -> Any:
-        """A new event with timing; ``time_since(event)`` also exists, in milliseconds."""
+        """A new event; ``record(stream)``, ``synchronize()`` and ``time_since(event)``, in ms, exist."""
         return cuda.Event()
 
-    def upload(self, buffer: Buffer, stream: Any) -> None:
-        """Queue the copy from the host's side to the device's."""
+    def upload(self, buffer: Buffer, count: int, stream: Any) -> None:
+        """Queue the copy of the first ``count`` rows from the host's side to the device's."""
         if buffer.memory is not None:
-            cuda.memcpy_htod_async(buffer.pointer, buffer.array, stream)
+            cuda.memcpy_htod_async(buffer.pointer, buffer.array[:count], stream)
 
-    def download(self, buffer: Buffer, stream: Any) -> None:
-        """Queue the copy from the device's side to the host's."""
+    def download(self, buffer: Buffer, count: int, stream: Any) -> None:
+        """Queue the copy of the first ``count`` rows from the device's side to the host's."""
         if buffer.memory is not None:
-            cuda.memcpy_dtoh_async(buffer.array, buffer.pointer, stream)
+            cuda.memcpy_dtoh_async(buffer.array[:count], buffer.pointer, stream)
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes; the context must be active."""

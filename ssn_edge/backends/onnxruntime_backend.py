@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import onnxruntime
@@ -39,21 +39,18 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
 
 
 class Session:
-    slots, max_batch = 1, None
+    max_batch = None
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: int):
         self._session, self._batch = session, batch
         self.metadata: Dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
-    def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
+    def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
         self._bound: Optional[Tuple[int, int, Tuple[int, ...]]] = None
-        return [self._images]
+        return self._images
 
-    def start(self, slot: int) -> None:
-        """Nothing: the processor that would prepare the next frame computes this one."""
-
-    def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
+    def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
         try:
             self._session.run_with_iobinding(self._bind(maps, scores))
         except Exception as error:
@@ -64,7 +61,7 @@ class Session:
         """A camera loop gives the same arrays with every frame: they are bound once."""
         where = maps.ctypes.data, scores.ctypes.data, maps.shape
         if where != self._bound:
-            images, binding = self._images, self._session.io_binding()
+            images, binding = self._images[: len(maps)], self._session.io_binding()
             binding.bind_input("image", "cpu", 0, np.uint8, images.shape, images.ctypes.data)
             binding.bind_output("anomaly_map", "cpu", 0, np.float32, maps.shape, where[0])
             binding.bind_output("score", "cpu", 0, np.float32, scores.shape, where[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import openvino
@@ -19,7 +19,7 @@ def version() -> str:
 
 
 def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
-    """A session compiled for one batch size: OpenVINO plans better for fixed shapes."""
+    """A session for 1 to ``batch`` images; for one alone its shape is fixed, which OpenVINO plans better."""
     if digest is not None:
         check_sha256(path, sha256(path), digest)
     core = openvino.Core()
@@ -27,7 +27,8 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
         model = core.read_model(str(path))
         stored = model.get_rt_info(["framework"]).value if model.has_rt_info(["framework"]) else {}
         height, width = (int(n.get_length()) for n in list(model.input("image").partial_shape)[1:3])
-        model.reshape({"image": [batch, height, width, 3]})
+        images = openvino.Dimension(1, batch) if batch > 1 else 1
+        model.reshape({"image": openvino.PartialShape([images, height, width, 3])})
         # The precision is the file's: no silent bfloat16 on processors that have it.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:
@@ -39,27 +40,24 @@ def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Sessio
 
 
 class Session:
-    slots, max_batch = 1, None
+    max_batch = None
 
     def __init__(self, request: openvino.InferRequest, metadata: Dict[str, str], batch: int):
         self._request, self.metadata, self._batch = request, metadata, batch
 
-    def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
+    def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
         self._bound: Optional[Tuple[int, int, Tuple[int, ...]]] = None
-        self._request.set_tensor("image", openvino.Tensor(self._images, shared_memory=True))
-        return [self._images]
+        return self._images
 
-    def start(self, slot: int) -> None:
-        """Nothing: the processor that would prepare the next frame computes this one."""
-
-    def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
+    def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
         where = maps.ctypes.data, scores.ctypes.data, maps.shape
-        if where != self._bound:  # a camera loop gives the same arrays with every frame
-            self._request.set_tensor("anomaly_map", openvino.Tensor(maps, shared_memory=True))
-            self._request.set_tensor("score", openvino.Tensor(scores, shared_memory=True))
-            self._bound = where
         try:
+            if where != self._bound:  # a camera loop gives the same arrays with every frame
+                images = self._images[: len(maps)]
+                for name, array in (("image", images), ("anomaly_map", maps), ("score", scores)):
+                    self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+                self._bound = where
             self._request.infer(share_outputs=True)  # else it returns copies of them
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed: {one_line(error)}") from None

@@ -1,15 +1,12 @@
 """TensorRT 8.5 to 11 with pycuda: engines written by ssn-export.
 
-Two slots: while the GPU computes one frame, the next is written to page-locked memory and copied in
-on a stream of its own; in the computing stream the copy would wait for the frame before it. An
-engine can run code of whoever made it: open none from an untrusted place, or give its sha256.
+An engine can run code of whoever made it: open none from an untrusted place, or give its sha256.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from collections import deque
 from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
@@ -24,7 +21,6 @@ from ssn_edge.files import check_sha256
 from ssn_edge.schema import METADATA_KEY, ModelInfo
 
 NAME = "tensorrt"
-SLOTS = 2
 
 
 class Log(trt.ILogger):
@@ -90,35 +86,14 @@ class _LayerClock(trt.IProfiler):
         self.times.append((layer_name, float(ms)))
 
 
-class _Slot:
-    """What one frame under way needs. Its attributes are used in place, never held in variables,
-    so that :meth:`clear` frees them."""
-
-    def __init__(self) -> None:
-        self.buffers: Dict[str, gpu.Buffer] = {}
-        self.started: Any = None
-        self.uploaded: Any = None
-        self.done: Any = None
-
-    def clear(self) -> None:
-        for buffer in self.buffers.values():
-            with contextlib.suppress(BackendError), gpu.translated("freeing memory"):
-                buffer.free()
-        self.buffers, self.started, self.uploaded, self.done = {}, None, None, None
-
-
 class Session:
-    """An engine with its execution context; frames from several threads may share it."""
-
-    slots = SLOTS
+    """An engine with its execution context: one call at a time."""
 
     def __init__(self, path: Path, plan: bytes, batch: int, trusted: bool):
         device = gpu.open_device()
         self._path, self._batch, self._device = path, batch, device
-        self._queueing = threading.Lock()
         self._open = contextlib.ExitStack()  # unwound in reverse: context, engine, runtime
-        self._slots: List[_Slot] = []
-        self._last = 0
+        self._buffers: Dict[str, gpu.Buffer] = {}
         stated = _stated(path, device)
         with self._cleaned_up("opening the engine"):
             LOG.clear()
@@ -145,8 +120,8 @@ class Session:
                 )
         self.metadata = {METADATA_KEY: self.info.model.to_json()}
 
-    def prepare(self, input_hw: Tuple[int, int]) -> List[np.ndarray]:
-        """Page-locked uint8 [batch, H, W, 3] arrays, one a slot, to write images into."""
+    def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
+        """A page-locked uint8 [batch, H, W, 3] array to write images into."""
         if self._batch > self.info.batch:
             raise InputError(
                 f"batch {self._batch}: {self._path.name} was built for up to {self.info.batch}; build "
@@ -158,57 +133,58 @@ class Session:
             if self._context is None:
                 raise BackendError(f"TensorRT: no execution context ({LOG.reason()}); close other "
                                    "programs on the GPU")
-            if not self._context.set_input_shape("image", (self._batch, *input_hw, 3)):
-                raise BackendError(f"TensorRT refused the input's shape ({LOG.reason()})")
-            self._compute, self._copy = self._device.stream(), self._device.stream()
-            self._open.callback(self._forget, "_compute", "_copy")
-            for _ in range(SLOTS):
-                self._slots.append(_Slot())
-                self._fill(self._slots[-1])
-        return [slot.buffers["image"].array for slot in self._slots]
+            self._count = 0
+            self._set_count(self._batch)
+            self._open.callback(self._forget, "_stream", "_started", "_done")
+            self._stream = self._device.stream()
+            self._started, self._done = self._device.clock(), self._device.clock()
+            for name, (shape, dtype) in self._shapes.items():
+                self._buffers[name] = self._device.buffer((self._batch, *shape), dtype)
+        return self._buffers["image"].array
 
-    def start(self, slot: int) -> None:
-        """Queue the slot's images: copy in, network, copy out. The slot must not be under way."""
-        one = self._slots[slot]
-        with self._queueing, self._device.active("queueing a frame"):
+    def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
+        """Copy in, network, copy out of the first ``len(maps)`` images, into the caller's arrays."""
+        with self._device.active("computing a frame"):
             try:
-                one.started.record(self._copy)
-                self._device.upload(one.buffers["image"], self._copy)
-                one.uploaded.record(self._copy)
-                self._compute.wait_for_event(one.uploaded)
-                for name, buffer in one.buffers.items():
-                    self._context.set_tensor_address(name, buffer.pointer)
-                if not self._context.execute_async_v3(self._compute.handle):
-                    raise BackendError(f"TensorRT could not start the network ({LOG.reason()})")
-                for name in ("anomaly_map", "score"):
-                    self._device.download(one.buffers[name], self._compute)
-                one.done.record(self._compute)
-            except BaseException:
+                self._queue(len(maps))
+                self._done.synchronize()
+            except BaseException:  # nothing may be under way when the next frame is written
                 self._settle()
                 raise
+        np.copyto(maps, self._buffers["anomaly_map"].array[: len(maps)])
+        np.copyto(scores, self._buffers["score"].array[: len(maps)])
 
-    def finish(self, slot: int, maps: np.ndarray, scores: np.ndarray) -> None:
-        """Wait for the slot and write its results into the caller's arrays."""
-        one = self._slots[slot]
-        with self._device.active("computing a frame"):
-            one.done.synchronize()
-        self._last = slot
-        np.copyto(maps, one.buffers["anomaly_map"].array)
-        np.copyto(scores, one.buffers["score"].array)
+    def _queue(self, count: int) -> None:
+        self._set_count(count)
+        self._started.record(self._stream)
+        self._device.upload(self._buffers["image"], count, self._stream)
+        for name, buffer in self._buffers.items():
+            self._context.set_tensor_address(name, buffer.pointer)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise BackendError(f"TensorRT could not start the network ({LOG.reason()})")
+        for name in ("anomaly_map", "score"):
+            self._device.download(self._buffers[name], count, self._stream)
+        self._done.record(self._stream)
+
+    def _set_count(self, count: int) -> None:
+        """The images of the next call; setting the shape anew costs a plan of the launch, so only then."""
+        if count == self._count:
+            return
+        self._count = 0
+        if not self._context.set_input_shape("image", (count, *self._shapes["image"][0])):
+            raise BackendError(f"TensorRT refused the input's shape ({LOG.reason()})")
+        self._count = count
 
     def device_ms(self) -> float:
-        """Milliseconds by the GPU's own clock from the copy in to the copy out of the frame finished
-        last; in a pipeline that includes its wait for the frame before it."""
-        one = self._slots[self._last]
+        """Milliseconds by the GPU's own clock from the copy in to the copy out of the last call."""
         with self._device.active("reading the GPU's clock"):
-            return float(one.done.time_since(one.started))
+            return float(self._done.time_since(self._started))
 
     def layer_times(self, maps: np.ndarray, scores: np.ndarray) -> List[Tuple[str, float]]:
-        """One frame of slot 0 with TensorRT's profiler: name and milliseconds of every layer."""
+        """One call with TensorRT's profiler: name and milliseconds of every layer."""
         clock = _LayerClock()
         self._context.profiler = clock  # from now on: this session is for profiling alone
-        self.start(0)
-        self.finish(0, maps, scores)
+        self.infer(maps, scores)
         return clock.times
 
     def layers(self) -> str:
@@ -231,24 +207,16 @@ class Session:
 
     def _release(self) -> None:
         self._settle()
-        for slot in self._slots:
-            slot.clear()
-        self._slots = []
+        while self._buffers:
+            with contextlib.suppress(BackendError), gpu.translated("freeing memory"):
+                self._buffers.popitem()[1].free()
         self._open.close()
-
-    def _fill(self, slot: _Slot) -> None:
-        for name, (shape, dtype) in self._shapes.items():
-            slot.buffers[name] = self._device.buffer((self._batch, *shape), dtype)
-        slot.uploaded = self._device.event()
-        slot.started, slot.done = self._device.clock(), self._device.clock()
 
     def _settle(self) -> None:
         """Wait until no work is queued, whatever it ends with."""
-        for name in ("_copy", "_compute"):
-            stream = getattr(self, name, None)
-            if stream is not None:
-                with contextlib.suppress(BackendError), gpu.translated("waiting"):
-                    stream.synchronize()
+        if getattr(self, "_stream", None) is not None:
+            with contextlib.suppress(BackendError), gpu.translated("waiting"):
+                self._stream.synchronize()
 
     @contextlib.contextmanager
     def _cleaned_up(self, doing: str) -> Iterator[None]:

@@ -54,7 +54,7 @@ def simulated(simulation, pycuda, trained, request):
 
 @pytest.mark.parametrize("release", SIMULATED)
 def test_simulated(release, simulated):
-    assert simulated(release, str(HERE / "simulated")) > 90
+    assert simulated(release, str(HERE / "simulated")) > 80
 
 
 def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):

@@ -65,11 +65,10 @@ def test_half_engine(half, figures):
 def test_every_way_gives_the_same(half, exported):
     images = parity.read_reference(exported / "model.reference.npz").images
     with Detector.open(half[0]) as detector:
-        single = [detector.detect(image) for image in images]
-        ahead = list(detector.detect_all(images))
-    for a, b in zip(single, ahead):
-        np.testing.assert_array_equal(a.anomaly_map, b.anomaly_map)
-        assert a.score == b.score
+        for image in images:
+            found, map_out = detector.detect(image), np.empty(detector.info.size_hw, np.float32)
+            assert detector.infer_into(image, map_out) == found.score
+            np.testing.assert_array_equal(map_out, found.anomaly_map)
 
 
 def test_latency_and_throughput(half, exported, figures):
@@ -78,10 +77,6 @@ def test_latency_and_throughput(half, exported, figures):
         maps = np.empty(detector.info.size_hw, np.float32)
         figures["latency_ms"] = ms(lambda: detector.infer_into(image, maps))
         figures["detect_ms"] = ms(lambda: detector.detect(image))
-        start = time.perf_counter()
-        for _ in detector.detect_all(image for _ in range(FRAMES)):
-            pass
-        figures["detect_all_frames_per_s"] = FRAMES / (time.perf_counter() - start)
     batch = np.repeat(image[None], 16, 0)
     with Detector.open(half[0], batch=16) as detector:
         figures["batch16_ms"] = ms(lambda: detector.infer_batch(batch), max(3, FRAMES // 10))

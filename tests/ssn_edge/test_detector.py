@@ -66,17 +66,22 @@ def test_infer_into_checks_its_arrays(detector, out):
 
 
 @pytest.mark.parametrize("name", backends.installed())
-def test_batches(tmp_path, name):
+def test_any_batch_up_to_the_one_opened_for(tmp_path, name):
+    """On one session, in any order, and single frames between them."""
     path = tiny.write_model(tmp_path / "m.onnx")
-    frames = np.random.default_rng(1).integers(0, 256, (3, 32, 48, 3), np.uint8)
-    with Detector.open(path, name, batch=3) as detector:
-        maps, scores = detector.infer_batch(frames)
-        np.testing.assert_allclose(maps, frames.astype(np.float32).mean(3), rtol=1e-5)
-        np.testing.assert_allclose(scores, maps.max((1, 2)) / 255, rtol=1e-6)
-        with pytest.raises(InputError, match="expected uint8"):
-            detector.infer_batch(frames[:2])
-        with pytest.raises(InputError, match="infer_batch"):
-            detector.detect(frames[0])
+    frames = np.random.default_rng(1).integers(0, 256, (4, 32, 48, 3), np.uint8)
+    with Detector.open(path, name, batch=4) as detector:
+        for count in (4, 1, 3, 2, 4):
+            images = frames[-count:]
+            maps, scores = detector.infer_batch(images)
+            np.testing.assert_allclose(maps, images.astype(np.float32).mean(3), rtol=1e-5)
+            np.testing.assert_allclose(scores, maps.max((1, 2)) / 255, rtol=1e-6)
+            one = detector.detect(images[0])
+            np.testing.assert_array_equal(one.anomaly_map, maps[0])
+            assert one.score == scores[0]
+        for wrong in (frames[:0], np.concatenate([frames, frames]), frames[0], frames.astype(np.int8)):
+            with pytest.raises(InputError, match=r"expected uint8 \(n, 32, 48, 3\) with n up to 4"):
+                detector.infer_batch(wrong)
 
 
 def test_threshold_and_close(tmp_path):
@@ -145,15 +150,39 @@ def test_metadata_round_trip():
             dataclasses.replace(info.verdict, **wrong)
 
 
-def test_frames_in_order(detector):
-    frames = [np.full((20, 30, 3), value, np.uint8) for value in (9, 200, 90)]
-    found = list(detector.detect_all(iter(frames)))
-    assert [round(d.map_max) for d in found] == [9, 200, 90]
-    assert [d.is_defect for d in found] == [False, True, False]
-    assert list(detector.detect_all([])) == []
-    with pytest.raises(InputError, match="frame"):
-        list(detector.detect_all([frames[0], np.zeros((0, 0, 3), np.uint8)]))
-    assert round(detector.detect(frames[1]).map_max) == 200
+def finishes(call):
+    """What the call returns, in a thread: AssertionError where it hangs."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert found, "hangs"
+    return found[0]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def out_of_memory(*_, **__):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("place", ["np.empty", "session", "collecting"])
+@pytest.mark.parametrize("fault", [interrupted, out_of_memory])
+def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(detector, monkeypatch, fault, place):
+    """Wherever a frame is left, in the map's allocation, the network or after it, nothing waits for it."""
+    with monkeypatch.context() as patch:
+        if place == "np.empty":
+            patch.setattr("ssn_edge.detector.np.empty", fault)
+        elif place == "session":
+            patch.setattr(type(detector._session), "infer" if hasattr(detector._session, "infer") else "finish",
+                          fault)
+        else:
+            patch.setattr("ssn_edge.detector.float", fault, raising=False)
+        with pytest.raises((KeyboardInterrupt, MemoryError)):
+            detector.detect(FRAME)
+    assert finishes(lambda: detector.detect(FRAME)).map_max == detector.detect(FRAME).map_max
 
 
 def test_threads_share_a_detector_until_it_is_closed(tmp_path):

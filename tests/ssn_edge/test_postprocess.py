@@ -1,4 +1,4 @@
-"""The matrices against OpenCV in float64, and the geometry of regions."""
+"""The matrices against OpenCV in float64."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge import postprocess
-from ssn_edge.geometry import Placement
 
 
 @given(h=st.integers(4, 60), w=st.integers(4, 60), scale=st.integers(2, 5), seed=st.integers(0, 9))
@@ -35,27 +34,3 @@ def test_resize_matrix_keeps_constants_and_ends(n_in, n_out, aligned):
 def test_gaussian_needs_room():
     with pytest.raises(ValueError, match="more than 12 pixels, got 12"):
         postprocess.gaussian_matrix(12)
-
-
-def test_regions_in_frame_pixels():
-    anomaly_map = np.zeros((10, 20), np.float32)
-    anomaly_map[2:4, 5:8] = 3
-    anomaly_map[8, 19] = 7
-    anomaly_map[7, 18] = 5  # touches it diagonally: one region
-    mask = (anomaly_map > 1).astype(np.uint8)
-    regions = postprocess.find_regions(anomaly_map, mask, Placement((100, 400), mask.shape))
-    assert regions == (
-        postprocess.Region(360, 70, 40, 20, 7.0),
-        postprocess.Region(100, 20, 60, 20, 3.0),
-    )
-
-
-@given(
-    mask=st.integers(1, 2**30 - 1), frame=st.tuples(st.integers(1, 999), st.integers(1, 999))
-)
-@settings(max_examples=50, deadline=None)
-def test_regions_stay_inside_the_frame(mask, frame):
-    bits = np.array([mask >> k & 1 for k in range(30)], np.uint8).reshape(5, 6)
-    for region in postprocess.find_regions(bits.astype(np.float32), bits, Placement(frame, bits.shape)):
-        assert 0 <= region.x < region.x + region.width <= frame[1]
-        assert 0 <= region.y < region.y + region.height <= frame[0]

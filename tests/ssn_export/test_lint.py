@@ -49,8 +49,12 @@ BREACHES = {
         [cast("image", "f", FLOAT, "a"), cast("f", "z", BYTE, "b"), cast("z", "y", FLOAT, "c")]
     ),
     "uint8 output y must come": graph(
-        [helper.make_node("GreaterOrEqual", ["x", "t"], ["m"], "ge"), cast("m", "y", BYTE, "c")],
+        [helper.make_node("Less", ["x", "t"], ["m"], "less"), cast("m", "y", BYTE, "c")],
         X, [("y", BYTE, ["N", 4])], [("t", ONES)],
+    ),
+    "node ge: operator GreaterOrEqual": graph(  # false for NaN: a verdict that fails open
+        [helper.make_node("GreaterOrEqual", ["x", "t"], ["m"], "ge"), cast("m", "y", FLOAT, "c")],
+        X, Y, [("t", ONES)],
     ),
     "axis 1 is free": graph(inputs=[("image", BYTE, ["N", "H", 6, 3])]),
     "node r: computed shape": graph(
@@ -84,8 +88,8 @@ def test_breach_is_named(words):
 def test_a_clean_graph_passes():
     assert lint.problems(graph()) == []
     verdict = graph(
-        [cast("image", "x", HALF, "in"), helper.make_node("GreaterOrEqual", ["x", "t"], ["m"], "ge"),
-         cast("m", "f", FLOAT, "f"), cast("f", "y", BYTE, "out")],
+        [cast("image", "x", HALF, "in"), helper.make_node("Less", ["x", "t"], ["m"], "less"),
+         helper.make_node("Not", ["m"], ["n"], "not"), cast("n", "f", FLOAT, "f"), cast("f", "y", BYTE, "out")],
         outputs=[("y", BYTE, ["N", 4, 6, 3])], weights=[("t", np.ones(3, np.float16))],
     )
     assert lint.problems(verdict) == []

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import InputError
-from ssn_edge.schema import GEOMETRIES
+from ssn_edge.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
 from ssn_train import datasets
 from ssn_train.datasets import DataSet
 from ssn_train.settings import Settings, parse_size, presets
@@ -69,8 +69,9 @@ Examples:
 @click.option("--holdout", default=0.1, show_default=True, type=click.FloatRange(0, 0.5),
               help="Share of good photos kept back to calibrate the thresholds.")
 @click.option("--verdict-source", default="score", show_default=True,
-              type=click.Choice(["score", "map_max"]),
-              help="What decides OK or NG: classification score, or the map's maximum.")
+              type=click.Choice(VERDICT_SOURCES),
+              help="What decides OK or NG: classification score, the map's maximum, or either of them, "
+                   "each with its threshold. A value at its threshold is NG.")
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="processors",
@@ -185,11 +186,8 @@ def _print(document: Dict[str, Any], run: Path) -> None:
             f"  {kind:24s} {row['I-AUROC']:.4f} by score, "
             f"{row['I-AUROC (map maximum)']:.4f} by map maximum ({row['n']} images)"
         )
-    verdict = document["verdict"]
-    click.echo(
-        f"  NG from {verdict['source']} >= {verdict['image_threshold']:.4g} "
-        f"({verdict['method']}, n = {verdict['n']})"
-    )
+    verdict = Verdict(**document["verdict"])
+    click.echo(f"  {verdict.rule} ({verdict.method}, n = {verdict.n})")
     if "at_threshold" in document:
         counts = ", ".join(f"{v} {k}" for k, v in document["at_threshold"].items())
         click.echo(f"  at this threshold: {counts}")

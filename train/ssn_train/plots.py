@@ -40,18 +40,23 @@ def loss_curve(path: PathLike, history: np.ndarray) -> None:
     _save(figure, path)
 
 
+AXES = {"score": "score", "map_max": "maximum of the anomaly map (logit)"}
+
+
 def score_histogram(path: PathLike, predictions: Predictions, verdict: Verdict) -> None:
-    """Good and defective images along the verdict's value, with the threshold."""
-    values, labels = predictions.values(verdict.source), predictions.labels
-    figure, axes = plt.subplots(figsize=(7, 3.5))
-    bins = np.linspace(values.min(), values.max() + 1e-6, 41)
-    axes.hist(values[labels == 0], bins, alpha=0.7, color=GOOD, label=f"good ({(labels == 0).sum()})")
-    if labels.any():
-        axes.hist(values[labels == 1], bins, alpha=0.6, color=BAD, label=f"defective ({labels.sum()})")
-    axes.axvline(verdict.image_threshold, color="black", linestyle="--", label="threshold")
-    name = "score" if verdict.source == "score" else "maximum of the anomaly map (logit)"
-    axes.set(xlabel=name, ylabel="images", title=f"Scores at threshold {verdict.image_threshold:.3g}")
-    axes.legend(frameon=False)
+    """Good and defective images along what the verdict compares, with its threshold; two panels for two
+    sources."""
+    labels, count = predictions.labels, len(verdict.thresholds)
+    figure, panels = plt.subplots(1, count, figsize=(7 * count, 3.5), squeeze=False)
+    for axes, (source, threshold) in zip(panels[0], verdict.thresholds.items()):
+        values = predictions.values(source)
+        bins = np.linspace(values.min(), values.max() + 1e-6, 41)
+        axes.hist(values[labels == 0], bins, alpha=0.7, color=GOOD, label=f"good ({(labels == 0).sum()})")
+        if labels.any():
+            axes.hist(values[labels == 1], bins, alpha=0.6, color=BAD, label=f"defective ({labels.sum()})")
+        axes.axvline(threshold, color="black", linestyle="--", label="threshold")
+        axes.set(xlabel=AXES[source], ylabel="images", title=f"NG from {threshold:.3g} on")
+        axes.legend(frameon=False)
     _save(figure, path)
 
 
@@ -75,10 +80,10 @@ def roc_pr(path: PathLike, predictions: Predictions) -> None:
 
 def telling_images(predictions: Predictions, verdict: Verdict, each: int) -> List[Tuple[str, int]]:
     """(caption, index) of the best, worst and borderline images, ``each`` of every kind."""
-    values, labels = predictions.values(verdict.source), predictions.labels
-    order = np.argsort(values)
+    margins, labels = predictions.margins(verdict), predictions.labels
+    order = np.argsort(margins)
     good, bad = order[labels[order] == 0], order[labels[order] == 1]
-    near = np.argsort(np.abs(values - verdict.image_threshold))
+    near = np.argsort(np.abs(margins))
     groups: Sequence[Tuple[str, Sequence[int]]] = (
         ("defective, highest", bad[::-1]),
         ("defective, lowest", bad),
@@ -102,7 +107,7 @@ def sheet(
     for panel in axes.flat:
         panel.axis("off")
     columns = {caption: 0 for caption in captions}
-    values = predictions.values(verdict.source)
+    values = [predictions.values(source) for source in verdict.thresholds]
     for caption, index in chosen:
         row, column = 2 * captions.index(caption), columns[caption]
         columns[caption] += 1
@@ -113,7 +118,8 @@ def sheet(
             top.contour(masks[index], [0.5], colors=BAD, linewidths=1)
         bottom.imshow(heatmap(predictions.maps[index], low, high)[..., ::-1])
         sample = predictions.samples[index]
-        top.set_title(f"{sample.defect}\n{values[index]:.3g}", fontsize=8)
+        figures = ", ".join(f"{found[index]:.3g}" for found in values)
+        top.set_title(f"{sample.defect}\n{figures}", fontsize=8)
     for row, caption in enumerate(captions):
         label = axes[2 * row, 0]
         label.text(-0.12, 0.5, caption, transform=label.transAxes, rotation=90, va="center", ha="right")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssn_edge.files import PathLike, replacing
 from ssn_edge.images import fit_mask, read_mask
+from ssn_edge.judge import Judge
 from ssn_edge.schema import Verdict
 from ssn_train import metrics
 from ssn_train.datasets import Sample
@@ -37,21 +38,35 @@ class Predictions:
         return self.maps.max(axis=(1, 2)) if len(self.maps) else np.zeros(0, np.float32)
 
     def values(self, source: str) -> np.ndarray:
-        """What the verdict compares with its threshold: the score or the map's maximum."""
-        return self.scores if source == "score" else self.map_max
+        """What a threshold is compared with: the ``score`` or ``map_max``."""
+        return {"score": self.scores, "map_max": self.map_max}[source]
+
+    def margins(self, verdict: Verdict) -> np.ndarray:
+        """How far each image is beyond the threshold, float64 [N], in standard deviations of what is
+        compared; of two sources the larger. NG from 0 on, for ranking and pictures: the verdict
+        itself is :class:`ssn_edge.judge.Judge`'s."""
+        found = []
+        for source, threshold in verdict.thresholds.items():
+            values = self.values(source).astype(np.float64)
+            found.append((values - threshold) / (values.std() or 1.0))
+        return np.max(found, axis=0)
 
 
 def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
-    """Thresholds from normal photos alone: the 0.99 quantile of the verdict's source.
+    """Thresholds from normal photos alone: the 0.99 quantile of the verdict's source. A photo at the
+    threshold itself is NG.
 
-    The pixel threshold is the same quantile of the maps' maxima, so that a marked pixel is one
+    ``either`` alarms where one of two sources does, so each gets half of the share: its 0.995 quantile.
+    The pixel threshold is the 0.99 quantile of the maps' maxima, so that a marked pixel is one
     that would itself be remarkable as a maximum. Best-F1 on defects stays in the metrics: it
     cannot be had before there are defects.
     """
-    image = float(np.quantile(normal.values(source), CALIBRATION_QUANTILE))
+    sources = ("score", "map_max") if source == "either" else (source,)
+    share = 1 - (1 - CALIBRATION_QUANTILE) / len(sources)
+    thresholds = [float(np.quantile(normal.values(name), share)) for name in sources]
     pixel = float(np.quantile(normal.map_max, CALIBRATION_QUANTILE))
-    method = f"{CALIBRATION_QUANTILE} quantile of {origin}"
-    return Verdict(source, image, pixel, method, len(normal.samples))
+    method = f"{share:g} quantile of {'each of ' if len(sources) > 1 else ''}{origin}"
+    return Verdict(source, thresholds[0], pixel, method, len(normal.samples), *thresholds[1:])
 
 
 def load_masks(
@@ -70,9 +85,10 @@ def load_masks(
 
 def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, Any]:
     """The content of ``metrics.json`` for a labelled test set."""
-    labels, values = test.labels, test.values(verdict.source)
+    labels = test.labels
     has_mask = np.array([sample.mask is not None for sample in test.samples])
-    called = values >= verdict.image_threshold
+    called = Judge(verdict).are_defects(test.scores, test.map_max)
+    best = [metrics.best_f1(labels, test.values(source)) for source in verdict.thresholds]
     return {
         "images": {"good": int((labels == 0).sum()), "defective": int(labels.sum())},
         "metrics": metrics.summary(labels, test.scores, test.maps, masks, has_mask),
@@ -83,7 +99,7 @@ def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, 
             "false alarms": int((called & (labels == 0)).sum()),
             "missed defects": int((~called & (labels == 1)).sum()),
         },
-        "best_f1": metrics.best_f1(labels, values),
+        "best_f1": best[0] if len(best) == 1 else dict(zip(verdict.thresholds, best)),
     }
 
 
@@ -93,8 +109,8 @@ def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict
     with replacing(path) as temporary, open(temporary, "w", **how) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
-        rows = zip(predictions.samples, predictions.scores, predictions.map_max)
-        for sample, score, peak in rows:
-            judged = int(verdict.is_defect(float(score), float(peak)))
-            figures = [f"{score:.7g}", f"{peak:.7g}", judged]
+        peaks = predictions.map_max
+        called = Judge(verdict).are_defects(predictions.scores, peaks)
+        for sample, score, peak, judged in zip(predictions.samples, predictions.scores, peaks, called):
+            figures = [f"{score:.7g}", f"{peak:.7g}", int(judged)]
             writer.writerow([sample.path, sample.label, sample.defect, *figures])

@@ -57,14 +57,14 @@ def content(
     loss terms, ``masks`` bool [N, H, W] the truth at the map's size."""
     images = _images(predictions, masks)
     good = [image for image in images if not image["label"]]
-    thresholds = {verdict.source: verdict.image_threshold}
+    thresholds = dict(verdict.thresholds)
     for source in ("score", "map_max"):  # the other one has none of its own: a place to start from
         values = [image[source] for image in good or images] or [0.0]
         thresholds.setdefault(source, float(np.quantile(values, CALIBRATION_QUANTILE)))
     return {
         "title": title,
         "about": _about(images, verdict),
-        "verdict": {"source": verdict.source, "threshold": verdict.image_threshold},
+        "verdict": {"source": verdict.source},
         "thresholds": thresholds,
         "metrics": document["metrics"],
         "per_defect": document.get("per_defect", {}),
@@ -81,7 +81,8 @@ def _about(images: List[Dict[str, Any]], verdict: Verdict) -> str:
     note = "" if kept == len(images) else f"; pictures of {kept} of them"
     return (
         f"{len(images) - bad} good and {bad} defective test images{note}. The model's threshold: "
-        f"{verdict.method}, n = {verdict.n}. Moving it here changes nothing in the model."
+        f"{verdict.method}, n = {verdict.n}; an image at a threshold is NG. Moving it here changes "
+        "nothing in the model."
     )
 
 
