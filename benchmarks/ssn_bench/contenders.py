@@ -14,7 +14,7 @@ from ssn_bench.paper import OURS
 from ssn_bench.protocol import Call
 from ssn_edge import backends
 from ssn_edge.detector import Detector
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import InputError, needs
 from ssn_edge.files import sha256
 
 TORCH = "torch"
@@ -72,6 +72,8 @@ def _expand(word: str, wanted: Sequence[str]) -> List[str]:
 def _contender(word: str, backend: str) -> Contender:
     path = Path(word)
     if path.is_dir():
+        with needs("demo", f"{path}, a run folder"):
+            from ssn_bench import eager  # noqa: F401
         return Contender(word, f"{path.name}, eager PyTorch", backend, run=path)
     if path.suffix in backends.FILES:
         if not path.is_file():
@@ -91,13 +93,8 @@ def _contender(word: str, backend: str) -> Contender:
 
 
 def _peers(word: str) -> Any:
-    try:
+    with needs("bench-peers", f"{word}: no such model file; for methods by name"):
         from ssn_bench import peers
-    except ImportError as error:
-        raise BackendError(
-            f"{word}: no such model file; methods by name need {error.name}, run: "
-            'pip install "ssn-edge[bench-peers]"'
-        ) from None
     return peers
 
 

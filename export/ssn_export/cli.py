@@ -11,7 +11,7 @@ import click
 
 from ssn_edge.backends import BACKENDS, engine_path, tensorrt_problem
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import BackendError, InputError, needs
 
 RUN_OPTIONS = ("out", "data", "plan", "backend", "frame", "verdict")
 """Options that only a run folder has a use for."""
@@ -116,11 +116,11 @@ def main(context: click.Context, source: Path, **options: Any) -> None:
 
 
 def _export(run: Path, options: Any) -> List[Path]:
-    try:
+    with needs("export"):
         from ssn_export import run as export_run
         from ssn_train.settings import parse_size
-    except ImportError as error:
-        raise BackendError(f'{error.name} is missing; run: pip install "ssn-edge[export]"') from None
+    with needs("export"):
+        import onnxscript  # noqa: F401  (torch asks for it only when it exports)
     frame = parse_size(options["frame"], "--frame") if options["frame"] else None
     request = export_run.Request(
         options["out"] or run / "model.onnx", options["fp16"], options["data"], options["plan"],
