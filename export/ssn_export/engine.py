@@ -21,9 +21,9 @@ from ssn_edge.backends import gpu, tensorrt_backend
 from ssn_edge.engine_file import EngineInfo, description_path, read_description
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import beside, check_writable, replacing, sha256, write_json
+from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import ModelInfo
 from ssn_export import layers, parity, trt_build
-from ssn_export.onnx_metadata import read_info
 from ssn_export.trt_build import MIB
 
 MOST_BATCH = 16

@@ -64,7 +64,7 @@ def test_weak_typing_keeps_layers_in_float32(exported, tmp_path, typed, monkeypa
 
 
 def trt_build_info(path):
-    from ssn_export.onnx_metadata import read_info
+    from ssn_edge.onnx_metadata import read_info
 
     return read_info(path)
 
