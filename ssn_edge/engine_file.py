@@ -1,7 +1,8 @@
 """What a TensorRT engine says of itself: in its name the core, in the ``.json`` beside it all.
 
 An engine is a plain serialized plan. The one text that TensorRT carries inside is the network's
-name, at most 4095 bytes; on conflict it wins over the file beside it.
+name, at most 4095 bytes (a longer one is refused, and the network keeps the name that it had); on
+conflict it wins over the file beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ssn_edge.files import PathLike, sha256
 from ssn_edge.schema import SCHEMA, ModelInfo, parse
 
 NAME_BYTES = 4095
-"""Longest name that TensorRT stores, without the final zero."""
+"""Longest name that TensorRT takes, without the final zero."""
 
 JSON_BYTES = 4 << 20
 """Most that is read of the ``.json``."""
@@ -44,7 +45,7 @@ class EngineInfo:
     schema: int = SCHEMA
 
     def to_name(self) -> str:
-        """The document as a network's name; ModelError if TensorRT would cut it."""
+        """The document as a network's name; ModelError if TensorRT would refuse it."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         if len(text.encode()) > NAME_BYTES:
             raise ModelError(

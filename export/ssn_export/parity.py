@@ -88,20 +88,25 @@ def compare(
     )
 
 
-def gate(parity: Parity, precision: str, slack: float = 1.0) -> None:
-    """ModelError naming the figure that exceeds ``slack`` times its limit."""
+OUTCOMES = {"export": "nothing was written", "engine": "it was not kept"}
+"""What is refused, and what that means."""
+
+
+def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "export") -> None:
+    """ModelError naming the figure that exceeds ``slack`` times its limit, and what was ``judged`` (one of
+    :data:`OUTCOMES`)."""
     limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
     for name, limit in limits.items():
         value = getattr(parity, name)
         if not value <= slack * limit:
             raise ModelError(
-                f"{precision} export refused: {name} {value:.1e} of the map's deviation, "
-                f"limit {slack * limit:.0e}; nothing was written"
+                f"{precision} {judged} refused: {name} {value:.1e} of the map's deviation, "
+                f"limit {slack * limit:.0e}; {OUTCOMES[judged]}"
             )
     if parity.changed_outside_margin:
         raise ModelError(
-            f"{precision} export refused: {parity.changed_outside_margin} verdicts changed beyond "
-            f"{parity.margin:g} of the threshold; nothing was written"
+            f"{precision} {judged} refused: {parity.changed_outside_margin} verdicts changed beyond "
+            f"{parity.margin:g} of the threshold; {OUTCOMES[judged]}"
         )
 
 

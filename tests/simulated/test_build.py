@@ -74,7 +74,7 @@ def test_reference_of_another_model_or_wrong_answers(tiny_onnx):
     truth = parity.read_reference(beside)
     parity.write_reference(beside, parity.Reference(truth.images, truth.maps * 1.01, truth.scores))
     code, output = export(tiny_onnx, "--engine", engine)
-    assert code == 2 and "refused: map_rms" in output
+    assert code == 2 and "float32 engine refused: map_rms" in output and output.endswith("it was not kept\n")
     parity.write_reference(beside, parity.Reference(truth.images[:, 1:], truth.maps, truth.scores))
     code, output = export(tiny_onnx, "--engine", engine)
     assert code == 2 and "frames of another model" in output
@@ -144,8 +144,50 @@ def test_failures_leave_nothing(tiny_onnx, call):
     code, output = export(tiny_onnx, "--engine", engine, "--timing-cache", cache)
     fakegpu.set_fail("")
     assert code == 2 and output.splitlines()[-1].startswith("error: "), output
+    assert ".m-" not in output, "the temporary file's name"
     names = {p.name for p in tiny_onnx.parent.iterdir()} - {"t.bin"}  # timings of a build that worked
     assert names == {"m.onnx", "m.reference.npz"}
+
+
+def test_an_engine_that_cannot_be_opened_is_called_what_was_asked_for(tiny_onnx, monkeypatch):
+    """It lies under a temporary name while it is compared."""
+    engine = tiny_onnx.with_suffix(".engine")
+    fakegpu.set_fail("deserializeCudaEngine:1+")
+    code, output = export(tiny_onnx, "--engine", engine)
+    fakegpu.set_fail("")
+    line = output.splitlines()[-1]
+    assert code == 2 and line.startswith(f"error: {engine}: TensorRT {trt.__version__} cannot load it")
+    assert line.endswith("build it again: ssn-export m.onnx --engine m.engine") and ".m-" not in output
+    monkeypatch.setattr(EngineInfo, "check_host", damaged_json)
+    code, output = export(tiny_onnx, "--engine", engine)
+    assert code == 2 and f"error: {engine.with_suffix('.json')}: damaged" in output and ".m-" not in output
+
+
+def damaged_json(info, name, *rest):
+    from ssn_edge.engine_file import description_path
+    from ssn_edge.errors import ModelError
+
+    raise ModelError(f"{description_path(name)}: damaged")
+
+
+def test_a_name_that_tensorrt_refuses_is_no_engine(tiny_onnx, monkeypatch):
+    """As the library does with one of more than 4095 bytes: it logs an error and keeps the old name. The
+    stand-in takes any, so the refusal is made here."""
+    from ssn_edge.backends import gpu
+    from ssn_edge.errors import ModelError
+
+    real = trt.INetworkDefinition.name
+
+    def set_name(network, text):
+        if len(text.encode()) <= 4095:
+            real.__set__(network, text)
+
+    monkeypatch.setattr(trt.INetworkDefinition, "name", property(real.__get__, set_name))
+    said = []
+    with gpu.open_device().active("building"):
+        assert trt_build.serialize(tiny_onnx, "x" * 4095, trt_build.Options(), said.append)
+        with pytest.raises(ModelError, match=r"m.onnx: TensorRT .* \(4096 bytes; it takes 4095\); shorten"):
+            trt_build.serialize(tiny_onnx, "x" * 4096, trt_build.Options(), said.append)
 
 
 def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
