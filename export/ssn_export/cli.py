@@ -11,6 +11,7 @@ import click
 
 from ssn_edge.backends import BACKENDS, engine_path, tensorrt_problem
 from ssn_edge.cli import one_line_errors
+from ssn_edge.engine_file import check_described
 from ssn_edge.errors import BackendError, InputError, needs
 
 RUN_OPTIONS = ("out", "data", "plan", "backend", "frame", "verdict")
@@ -175,7 +176,10 @@ def _triton(model: Path, options: Any) -> None:
         from ssn_export import triton
 
         engine = options["engine"] or engine_path(model)
-        models = [model, engine] if engine.is_file() else [model]
+        models = [model]
+        if engine.is_file():
+            check_described(engine, model)
+            models.append(engine)
         triton.write(models, options["triton"], click.echo)
 
 
