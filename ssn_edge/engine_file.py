@@ -143,7 +143,7 @@ def read_description(engine: PathLike) -> Dict[str, Any]:
 
 
 def check_described(engine: Path, model: Path) -> None:
-    """:func:`check_checkpoint` by the ``.json`` beside the engine, where there is one: before it is opened."""
+    """:func:`check_checkpoint` by the ``.json`` beside the engine, where there is one."""
     description = read_description(engine)
     if description:
         check_checkpoint(engine, model, core_of(description, str(engine)).model)

@@ -1,6 +1,7 @@
 """The builder on every release: what is written, what is refused, what a failure leaves behind."""
 
 import json
+import shutil
 import signal
 
 import fakegpu
@@ -276,6 +277,18 @@ def test_benchmark_of_an_engine(tiny_engine):
     assert entry["backend"].startswith("tensorrt") and "device_median_ms" in entry["latency"]
     assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)
     assert any("batches of 2, not the protocol's 16" in note for note in document["notes"])
+
+
+def test_one_engine_is_not_timed_under_two_names(tiny_engine):
+    from ssn_bench import contenders
+    from ssn_edge.errors import InputError
+
+    model, half = tiny_engine.with_suffix(".onnx"), tiny_engine.with_name("m.fp16.onnx")
+    shutil.copy(model, half)
+    with pytest.raises(InputError, match="m.onnx and .*m.fp16.onnx: both run m.engine on tensorrt; give one"):
+        contenders.parse([str(model), str(half)], ["auto"])
+    assert len(contenders.parse([str(model), str(model)], ["auto"])) == 2
+    assert len(contenders.parse([str(model), str(half)], ["onnxruntime"])) == 2
 
 
 def test_triton_repository_of_both(tiny_engine, tmp_path):
