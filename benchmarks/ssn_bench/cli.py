@@ -215,6 +215,6 @@ def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
 def _size(text: str, option: str) -> Tuple[int, int]:
     """``HxW`` in pixels."""
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"{option} {text}: give HxW in pixels, such as 1080x1920")
     return int(parts[0]), int(parts[1])

@@ -30,7 +30,7 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
         raise click.BadParameter(f"the DLA {NO_DLA}")
     if value is None:
         return
-    if kind not in ("", "gpu") or not number.isdigit():
+    if kind not in ("", "gpu") or not number.isdecimal():
         raise click.BadParameter(f"{value!r}: give a GPU's number, as 0 or gpu:0")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name for name in visible.split(",") if name] or [str(n) for n in range(int(number) + 1)]
