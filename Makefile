@@ -27,7 +27,7 @@ RUFF = .venv/bin/ruff check --line-length 110 --target-version py38 \
 PY38 = ssn_edge $(filter-out %/demo.py %/eager.py %/peers.py %/plans.py %/subjects.py, \
          $(wildcard benchmarks/ssn_bench/*.py)) export/ssn_export/macs.py export/ssn_export/__init__.py \
        export/ssn_export/cli.py export/ssn_export/lint.py export/ssn_export/engine.py export/ssn_export/trt_build.py \
-       export/ssn_export/layers.py export/ssn_export/parity.py export/ssn_export/triton.py export/ssn_export/onnx_metadata.py \
+       export/ssn_export/layers.py export/ssn_export/parity.py export/ssn_export/triton.py \
        train/ssn_train/__init__.py train/ssn_train/datasets.py train/ssn_train/metrics.py \
        train/ssn_train/results.py train/ssn_train/layouts.py train/ssn_train/split_files.py train/ssn_train/tables.py
 

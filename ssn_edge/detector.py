@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from ssn_edge import backends, schema
+from ssn_edge.engine_file import check_checkpoint
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.geometry import Placement, Rect, View
@@ -114,6 +115,8 @@ class Detector:
         session = choice.library.open_session(choice.path, batch, sha256)
         try:
             info = schema.from_metadata(session.metadata, str(choice.path))
+            if choice.path != path:
+                check_checkpoint(choice.path, path, info)
             if view is not None and view.tile and info.frame:
                 raise InputError(f"{path}: made with --frame, which stretches in the graph; no tiles with it")
             detector = cls(info, choice, session, batch, view or View())

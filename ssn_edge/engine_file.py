@@ -1,7 +1,8 @@
 """What a TensorRT engine says of itself: in its name the core, in the ``.json`` beside it all.
 
 An engine is a plain serialized plan. The one text that TensorRT carries inside is the network's
-name, at most 4095 bytes; on conflict it wins over the file beside it.
+name, at most 4095 bytes (a longer one is refused, and the network keeps the name that it had); on
+conflict it wins over the file beside it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any, Dict, Mapping, Optional
 
 from ssn_edge.errors import ModelError
 from ssn_edge.files import PathLike, sha256
+from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import SCHEMA, ModelInfo, parse
 
 NAME_BYTES = 4095
-"""Longest name that TensorRT stores, without the final zero."""
+"""Longest name that TensorRT takes, without the final zero."""
 
 JSON_BYTES = 4 << 20
 """Most that is read of the ``.json``."""
@@ -44,7 +46,7 @@ class EngineInfo:
     schema: int = SCHEMA
 
     def to_name(self) -> str:
-        """The document as a network's name; ModelError if TensorRT would cut it."""
+        """The document as a network's name; ModelError if TensorRT would refuse it."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         if len(text.encode()) > NAME_BYTES:
             raise ModelError(
@@ -111,6 +113,21 @@ def rebuild_advice(name: str, info: Optional[EngineInfo] = None) -> str:
     return f"build it again: {info.rebuild_command(name) if info else known}"
 
 
+def check_checkpoint(engine: Path, model: Path, found: ModelInfo) -> None:
+    """ModelError unless the engine that would run in place of the ONNX file ``model`` comes from the same
+    training; ``found`` is what the engine says of itself.
+
+    An engine built from another file of its name (``NAME.fp16.onnx``) outlives the next export of NAME.onnx.
+    """
+    given = read_info(model).checkpoint_sha256
+    if found.checkpoint_sha256 != given:
+        raise ModelError(
+            f"{engine}: made from another training than {model.name} (checkpoint "
+            f"{found.checkpoint_sha256[:12]}..., not {given[:12]}...); build it again: ssn-export {model} "
+            f"--engine {engine}, or give --backend onnxruntime"
+        )
+
+
 def description_path(engine: PathLike) -> Path:
     """The ``.json`` beside an engine."""
     return Path(engine).with_suffix(".json")
@@ -123,6 +140,13 @@ def read_description(engine: PathLike) -> Dict[str, Any]:
         return {}
     with open(path, encoding="utf-8", errors="replace") as file:
         return parse(file.read(JSON_BYTES), str(path))
+
+
+def check_described(engine: Path, model: Path) -> None:
+    """:func:`check_checkpoint` by the ``.json`` beside the engine, where there is one."""
+    description = read_description(engine)
+    if description:
+        check_checkpoint(engine, model, core_of(description, str(engine)).model)
 
 
 def core_of(description: Mapping[str, Any], name: str) -> EngineInfo:

@@ -8,6 +8,11 @@
 Every message is one line: what it is about, the value found, and the remedy.
 """
 
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
 
 def one_line(text: object, limit: int = 160) -> str:
     """A library's message cut to one line of ours."""
@@ -35,3 +40,21 @@ class ModelError(SsnEdgeError):
 
 class BackendError(SsnEdgeError):
     """An inference library that is not installed, does not know the model, or failed."""
+
+
+@contextlib.contextmanager
+def needs(extra: str, what: str = "") -> Iterator[None]:
+    """Around imports that not every machine can do: BackendError names the module that is missing, and the
+    extra that brings it. ``what`` says what it is needed for.
+    """
+    try:
+        yield
+    except ImportError as error:
+        module = (error.name or "a library").partition(".")[0]
+        if module.startswith("ssn_"):
+            raise  # ours, and no one's to install
+        missing = isinstance(error, ModuleNotFoundError)
+        problem = "is missing" if missing else f"cannot be loaded ({one_line(error)})"
+        raise BackendError(
+            f'{what}{": " if what else ""}{module} {problem}; run: pip install "ssn-edge[{extra}]"'
+        ) from None

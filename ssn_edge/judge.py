@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from ssn_edge.errors import BackendError
 from ssn_edge.geometry import Placement
 from ssn_edge.regions import Regions, find_regions
 from ssn_edge.schema import Verdict
+
+Values = TypeVar("Values", float, np.ndarray)
 
 UNUSED = float(np.finfo(np.float32).max)
 """Limit of a source that does not count: what is not finite reaches it all the same."""
@@ -65,22 +67,24 @@ class Judge:
             )
         return high
 
-    def is_defect(self, score: float, map_max: float) -> bool:
-        """The verdict on values that :meth:`peak` has let pass; on others it is NG."""
+    def reaches(self, score: Values, map_max: Values) -> Values:
+        """Whether values are NG, without asking whether they are finite: what is not a number is NG."""
         limits = self.limits
-        return not (score < limits.score and map_max < limits.map_max)
+        return np.logical_not((score < limits.score) & (map_max < limits.map_max))
+
+    def is_defect(self, score: float, map_max: float) -> bool:
+        """The verdict on values that :meth:`peak` has let pass."""
+        return bool(self.reaches(score, map_max))
 
     def are_defects(self, scores: np.ndarray, map_max: np.ndarray) -> np.ndarray:
-        """:meth:`is_defect` of many frames: bool [N] of two arrays [N]. BackendError unless all are
-        finite."""
+        """The verdicts on many frames: bool [N] of two arrays [N]. BackendError unless all are finite."""
         sound = np.isfinite(scores) & np.isfinite(map_max)
         if not sound.all():
             raise BackendError(
                 f"{(~sound).sum()} of {len(sound)} images have a score or map that is not finite: there is no "
                 "verdict on them"
             )
-        limits = self.limits
-        return ~((scores < limits.score) & (map_max < limits.map_max))
+        return self.reaches(scores, map_max)
 
     def mask(self, anomaly_map: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
         """uint8 of the map's shape, in ``out`` if given: 1 where a pixel is not below its threshold."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ssn_bench import paper
-from ssn_edge.errors import BackendError
+from ssn_edge.errors import needs
 
 TOLERANCE = 0.05
 """Timings and memory within it count as reproduced; counts must agree to the digits printed."""
@@ -112,17 +112,13 @@ def as_dict(rows: List[Verdict]) -> List[Dict[str, Any]]:
 def count(backbone: str, size_hw: Tuple[int, int]) -> Dict[str, int]:
     """``parameters``, ``trained`` ones, ``flops`` by torch's counter (two a MAC) of SuperSimpleNet as
     published, its 25 x 25 blur included, and ``paper_flops`` without the 5x5 convolution. Needs torch."""
-    try:
+    with needs("demo", "--claim counts parameters"):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
         from ssn_bench import peers
         from ssn_train import backbones
         from ssn_train.model import SuperSimpleNet
-    except ImportError as error:
-        raise BackendError(
-            f'--claim counts parameters with {error.name}; run: pip install "ssn-edge[train]"'
-        ) from None
     made = backbones.create(backbone)
     model = SuperSimpleNet(made.module, made.channels, size_hw).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

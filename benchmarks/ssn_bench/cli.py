@@ -10,7 +10,7 @@ import click
 
 from ssn_bench import compare, contenders, plots, protocol, report, run
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import InputError, needs
 from ssn_edge.files import check_writable, write_json
 
 path = click.Path(path_type=Path)
@@ -144,11 +144,9 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
 
 def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
     model, backend = _one(models, backends, "--data")
-    try:
+    with needs("bench", "--data"):
         from ssn_bench import accuracy
         from ssn_train.layouts import Selection
-    except ImportError as error:
-        raise BackendError(f'--data needs {error.name}; run: pip install "ssn-edge[bench]"') from None
     select = Selection(options["category"], options["fold"])
     with run.progress("photos") as tick:
         document = accuracy.bench(model, backend, options["data"], select, options["trained"], tick)
@@ -158,10 +156,12 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
 
 
 def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
-    try:
+    with needs("bench", "--profile" if options["profile"] else "--predict"):
+        import onnx  # noqa: F401
+
         from ssn_bench import profiles
-    except ImportError as error:
-        raise BackendError(f'--profile needs {error.name}; run: pip install "ssn-edge[bench]"') from None
+        if options["profile"]:  # the picture comes last, after minutes
+            import matplotlib  # noqa: F401
     rivals = contenders.parse(models, backends)
     document = profiles.bench(
         rivals, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
@@ -195,10 +195,10 @@ def _self_test() -> None:
 def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
     if len(models) != 1:
         raise InputError("--plans takes one run folder or backbone")
-    try:
+    with needs("demo", "--plans"):
+        import matplotlib  # noqa: F401  (for the picture at the end)
+
         from ssn_bench import plans
-    except ImportError as error:
-        raise BackendError(f'--plans needs {error.name}; run: pip install "ssn-edge[demo]"') from None
     size = _size(options["size"], "--size")
     document = plans.bench(models[0], size, options["step"], options["half_seeds"])
     out: Path = options["out"] or Path("plans.json")
@@ -215,6 +215,6 @@ def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
 def _size(text: str, option: str) -> Tuple[int, int]:
     """``HxW`` in pixels."""
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"{option} {text}: give HxW in pixels, such as 1080x1920")
     return int(parts[0]), int(parts[1])

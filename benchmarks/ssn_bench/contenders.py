@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ssn_bench import environment
 from ssn_bench.opened import Opened, noise
@@ -14,7 +15,7 @@ from ssn_bench.paper import OURS
 from ssn_bench.protocol import Call
 from ssn_edge import backends
 from ssn_edge.detector import Detector
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import InputError, needs
 from ssn_edge.files import sha256
 
 TORCH = "torch"
@@ -29,29 +30,43 @@ CHOICES = ("auto", "all", *backends.BACKENDS, TORCH)
 @dataclass(frozen=True)
 class Contender:
     """``word`` as given on the command line, ``label`` in tables; ``file`` is None for eager PyTorch and
-    for a method whose file is yet to be made."""
+    for a method whose file is yet to be made. ``opens``: the library and the file that it will run, which
+    is an ONNX file's engine where one lies beside it."""
 
     word: str
     label: str
     backend: str
     file: Optional[Path] = None
     run: Optional[Path] = None
+    opens: Optional[Tuple[str, Path]] = None
 
 
 def parse(words: Sequence[str], wanted: Sequence[str]) -> List[Contender]:
     """Every word on every back end that is wanted and can run it; labels are unique.
 
     ``auto`` is the best back end for a file and eager PyTorch for a run folder; ``all`` every one that is
-    installed. InputError for a word that is none of the three.
+    installed. A word may stand there twice, for the spread of equals. InputError for a word that is none of
+    the three, and for two that would be one file on one library: one time under two names.
     """
     found: List[Contender] = []
     for word in words:
         for backend in _expand(word, wanted):
             one = _contender(word, backend)
+            _check_another(one, found)
             copies = sum(other.label.partition(" #")[0] == one.label for other in found)
             label = f"{one.label} #{copies + 1}" if copies else one.label
-            found.append(Contender(word, label, one.backend, one.file, one.run))
+            found.append(dataclasses.replace(one, label=label))
     return found
+
+
+def _check_another(one: Contender, found: Sequence[Contender]) -> None:
+    for other in found:
+        if one.opens is not None and one.opens == other.opens and Path(one.word) != Path(other.word):
+            library, path = one.opens
+            remedy = ", or --backend onnxruntime" if library == "tensorrt" else ""
+            raise InputError(
+                f"{other.word} and {one.word}: both run {path.name} on {library}; give one of them{remedy}"
+            )
 
 
 def _expand(word: str, wanted: Sequence[str]) -> List[str]:
@@ -72,6 +87,8 @@ def _expand(word: str, wanted: Sequence[str]) -> List[str]:
 def _contender(word: str, backend: str) -> Contender:
     path = Path(word)
     if path.is_dir():
+        with needs("demo", f"{path}, a run folder"):
+            from ssn_bench import eager  # noqa: F401
         return Contender(word, f"{path.name}, eager PyTorch", backend, run=path)
     if path.suffix in backends.FILES:
         if not path.is_file():
@@ -79,7 +96,9 @@ def _contender(word: str, backend: str) -> Contender:
         if backend == TORCH:
             raise InputError(f"{path}: eager PyTorch runs run folders and methods, not model files")
         choice = backends.choose(path, backend)
-        return Contender(word, f"{path.name}, {choice.library.NAME}", backend, file=path)
+        name = choice.library.NAME
+        opens = (name, choice.path.resolve())
+        return Contender(word, f"{path.name}, {name}", backend, file=path, opens=opens)
     peers = _peers(word)
     if word not in peers.PEERS:
         raise InputError(
@@ -91,13 +110,8 @@ def _contender(word: str, backend: str) -> Contender:
 
 
 def _peers(word: str) -> Any:
-    try:
+    with needs("bench-peers", f"{word}: no such model file; for methods by name"):
         from ssn_bench import peers
-    except ImportError as error:
-        raise BackendError(
-            f"{word}: no such model file; methods by name need {error.name}, run: "
-            'pip install "ssn-edge[bench-peers]"'
-        ) from None
     return peers
 
 

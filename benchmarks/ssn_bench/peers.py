@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import ssn_edge
 from ssn_bench import subjects
 from ssn_bench.paper import OURS
-from ssn_edge.errors import BackendError
+from ssn_edge.errors import needs
 from ssn_edge.files import replacing
 from ssn_edge.postprocess import gaussian_matrix, map_matrix
 from ssn_edge.schema import ModelInfo, Verdict
@@ -182,14 +182,9 @@ PEERS: Dict[str, Peer] = {
 def build(name: str) -> nn.Module:
     """The module of a peer, seeded. BackendError where the library that has it is missing."""
     torch.manual_seed(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return PEERS[name].build().eval().requires_grad_(False)
-    except ImportError as error:
-        raise BackendError(
-            f'{name} needs {error.name}; run: pip install "ssn-edge[bench-peers]"'
-        ) from None
+    with needs("bench-peers", name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return PEERS[name].build().eval().requires_grad_(False)
 
 
 def write(name: str, path: Path, batch: int) -> None:

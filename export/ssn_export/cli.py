@@ -11,7 +11,8 @@ import click
 
 from ssn_edge.backends import BACKENDS, engine_path, tensorrt_problem
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.engine_file import check_described
+from ssn_edge.errors import BackendError, InputError, needs
 
 RUN_OPTIONS = ("out", "data", "plan", "backend", "frame", "verdict")
 """Options that only a run folder has a use for."""
@@ -29,7 +30,7 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
         raise click.BadParameter(f"the DLA {NO_DLA}")
     if value is None:
         return
-    if kind not in ("", "gpu") or not number.isdigit():
+    if kind not in ("", "gpu") or not number.isdecimal():
         raise click.BadParameter(f"{value!r}: give a GPU's number, as 0 or gpu:0")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name for name in visible.split(",") if name] or [str(n) for n in range(int(number) + 1)]
@@ -116,11 +117,11 @@ def main(context: click.Context, source: Path, **options: Any) -> None:
 
 
 def _export(run: Path, options: Any) -> List[Path]:
-    try:
+    with needs("export"):
         from ssn_export import run as export_run
         from ssn_train.settings import parse_size
-    except ImportError as error:
-        raise BackendError(f'{error.name} is missing; run: pip install "ssn-edge[export]"') from None
+    with needs("export"):
+        import onnxscript  # noqa: F401  (torch asks for it only when it exports)
     frame = parse_size(options["frame"], "--frame") if options["frame"] else None
     request = export_run.Request(
         options["out"] or run / "model.onnx", options["fp16"], options["data"], options["plan"],
@@ -175,7 +176,10 @@ def _triton(model: Path, options: Any) -> None:
         from ssn_export import triton
 
         engine = options["engine"] or engine_path(model)
-        models = [model, engine] if engine.is_file() else [model]
+        models = [model]
+        if engine.is_file():
+            check_described(engine, model)
+            models.append(engine)
         triton.write(models, options["triton"], click.echo)
 
 

@@ -12,18 +12,18 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from ssn_edge import Detector, backends
 from ssn_edge.backends import gpu, tensorrt_backend
 from ssn_edge.engine_file import EngineInfo, description_path, read_description
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import InputError, ModelError, SsnEdgeError
 from ssn_edge.files import beside, check_writable, replacing, sha256, write_json
+from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import ModelInfo
 from ssn_export import layers, parity, trt_build
-from ssn_export.onnx_metadata import read_info
 from ssn_export.trt_build import MIB
 
 MOST_BATCH = 16
@@ -86,15 +86,25 @@ def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
         }
         stated = description_path(temporary)
         try:
-            write_json(stated, description)
-            description["parity"] = verify(temporary, request, info, digest, say)
-            description["layers"] = _layers(temporary, request, info, digest, say)
+            with _as_asked_for(request.engine, temporary):
+                write_json(stated, description)
+                description["parity"] = verify(temporary, request, info, digest, say)
+                description["layers"] = _layers(temporary, request, info, digest, say)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 stated.unlink()
     write_json(description_path(request.engine), description)
     say(f"sha256 {digest}")
     return [request.engine, description_path(request.engine)]
+
+
+@contextlib.contextmanager
+def _as_asked_for(engine: Path, temporary: Path) -> Iterator[None]:
+    """Errors about the engine, or the ``.json`` beside it, say the name that it will have."""
+    try:
+        yield
+    except SsnEdgeError as error:
+        raise type(error)(str(error).replace(temporary.stem, engine.stem)) from None
 
 
 def _precision(info: ModelInfo, request: Request) -> str:
@@ -175,26 +185,23 @@ def verify(
     answers = run(engine, "tensorrt", truth.images, request.batch, digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}
     say(f"engine against the trained model: {figures['trained model'].line()}")
-    parity.gate(figures["trained model"], info.precision)
+    parity.gate(figures["trained model"], info.precision, judged="engine")
     if "onnxruntime" in backends.installed():
         other = parity.Reference(truth.images, *run(request.model, "onnxruntime", truth.images, 1))
         found = parity.compare(other, *answers, info.verdict, info.precision)
         figures["ONNX Runtime"] = found
         say(f"engine against ONNX Runtime: {found.line()}")
-        parity.gate(found, info.precision, ENGINE_SLACK)
+        parity.gate(found, info.precision, ENGINE_SLACK, "engine")
     return {name: dataclasses.asdict(found) for name, found in figures.items()}
 
 
 def run(
     model: Path, backend: str, images: np.ndarray, batch: int, digest: Optional[str] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Maps and scores of ``images`` [N, H, W, 3] through the runtime, in batches, the last one filled
-    up with the first images."""
-    count = len(images)
-    filled = np.concatenate([images, images[np.arange(-count % batch) % count]])
+    """Maps and scores of ``images`` [N, H, W, 3] through the runtime, in batches, the last one smaller."""
     with Detector.open(model, backend, batch=batch, sha256=digest) as detector:
-        parts = [detector.infer_batch(filled[i : i + batch]) for i in range(0, len(filled), batch)]
-    return tuple(np.concatenate([p[i] for p in parts])[:count] for i in (0, 1))
+        parts = [detector.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
+    return tuple(np.concatenate([p[i] for p in parts]) for i in (0, 1))
 
 
 def _layers(

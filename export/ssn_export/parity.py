@@ -65,20 +65,14 @@ class Parity:
 def compare(
     truth: Reference, maps: np.ndarray, scores: np.ndarray, verdict: Verdict, precision: str
 ) -> Parity:
-    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference. ModelError where an answer
-    is not finite."""
-    if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
-        count = int((~np.isfinite(maps).all((1, 2)) | ~np.isfinite(scores)).sum())
-        raise ModelError(
-            f"{count} of {len(maps)} answers in {precision} are not finite: there is no verdict on them; "
-            f"give another --plan{', or export without --fp16' if precision == 'float16' else ''}"
-        )
+    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference. Figures are not finite
+    where an answer is not, which :func:`gate` refuses."""
     deviation = float(truth.maps.std())
     error = np.abs(maps - truth.maps) / deviation
     score_error = np.abs(scores - truth.scores)
     peaks, exact_peaks = maps.max((1, 2)), truth.maps.max((1, 2))
     judge = Judge(verdict)
-    changed = judge.are_defects(truth.scores, exact_peaks) != judge.are_defects(scores, peaks)
+    changed = judge.reaches(truth.scores, exact_peaks) != judge.reaches(scores, peaks)
     outside = np.zeros(len(maps), bool)
     compared = {"score": (truth.scores, scores, 1.0), "map_max": (exact_peaks, peaks, deviation)}
     for source, threshold in verdict.thresholds.items():
@@ -98,20 +92,30 @@ def compare(
     )
 
 
-def gate(parity: Parity, precision: str, slack: float = 1.0) -> None:
-    """ModelError naming the figure that exceeds ``slack`` times its limit."""
+OUTCOMES = {"export": "nothing was written", "engine": "it was not kept"}
+"""What is refused, and what that means."""
+
+
+def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "export") -> None:
+    """ModelError naming the figure that exceeds ``slack`` times its limit, and what was ``judged`` (one of
+    :data:`OUTCOMES`)."""
+    if not (np.isfinite(parity.map_rms) and np.isfinite(parity.score_max)):
+        raise ModelError(
+            f"{precision} {judged} refused: an answer is not finite (map error {parity.map_rms} rms, score error "
+            f"{parity.score_max}); {OUTCOMES[judged]}"
+        )
     limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
     for name, limit in limits.items():
         value = getattr(parity, name)
         if not value <= slack * limit:
             raise ModelError(
-                f"{precision} export refused: {name} {value:.1e} of the map's deviation, "
-                f"limit {slack * limit:.0e}; nothing was written"
+                f"{precision} {judged} refused: {name} {value:.1e} of the map's deviation, "
+                f"limit {slack * limit:.0e}; {OUTCOMES[judged]}"
             )
     if parity.changed_outside_margin:
         raise ModelError(
-            f"{precision} export refused: {parity.changed_outside_margin} verdicts changed beyond "
-            f"{parity.margin:g} of the threshold; nothing was written"
+            f"{precision} {judged} refused: {parity.changed_outside_margin} verdicts changed beyond "
+            f"{parity.margin:g} of the threshold; {OUTCOMES[judged]}"
         )
 
 

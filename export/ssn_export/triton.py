@@ -15,8 +15,8 @@ from typing import Callable, Dict, List, NamedTuple, Tuple
 from ssn_edge.engine_file import core_of, read_description
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
+from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import ModelInfo
-from ssn_export.onnx_metadata import read_info
 
 ONNX_BATCH = 16
 """Largest batch that the server may form for an ONNX file, whose batch axis is free."""

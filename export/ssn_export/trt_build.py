@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import tensorrt as trt
 
 from ssn_edge.backends.tensorrt_backend import LOG, created, version
+from ssn_edge.engine_file import NAME_BYTES
 from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.files import replacing
 
@@ -56,7 +57,7 @@ def serialize(
     """The plan of an ONNX file whose network is called ``name``; the context must be active.
 
     ``show`` draws progress on stderr. Raises ModelError where TensorRT does not take the graph,
-    naming the node, BackendError where it cannot build it here; KeyboardInterrupt on Ctrl-C.
+    naming the node, or the name; BackendError where it cannot build it here; KeyboardInterrupt on Ctrl-C.
     """
     LOG.clear()
     builder: trt.Builder = created(trt.Builder, LOG)
@@ -65,6 +66,12 @@ def serialize(
     if not parser.parse_from_file(str(model)):
         raise ModelError(f"{model}: TensorRT {version()} does not take it: {_parse_error(parser)}")
     network.name = name
+    if network.name != name:  # too long, it says in its log alone; the parser's name would stay
+        raise ModelError(
+            f"{model}: TensorRT {version()} does not take its description as the engine's name "
+            f"({len(name.encode())} bytes; it takes {NAME_BYTES}); shorten the verdict's method and export "
+            "again"
+        )
     config: trt.IBuilderConfig = builder.create_builder_config()
     _configure(config, options)
     _add_profile(builder, network, config, options.batch)

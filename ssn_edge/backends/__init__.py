@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Dict, List, NamedTuple, Optional
 
+from ssn_edge.engine_file import check_described
 from ssn_edge.errors import BackendError, InputError, one_line
 from ssn_edge.files import beside
 
@@ -97,7 +98,9 @@ def choose(model: Path, name: str) -> Choice:
     """The back end for a model file. ``auto`` runs an ONNX file's engine where one lies beside it
     and TensorRT and a GPU are there; else the first library installed, and ``why`` says why.
 
-    Raises InputError for a file that no back end reads, or not this one.
+    Raises InputError for a file that no back end reads, or not this one, ModelError where the engine's
+    description says that it comes from another training than the file (which the engine itself is asked
+    once it is open).
     """
     readers = FILES.get(model.suffix)
     if readers is None:
@@ -113,7 +116,7 @@ def choose(model: Path, name: str) -> Choice:
     if name == "tensorrt":
         if not engine.is_file():
             raise InputError(f"{engine}: no such engine; build it: {build}")
-        return Choice(load(name), engine, "asked for")
+        return _engine_of(model, engine, "asked for")
     if name != "auto":
         return Choice(load(name), model, "asked for")
     if importlib.util.find_spec("tensorrt") and not engine.is_file():
@@ -121,5 +124,11 @@ def choose(model: Path, name: str) -> Choice:
     else:  # asked only now: a CUDA context takes its share of the GPU's memory
         problem = tensorrt_problem()
     if problem is None:
-        return Choice(load("tensorrt"), engine, f"{engine.name} lies beside {model.name}")
+        return _engine_of(model, engine, f"{engine.name} lies beside {model.name}")
     return Choice(load("auto"), model, f"not TensorRT: {problem}")
+
+
+def _engine_of(model: Path, engine: Path, why: str) -> Choice:
+    library = load("tensorrt")
+    check_described(engine, model)
+    return Choice(library, engine, why)

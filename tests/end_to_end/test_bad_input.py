@@ -211,6 +211,28 @@ def test_gate_counts_verdicts():
     parity.gate(same, "float32")
 
 
+@pytest.mark.parametrize("source", ["score", "map_max", "either"])
+def test_gate_refuses_what_is_not_finite(source):
+    """Also a score that is NaN beside a sound map, and where NaN's verdict happens to be the right one."""
+    truth = parity.Reference(np.zeros((1, 1, 1, 3), np.uint8), np.array([[[0.0, 2.0]]]), np.array([0.8]))
+    verdict = Verdict(source, 0.5, 0.0, "chosen", 0, 0.5 if source == "either" else None)
+    for maps, scores in ((truth.maps, np.array([np.nan])), (truth.maps * np.nan, truth.scores)):
+        for judged in ("export", "engine"):
+            with pytest.raises(ModelError, match=f"float32 {judged} refused: an answer is not finite"):
+                parity.gate(parity.compare(truth, maps, scores, verdict, "float32"), "float32", judged=judged)
+
+
+@pytest.mark.parametrize("source, score, peak, outside", [
+    ("either", 0.2, 0.4, 0), ("either", 0.9, 0.4, 1), ("either", 0.2, 0.9, 1), ("map_max", 0.9, 0.4, 0),
+])
+def test_gate_counts_verdicts_by_the_source_that_changed_them(source, score, peak, outside):
+    truth = parity.Reference(np.zeros((1, 1, 1, 3), np.uint8), np.array([[[0.0, 0.4]]]), np.array([0.2]))
+    verdict = Verdict(source, 0.5, 0.0, "chosen", 0, 0.5 if source == "either" else None)
+    maps = np.array([[[0.0, peak]]])
+    found = parity.compare(truth, maps, np.array([score]), verdict, "float32")
+    assert (found.verdicts_changed, found.changed_outside_margin) == (outside, outside)
+
+
 def test_bench_input(trained, tmp_path):
     assert "no such model" in fails(bench_main, tmp_path / "none.onnx")
     line = fails(

@@ -124,19 +124,20 @@ def test_interrupted_run_resumes_to_the_same_result(trained, data, tmp_path):
 
 def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, monkeypatch):
     from ssn_train import fit
+    from ssn_train.resume import ResumeFile
 
     run = tmp_path / "run"
     monkeypatch.setattr(fit, "SAVE_EVERY_S", 0.0)
-    save = fit._save
+    save = ResumeFile.save
 
-    def save_and_stop(run, settings, model, optimizer, progress):
-        save(run, settings, model, optimizer, progress)
+    def save_and_stop(file, model, optimizer, progress):
+        save(file, model, optimizer, progress)
         if progress.step == 3:
             raise fit.Interrupted("stopped by the test")
 
-    monkeypatch.setattr(fit, "_save", save_and_stop)
+    monkeypatch.setattr(ResumeFile, "save", save_and_stop)
     assert call(train_main, data, "--out", run, *OPTIONS)[0] == 130
-    monkeypatch.setattr(fit, "_save", save)
+    monkeypatch.setattr(ResumeFile, "save", save)
     code, output = call(train_main, data, "--out", run, *OPTIONS, "--resume")
     assert code == 0, output
     whole, resumed = losses_and_weights(trained.run), losses_and_weights(run)

@@ -193,7 +193,7 @@ def test_trtexec_takes_the_file(exported, figures):
     program = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
     if not Path(program).is_file():
         pytest.skip("trtexec is not installed")
-    from ssn_export.onnx_metadata import read_info
+    from ssn_edge.onnx_metadata import read_info
     from ssn_export.trt_build import typed
 
     path = exported / ("model.fp16.onnx" if typed() else "model.onnx")

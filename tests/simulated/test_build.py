@@ -1,6 +1,7 @@
 """The builder on every release: what is written, what is refused, what a failure leaves behind."""
 
 import json
+import shutil
 import signal
 
 import fakegpu
@@ -64,7 +65,7 @@ def test_weak_typing_keeps_layers_in_float32(exported, tmp_path, typed, monkeypa
 
 
 def trt_build_info(path):
-    from ssn_export.onnx_metadata import read_info
+    from ssn_edge.onnx_metadata import read_info
 
     return read_info(path)
 
@@ -74,7 +75,7 @@ def test_reference_of_another_model_or_wrong_answers(tiny_onnx):
     truth = parity.read_reference(beside)
     parity.write_reference(beside, parity.Reference(truth.images, truth.maps * 1.01, truth.scores))
     code, output = export(tiny_onnx, "--engine", engine)
-    assert code == 2 and "refused: map_rms" in output
+    assert code == 2 and "float32 engine refused: map_rms" in output and output.endswith("it was not kept\n")
     parity.write_reference(beside, parity.Reference(truth.images[:, 1:], truth.maps, truth.scores))
     code, output = export(tiny_onnx, "--engine", engine)
     assert code == 2 and "frames of another model" in output
@@ -144,8 +145,50 @@ def test_failures_leave_nothing(tiny_onnx, call):
     code, output = export(tiny_onnx, "--engine", engine, "--timing-cache", cache)
     fakegpu.set_fail("")
     assert code == 2 and output.splitlines()[-1].startswith("error: "), output
+    assert ".m-" not in output, "the temporary file's name"
     names = {p.name for p in tiny_onnx.parent.iterdir()} - {"t.bin"}  # timings of a build that worked
     assert names == {"m.onnx", "m.reference.npz"}
+
+
+def test_an_engine_that_cannot_be_opened_is_called_what_was_asked_for(tiny_onnx, monkeypatch):
+    """It lies under a temporary name while it is compared."""
+    engine = tiny_onnx.with_suffix(".engine")
+    fakegpu.set_fail("deserializeCudaEngine:1+")
+    code, output = export(tiny_onnx, "--engine", engine)
+    fakegpu.set_fail("")
+    line = output.splitlines()[-1]
+    assert code == 2 and line.startswith(f"error: {engine}: TensorRT {trt.__version__} cannot load it")
+    assert line.endswith("build it again: ssn-export m.onnx --engine m.engine") and ".m-" not in output
+    monkeypatch.setattr(EngineInfo, "check_host", damaged_json)
+    code, output = export(tiny_onnx, "--engine", engine)
+    assert code == 2 and f"error: {engine.with_suffix('.json')}: damaged" in output and ".m-" not in output
+
+
+def damaged_json(info, name, *rest):
+    from ssn_edge.engine_file import description_path
+    from ssn_edge.errors import ModelError
+
+    raise ModelError(f"{description_path(name)}: damaged")
+
+
+def test_a_name_that_tensorrt_refuses_is_no_engine(tiny_onnx, monkeypatch):
+    """As the library does with one of more than 4095 bytes: it logs an error and keeps the old name. The
+    stand-in takes any, so the refusal is made here."""
+    from ssn_edge.backends import gpu
+    from ssn_edge.errors import ModelError
+
+    real = trt.INetworkDefinition.name
+
+    def set_name(network, text):
+        if len(text.encode()) <= 4095:
+            real.__set__(network, text)
+
+    monkeypatch.setattr(trt.INetworkDefinition, "name", property(real.__get__, set_name))
+    said = []
+    with gpu.open_device().active("building"):
+        assert trt_build.serialize(tiny_onnx, "x" * 4095, trt_build.Options(), said.append)
+        with pytest.raises(ModelError, match=r"m.onnx: TensorRT .* \(4096 bytes; it takes 4095\); shorten"):
+            trt_build.serialize(tiny_onnx, "x" * 4096, trt_build.Options(), said.append)
 
 
 def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
@@ -234,6 +277,18 @@ def test_benchmark_of_an_engine(tiny_engine):
     assert entry["backend"].startswith("tensorrt") and "device_median_ms" in entry["latency"]
     assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)
     assert any("batches of 2, not the protocol's 16" in note for note in document["notes"])
+
+
+def test_one_engine_is_not_timed_under_two_names(tiny_engine):
+    from ssn_bench import contenders
+    from ssn_edge.errors import InputError
+
+    model, half = tiny_engine.with_suffix(".onnx"), tiny_engine.with_name("m.fp16.onnx")
+    shutil.copy(model, half)
+    with pytest.raises(InputError, match="m.onnx and .*m.fp16.onnx: both run m.engine on tensorrt; give one"):
+        contenders.parse([str(model), str(half)], ["auto"])
+    assert len(contenders.parse([str(model), str(model)], ["auto"])) == 2
+    assert len(contenders.parse([str(model), str(half)], ["onnxruntime"])) == 2
 
 
 def test_triton_repository_of_both(tiny_engine, tmp_path):

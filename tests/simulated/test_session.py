@@ -59,7 +59,7 @@ def test_auto_takes_the_engine_beside_the_onnx_file(tiny_engine):
 
 
 def test_timeline_of_a_stream(tiny_engine):
-    """A frame is taken when the one before it is judged, so that it is the newest: nothing is queued ahead."""
+    """A frame is taken when the one before it is judged, so that it is the newest: none is queued ahead."""
     from ssn_edge import stream
 
     with Detector.open(tiny_engine) as detector:
@@ -82,26 +82,24 @@ def test_any_batch_up_to_the_engines(tiny_engine):
             np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
 
 
-def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(tiny_engine, monkeypatch):
+@pytest.mark.parametrize("place", ["np.empty", "queued", "np.copyto"])
+def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(tiny_engine, monkeypatch, place):
     """Wherever it strikes, nothing of the frame is under way when the next is written."""
-    with Detector.open(tiny_engine) as detector:
-        session = detector._session
-        for name in ("_queue", "np.empty", "np.copyto"):
-            with monkeypatch.context() as patch:
-                def strike(*_, name=name):
-                    raise KeyboardInterrupt if name == "_queue" else MemoryError
+    def strike(*_):
+        raise KeyboardInterrupt if place == "queued" else MemoryError
 
-                if name == "_queue":  # queued, and then struck
-                    queue = session._queue
-                    patch.setattr(session, "_queue", lambda count: (queue(count), strike()))
-                elif name == "np.copyto":
-                    patch.setattr("ssn_edge.backends.tensorrt_backend.np.copyto", strike)
-                else:
-                    patch.setattr("ssn_edge.detector.np.empty", strike)
-                with pytest.raises((KeyboardInterrupt, MemoryError)):
-                    detector.detect(FRAME)
-            assert not fakegpu.report()["queued_ops"]
-            np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
+    with Detector.open(tiny_engine) as detector:
+        queue = detector._session._queue
+        with monkeypatch.context() as patch:
+            if place == "queued":
+                patch.setattr(detector._session, "_queue", lambda count: (queue(count), strike()))
+            else:
+                module = "detector" if place == "np.empty" else "backends.tensorrt_backend"
+                patch.setattr(f"ssn_edge.{module}.{place}", strike)
+            with pytest.raises((KeyboardInterrupt, MemoryError)):
+                detector.detect(FRAME)
+        assert not fakegpu.report()["queued_ops"]
+        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
 
 
 def test_mapped_memory_needs_no_copies(tiny_engine, monkeypatch):

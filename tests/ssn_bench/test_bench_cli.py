@@ -157,6 +157,7 @@ def test_a_gap_to_training_is_a_failure_with_the_photo_named(tmp_path):
     (["--compare", "one.json", "two.json"], "one.json: cannot be read"),
     (["MODEL", "MODEL", "--protocol", "camera"], "one model file"),
     (["MODEL", "--protocol", "camera", "--frame", "big"], "--frame big"),
+    (["MODEL", "--protocol", "camera", "--frame", "²x²"], "--frame ²x²"),
     (["MODEL", "--backend", "torch"], "eager PyTorch"),
     (["MODEL", "--predict", "Abacus"], "--predict Abacus"),
     (["MODEL", "--data", "nowhere"], "nowhere"),

@@ -176,8 +176,7 @@ def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(detector, mon
         if place == "np.empty":
             patch.setattr("ssn_edge.detector.np.empty", fault)
         elif place == "session":
-            patch.setattr(type(detector._session), "infer" if hasattr(detector._session, "infer") else "finish",
-                          fault)
+            patch.setattr(detector._session, "infer", fault)
         else:
             patch.setattr("ssn_edge.detector.float", fault, raising=False)
         with pytest.raises((KeyboardInterrupt, MemoryError)):

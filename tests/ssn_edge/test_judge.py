@@ -62,7 +62,8 @@ def test_ties_are_ng():
     assert Judge(verdict("score", 0.5)).is_defect(0.5, -9.0)
     assert Judge(verdict("map_max", 3.0)).is_defect(0.0, 3.0)
     assert Judge(verdict("either", 0.5, 3.0)).is_defect(0.0, 3.0)
-    assert Judge(verdict("score", 0.5, pixel=2.0)).mask(np.array([[2.0, 1.9]], np.float32)).tolist() == [[1, 0]]
+    judge = Judge(verdict("score", 0.5, pixel=2.0))
+    assert judge.mask(np.array([[2.0, 1.9]], np.float32)).tolist() == [[1, 0]]
 
 
 def test_either_needs_one():
@@ -94,7 +95,8 @@ def test_what_is_not_finite_has_no_verdict_and_is_never_ok(source, value):
 
 
 def test_verdicts_that_cannot_be():
-    for words in (("median", 0.5), ("either", 0.5), ("score", 0.5, 3.0), ("score", NAN), ("either", 0.5, INF)):
+    wrong = (("median", 0.5), ("either", 0.5), ("score", 0.5, 3.0), ("score", NAN), ("either", 0.5, INF))
+    for words in wrong:
         with pytest.raises(ModelError, match="verdict"):
             verdict(*words)
 

@@ -89,7 +89,8 @@ def test_a_clean_graph_passes():
     assert lint.problems(graph()) == []
     verdict = graph(
         [cast("image", "x", HALF, "in"), helper.make_node("Less", ["x", "t"], ["m"], "less"),
-         helper.make_node("Not", ["m"], ["n"], "not"), cast("n", "f", FLOAT, "f"), cast("f", "y", BYTE, "out")],
+         helper.make_node("Not", ["m"], ["n"], "not"), cast("n", "f", FLOAT, "f"),
+         cast("f", "y", BYTE, "out")],
         outputs=[("y", BYTE, ["N", 4, 6, 3])], weights=[("t", np.ones(3, np.float16))],
     )
     assert lint.problems(verdict) == []

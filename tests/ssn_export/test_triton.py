@@ -91,6 +91,7 @@ def test_wrong_input(tmp_path):
     [
         (["--plan", "none"], "--plan: for a run folder"),
         ([], "give --engine FILE to build, or --triton DIR"),
+        (["--device", "²"], "'²': give a GPU's number, as 0 or gpu:0"),
         (["--engine", "x.plan"], "a name that ends in .engine|tensorrt is not installed"),
         (["--engine", "x.engine"], "not built: tensorrt is not installed; run this on the device"),
     ],

@@ -1,6 +1,5 @@
 """Labelled defects: targets, batches, images without a mask, and what the ablations switch."""
 
-import json
 
 import numpy as np
 import pytest
@@ -20,10 +19,9 @@ from ssn_train.settings import Settings
 
 def test_shrunk_masks_are_the_published_ones(golden):
     z = golden("train_steps")
-    size = json.loads(str(z["meta_json"]))["image_size"]
-    for step in range(5):
+    for step in range(len(z["sup/loss"])):
         masks = z[f"step{step}/in/gt_mask_image_res"]
-        masks = masks.reshape(-1, *size)
+        masks = masks.reshape(-1, *masks.shape[-2:])
         expected = z[f"sup/step{step}/mask_feature_res"]
         for mask, small in zip(masks, expected):
             ours = supervision.shrink(mask > 0, small.shape[-2:])

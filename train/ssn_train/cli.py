@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import InputError
+from ssn_edge.errors import InputError, needs
 from ssn_edge.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
 from ssn_train import datasets
 from ssn_train.datasets import DataSet
@@ -96,10 +96,11 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     """
     layout = datasets.scan(data, unsupervised)
 
-    import torch
+    with needs("train"):
+        import torch
 
-    from ssn_train import protocol
-    from ssn_train.fit import Interrupted
+        from ssn_train import protocol
+        from ssn_train.fit import Interrupted
     settings = Settings(
         size=parse_size(size), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented), **options,

@@ -7,21 +7,22 @@ import math
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from ssn_edge.errors import InputError, SsnEdgeError
-from ssn_train import checkpoint, training
+from ssn_train import training
 from ssn_train.backbones import Backbone
 from ssn_train.cache import FeatureCache
 from ssn_train.datasets import Sample
 from ssn_train.model import SuperSimpleNet
 from ssn_train.recipe import Recipe
+from ssn_train.resume import Progress, ResumeFile
 from ssn_train.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
 from ssn_train.supervision import BalancedOrder, TargetStore, TrainingSet, training_set
 
@@ -30,14 +31,6 @@ SAVE_EVERY_S = 60.0
 
 class Interrupted(SsnEdgeError):
     """Training was stopped by a signal; the run folder can be resumed."""
-
-
-@dataclass
-class Progress:
-    """What a resumed run needs besides weights and optimizer: steps done and their losses."""
-
-    step: int = 0
-    history: List[Tuple[float, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -94,11 +87,13 @@ def fit(
     run: Path,
     device: str,
     workers: int,
+    file: ResumeFile,
     resume: bool,
 ) -> Fitted:
-    """Train on normal photos, and on labelled defects where ``samples`` holds any.
+    """Train on normal photos, and on labelled defects where ``samples`` holds any; with ``resume`` go on
+    where ``file`` ends.
 
-    Raises Interrupted after saving when a signal asks to stop.
+    Raises Interrupted after saving to ``file`` when a signal asks to stop.
     """
     data = training_set(samples)
     if data.normals < 2:
@@ -122,15 +117,22 @@ def fit(
         model.set_statistics(mean, std)
     model.to(device).train()
     optimizer = training.make_optimizer(model, settings.rate_scale)
-    progress = _restore(run, settings, model, optimizer) if resume else Progress()
+    progress = file.restore(model, optimizer, trained(optimizer, recipe)) if resume else Progress()
     started, before = time.perf_counter(), progress.step
-    _loop(settings, recipe, backbone, data, cache, model, optimizer, progress, run, device)
+    _loop(settings, recipe, backbone, data, cache, model, optimizer, progress, file, device)
     seconds = time.perf_counter() - started
     if progress.step > before:
         per_step = seconds / (progress.step - before)
         tqdm.write(f"{progress.step} steps, {per_step:.2f} s each")
     history = np.asarray(progress.history, np.float32).reshape(-1, 4)
     return Fitted(model.eval(), mean, std, history, seconds)
+
+
+def trained(optimizer: torch.optim.Optimizer, recipe: Recipe) -> List[torch.Tensor]:
+    """The parameters that every step changes: without its loss the classification head, the last group,
+    gets no gradient."""
+    groups = optimizer.param_groups if recipe.cls_head else optimizer.param_groups[:-1]
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 def _loop(
@@ -142,7 +144,7 @@ def _loop(
     model: SuperSimpleNet,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
-    run: Path,
+    file: ResumeFile,
     device: str,
 ) -> None:
     order: Order
@@ -183,7 +185,7 @@ def _loop(
             bar.set_postfix(loss=f"{np.mean([sum(h) for h in progress.history[-20:]]):.3f}")
             bar.update()
             if stop.is_set() or time.monotonic() - saved > SAVE_EVERY_S:
-                _save(run, settings, model, optimizer, progress)
+                file.save(model, optimizer, progress)
                 saved = time.monotonic()
             if stop.is_set():
                 raise Interrupted(f"stopped after step {progress.step} of {plan.steps}")
@@ -214,35 +216,3 @@ def stop_requests() -> Iterator[threading.Event]:
     finally:
         for kind, handler in previous.items():
             signal.signal(kind, handler)
-
-
-def _save(
-    run: Path,
-    settings: Settings,
-    model: SuperSimpleNet,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    """Everything that changes while training; the frozen backbone is not written again."""
-    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-    tensors.update(checkpoint.optimizer_tensors(optimizer))
-    tensors["history"] = torch.tensor(progress.history, dtype=torch.float64).reshape(-1, 4)
-    header: Dict[str, Any] = {
-        "schema": checkpoint.SCHEMA,
-        "step": progress.step,
-        "settings": settings.to_dict(),
-    }
-    checkpoint.save(run / checkpoint.RESUME_FILE, tensors, header)
-
-
-def _restore(
-    run: Path, settings: Settings, model: SuperSimpleNet, optimizer: torch.optim.Optimizer
-) -> Progress:
-    path = run / checkpoint.RESUME_FILE
-    tensors, header = checkpoint.load(path)
-    settings.check_same(header["settings"])
-    history = tensors.pop("history")
-    state = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
-    model.load_state_dict(state, strict=False)  # the backbone has its weights already
-    checkpoint.restore_optimizer(optimizer, tensors)
-    return Progress(header["step"], [tuple(row) for row in history.tolist()])

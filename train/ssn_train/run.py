@@ -24,6 +24,7 @@ from ssn_train.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.datasets import DataSet, Sample
 from ssn_train.fit import Fitted, fit
 from ssn_train.results import Predictions
+from ssn_train.resume import ResumeFile, photos_of
 from ssn_train.settings import Settings, fingerprint
 from ssn_train.supervision import describe
 
@@ -40,6 +41,9 @@ def train(
     folder) when a signal asked to stop.
     """
     _prepare_folder(run, resume)
+    file = ResumeFile(run / RESUME_FILE, settings, photos_of(dataset))
+    if resume:
+        file.check()
     backbone = backbones.create(settings.backbone)
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
@@ -48,7 +52,7 @@ def train(
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
     tqdm.write(f"training: {describe(bad)}")
-    fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, resume)
+    fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, file, resume)
     verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
     document, predictions, masks = _evaluate(fitted, backbone, test, verdict, settings, device, workers)
     document["data"] = fingerprint([*dataset.train, *dataset.test])
@@ -59,7 +63,7 @@ def train(
     _write(run, document, predictions, masks, verdict, fitted)
     write_reference(run / "reference", rest, test, settings)
     checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
-    (run / RESUME_FILE).unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
     return document
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge.errors import InputError, ModelError
-from ssn_export.onnx_metadata import read_info, read_metadata
+from ssn_edge.onnx_metadata import read_info, read_metadata
 
 TEXT = st.text(max_size=300)
 
