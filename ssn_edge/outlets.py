@@ -61,7 +61,8 @@ class Outlet:
         try:
             action()
         except BaseException as error:  # whatever a sink does, sys.exit too: the line goes on
-            self._summary.failed[self.name] += 1
+            count = getattr(error, "count", 1)  # of results, where several are lost at once
+            self._summary.failed[self.name] += count if isinstance(count, int) else 1
             self._seldom.warn(f"{self.name}: {error or type(error).__name__}")
 
 

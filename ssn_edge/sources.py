@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import os
 import re
+import select
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ TIMEOUT_MS = 5000
 """How long a network camera may be silent before it counts as lost."""
 
 POLL_S = 0.1
-"""How often a watched folder is looked at."""
+"""How often a watched folder is looked at, and how soon a stop is seen."""
 
 SETTLE_S = 2.0
 """A watched file that still cannot be read this long after it last grew is broken."""
@@ -48,10 +51,15 @@ class Frame:
 @dataclass(frozen=True)
 class Source:
     """Something that can be opened for frames; a ``live`` one may be lost and opened again. ``policy``:
-    what a stream does when frames come faster than it judges them, "latest" or "every"."""
+    what a stream does when frames come faster than it judges them, "latest" or "every".
+
+    ``open`` takes the event that asks its frames to end. Folders, pipes and shared memory look at it
+    while they wait; a camera or network stream inside OpenCV, and an iterable of the caller's, see it
+    with their next frame.
+    """
 
     name: str
-    open: Callable[[], Iterator[Frame]]
+    open: Callable[[threading.Event], Iterator[Frame]]
     live: bool = False
     policy: str = "every"
 
@@ -70,42 +78,47 @@ def find(spec: str) -> Source:
         if not spec[6:] or not folder.is_dir():
             raise InputError(f"{folder}: no such folder to watch; make it first")
         seen = set(_listed(folder))  # kept when the folder is lost and found again
-        return Source(spec, lambda: _watch(folder, seen), live=True)
+        return Source(spec, lambda stop: _watch(folder, seen, stop), live=True)
     if spec.startswith("raw:"):
         return _find_raw(spec)
     if spec.startswith("shm:"):
         counter = itertools.count()
-        return Source(spec, lambda: _shared(spec[4:], counter), True, "latest")
+        return Source(spec, lambda stop: _shared(spec[4:], counter, stop), True, "latest")
     path = Path(spec)
-    if spec.isdigit() or spec.startswith("/dev/video"):
-        target: Union[int, str] = int(spec) if spec.isdigit() else spec
+    if _is_number(spec) or spec.startswith("/dev/video"):
+        target: Union[int, str] = int(spec) if _is_number(spec) else spec
         counter, remedy = itertools.count(), "check the camera's name and who else uses it"
         name = f"camera {spec}"
-        return Source(name, lambda: _capture(target, name, remedy, counter), True, "latest")
+        return Source(name, lambda _: _capture(target, name, remedy, counter), True, "latest")
     if "://" in spec or " ! " in spec:
         counter, remedy = itertools.count(), "check the address, and that this OpenCV supports it"
         name = without_password(spec)
-        return Source(name, lambda: _capture(spec, name, remedy, counter), True, "latest")
+        return Source(name, lambda _: _capture(spec, name, remedy, counter), True, "latest")
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
         if not path.is_file():
             raise InputError(f"{path}: no such video; check the path")
         remedy = "the file is damaged or its codec unknown"
-        return Source(spec, lambda: _capture(spec, path.name, remedy, itertools.count()))
+        return Source(spec, lambda _: _capture(spec, path.name, remedy, itertools.count()))
     if path.is_file():
-        return Source(spec, lambda: iter([Frame(path.name, read_image(path), time.time())]))
+        return Source(spec, lambda _: iter([Frame(path.name, read_image(path), time.time())]))
     found = _images_of(spec)
-    return Source(spec, lambda: _images(found))
+    return Source(spec, lambda _: _images(found))
 
 
 def open_source(spec: str) -> Iterator[Frame]:
     """Frames of ``spec``. InputError if it is missing, empty or does not open."""
-    return find(spec).open()
+    return find(spec).open(threading.Event())
+
+
+def _is_number(text: str) -> bool:
+    """Of the digits 0 to 9: ``isdigit`` alone takes a "²" too, which int() does not."""
+    return text.isascii() and text.isdigit()
 
 
 def of(frames: Iterable[Any], name: str = "frames") -> Source:
     """A source of any iterable of :class:`Frame` or of arrays; read once."""
 
-    def stamped() -> Iterator[Frame]:
+    def stamped(_: threading.Event) -> Iterator[Frame]:
         for number, item in enumerate(frames):
             yield item if isinstance(item, Frame) else Frame(f"{name}-{number:06d}", item, time.time())
 
@@ -141,11 +154,11 @@ def _images(paths: List[Path]) -> Iterator[Frame]:
     return (_read(path, path.name if names[path.name] == 1 else str(path)) for path in paths)
 
 
-def _watch(folder: Path, seen: Set[Path]) -> Iterator[Frame]:
+def _watch(folder: Path, seen: Set[Path], stop: threading.Event) -> Iterator[Frame]:
     """Images that appear in the folder, oldest first, and are not in ``seen``. One that cannot be read is
     tried again until it has stopped growing."""
     grew: Dict[Path, Any] = {}
-    while True:
+    while not stop.is_set():
         there = _listed(folder)
         seen &= set(there)  # so that weeks of files that come and go do not pile up here
         grew = {path: when for path, when in grew.items() if path in there}
@@ -160,7 +173,7 @@ def _watch(folder: Path, seen: Set[Path]) -> Iterator[Frame]:
             grew.pop(path, None)
             seen.add(path)
             yield frame
-        time.sleep(POLL_S)
+        stop.wait(POLL_S)
 
 
 def _listed(folder: Path) -> Dict[Path, Any]:
@@ -214,7 +227,7 @@ def _frames(capture: cv2.VideoCapture, stem: str, counter: Iterator[int]) -> Ite
 def _find_raw(spec: str) -> Source:
     layout_text, _, path = spec[4:].partition(":")
     words = layout_text.split("x")
-    if len(words) != 3 or not (words[0].isdigit() and words[1].isdigit()) or not path:
+    if len(words) != 3 or not all(map(_is_number, words[:2])) or not path:
         raise InputError(f"{spec}: give raw:HEIGHTxWIDTHxFORMAT:PATH, as in raw:1080x1920xBGR:/run/camera")
     layout = pixels.checked(words[2], int(words[0]), int(words[1]))
     if path != "-" and not os.path.exists(path):
@@ -222,15 +235,15 @@ def _find_raw(spec: str) -> Source:
     fifo = path != "-" and Path(path).is_fifo()
     live = fifo or path == "-" and not os.path.isfile("/dev/stdin")
     counter = itertools.count()
-    return Source(spec, lambda: _raw(layout, path, counter), fifo, "latest" if live else "every")
+    return Source(spec, lambda stop: _raw(layout, path, counter, stop), fifo, "latest" if live else "every")
 
 
-def _raw(layout: Layout, path: str, counter: Iterator[int]) -> Iterator[Frame]:
-    with open(sys.stdin.fileno() if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
+def _raw(layout: Layout, path: str, counter: Iterator[int], stop: threading.Event) -> Iterator[Frame]:
+    with _opened(path) as handle:
         for number in counter:
             data = bytearray(layout.size)
-            got = _fill(file, memoryview(data))
-            if not got:
+            got = _fill(handle, memoryview(data), stop)
+            if not got or stop.is_set():
                 return
             name = f"raw-{number:06d}"
             if got < layout.size:
@@ -241,24 +254,46 @@ def _raw(layout: Layout, path: str, counter: Iterator[int]) -> Iterator[Frame]:
             yield Frame(name, pixels.to_bgr(pixels.view(data, layout), layout), stamp, "", arrived)
 
 
-def _fill(file: Any, into: memoryview) -> int:
-    """Bytes read until the buffer is full or the writer has gone."""
-    got = 0
-    while got < len(into):
-        count = file.readinto(into[got:])
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    """A descriptor to read from. A pipe opens at once, whether or not its writer is there."""
+    if path == "-":
+        yield sys.stdin.fileno()
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _fill(handle: int, into: memoryview, stop: threading.Event) -> int:
+    """Bytes read until the buffer is full, the writer has gone or ``stop`` is set; a writer is waited for."""
+    poll, got = select.poll(), 0
+    poll.register(handle, select.POLLIN)
+    while got < len(into) and not stop.is_set():
+        if not poll.poll(1000 * POLL_S):
+            continue
+        try:
+            count = os.readv(handle, [into[got:]])
+        except BlockingIOError:
+            continue
         if not count:
             break
         got += count
     return got
 
 
-def _shared(name: str, counter: Iterator[int]) -> Iterator[Frame]:
+def _shared(name: str, counter: Iterator[int], stop: threading.Event) -> Iterator[Frame]:
     reader = shared_memory.Reader(name)
 
     def frames() -> Iterator[Frame]:
         try:
             for number in counter:
-                stamp, arrived, image = reader.next()
+                found = reader.next(stop)
+                if found is None:
+                    return
+                stamp, arrived, image = found
                 yield Frame(f"{name}-{number:06d}", image, stamp, "", arrived)
         finally:
             reader.close()

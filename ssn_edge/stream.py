@@ -62,37 +62,44 @@ def run(
     counted and logged. Raises InputError where the source does not open at the start or a source that is
     not live ends with one; BackendError after 10 frames in a row that the inference library failed on.
     """
-    if isinstance(source, str):
-        source = sources.find(source)
-    elif not isinstance(source, Source):
-        source = sources.of(source)
-    policy = policy or source.policy
-    if policy not in POLICIES:
-        raise InputError(f"policy {policy!r}; give latest or every")
-    lossless = policy == "every"
-    stream = _Stream(detector, summary or Summary(), stop or threading.Event(), on_result, max_frames)
-    outlets = [Outlet(sink, queue, lossless, stream.summary, stream.stop) for sink in sinks]
-    box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
-
-    def leave() -> None:
-        flush(outlets, stream.stop, limited=True)
-        os._exit(stall_exit or 0)
-
-    start = time.monotonic()
-    with _signals_set(stream.stop):
+    summary, stop = summary or Summary(), stop or threading.Event()
+    outlets: List[Outlet] = []
+    start, limited = time.monotonic(), True
+    with _signals_set(stop):
         try:
+            source = sources.find(source) if isinstance(source, str) else source
+            source = source if isinstance(source, Source) else sources.of(source)
+            lossless = _lossless(policy or source.policy)
+            limited = not lossless
+            for sink in sinks:
+                outlets.append(Outlet(sink, queue, lossless, summary, stop))
+            stream = _Stream(detector, summary, stop, on_result, max_frames)
+            box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
+
+            def leave() -> None:
+                flush(outlets, stop, limited=True)
+                os._exit(stall_exit or 0)
+
             with _watchdog(stream, stall_s, leave if stall_exit else None):
                 capture = _Capture(source, box, retry_s, stream, max_frames if lossless else None)
                 try:
                     stream.judge_all(box, outlets)
                 finally:
                     capture.finish()
-                    while box.get(timeout=0) is not None:  # beyond max_frames
-                        stream.summary.dropped += 1
+                capture.complain()
         finally:
-            flush(outlets, stream.stop, limited=not lossless)
-            stream.summary.seconds = time.monotonic() - start
-    return stream.summary
+            flush(outlets, stop, limited)
+            for sink in sinks[len(outlets):]:  # those that no outlet closes
+                with contextlib.suppress(Exception):
+                    sink.close()
+            summary.seconds = time.monotonic() - start
+    return summary
+
+
+def _lossless(policy: str) -> bool:
+    if policy not in POLICIES:
+        raise InputError(f"policy {policy!r}; give latest or every")
+    return policy == "every"
 
 
 class _Stream:
@@ -135,9 +142,13 @@ class _Stream:
             return self._broken(f"{frame.name}: {error}")
         except BackendError as error:
             self._failures += 1
+            self._broken(f"{frame.name}: {error}")
             if self._failures >= MAX_FAILURES:
                 raise
-            return self._broken(f"{frame.name}: {error}")
+            return None
+        except BaseException:
+            self.summary.broken += 1
+            raise
         finally:
             self.busy_since = None
         self._failures = 0
@@ -165,15 +176,20 @@ class _Capture:
         self._limit, self._reason = limit, ""
         self._ended = threading.Event()
         self._error: Optional[BaseException] = None
-        self._opened = source.open()  # here, so that a wrong address is the caller's error
+        self._opened = source.open(self._ended)  # here, so that a wrong address is the caller's error
         self._thread = threading.Thread(target=self._run, name="ssn-capture", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Raises what ended a source that is not live."""
+        """Ends the thread, and counts the frames that nobody took."""
         self._ended.set()
         self._box.end()
         self._thread.join(timeout=1)  # a camera's driver may hang; the thread is a daemon
+        while self._box.get(timeout=0) is not None:  # beyond max_frames, or after an error
+            self._stream.summary.dropped += 1
+
+    def complain(self) -> None:
+        """Raises what ended a source that is not live."""
         if self._error is not None:
             raise self._error
 
@@ -214,14 +230,14 @@ class _Capture:
 
     def _reopen(self) -> None:
         """Try again and again, with longer and longer pauses; then read on."""
-        stop, summary = self._stream.stop, self._stream.summary
+        summary = self._stream.summary
         lost, wall = time.monotonic(), time.time()
         log.warning("%s: source lost (%s); trying to open it again", self._source.name, self._reason)
         pause, longest = self._retry_s
-        while not self._over() and not stop.wait(pause):
+        while self._waited(pause):
             frames: Iterator[Frame] = iter(())
             try:
-                frames = iter(self._source.open())
+                frames = iter(self._source.open(self._ended))
                 first = next(frames, None)
             except Exception as error:
                 log.info("%s: %s", self._source.name, error)
@@ -234,6 +250,13 @@ class _Capture:
                 self._read(_chained(first, frames))
                 return
             pause = min(2 * pause, longest)
+
+    def _waited(self, pause: float) -> bool:
+        """False where the stream has ended meanwhile."""
+        until = time.monotonic() + pause
+        while not self._over() and time.monotonic() < until:
+            self._ended.wait(min(0.1, max(0.0, until - time.monotonic())))
+        return not self._over()
 
 
 def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:

@@ -55,7 +55,7 @@ class Camera:
             return True
         return False
 
-    def open(self) -> Iterator[Frame]:
+    def open(self, _: threading.Event) -> Iterator[Frame]:
         if time.monotonic() < self._dead_until:
             raise InputError("camera: does not open; the cable is out")
         self.start = self.start or time.monotonic()

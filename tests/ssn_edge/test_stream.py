@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
+from waiting import PATIENCE_S, until
 
-from ssn_edge import BackendError, Detector, InputError, outlets, stream
+from ssn_edge import BackendError, Detector, InputError, ModelError, outlets, stream
 from ssn_edge.queues import KEPT, Box, Percentiles
 from ssn_edge.sources import Frame, Source
 
@@ -27,15 +29,15 @@ def detector(tmp_path):
 
 
 class Kept:
-    """A sink that remembers; ``pause`` before each result."""
+    """A sink that remembers; ``wait(result)`` before each result."""
 
     name = "kept"
 
-    def __init__(self, pause=0.0):
-        self.numbers, self.closed, self._pause = [], 0, pause
+    def __init__(self, wait=lambda result: None):
+        self.numbers, self.closed, self._wait = [], 0, wait
 
     def write(self, result):
-        time.sleep(self._pause)
+        self._wait(result)
         self.numbers.append(result.number)
 
     def close(self):
@@ -43,7 +45,8 @@ class Kept:
 
 
 def test_every_frame_reaches_every_sink_in_order(detector):
-    slow, fast = Kept(0.002), Kept()
+    fast = Kept()
+    slow = Kept(lambda result: until(lambda: result.number in fast.numbers))  # always behind
     summary = stream.run((BRIGHT if n % 5 == 0 else DARK for n in range(100)), detector, [slow, fast])
     assert slow.numbers == fast.numbers == list(range(100))
     assert (summary.captured, summary.judged, summary.defects) == (100, 100, 20)
@@ -52,33 +55,57 @@ def test_every_frame_reaches_every_sink_in_order(detector):
     assert summary.latency_ms.at(50) >= summary.detect_ms.at(0) > 0
 
 
-def test_latest_drops_and_counts_while_frames_come(detector):
-    def camera():
-        for _ in range(200):
-            time.sleep(0.001)
-            yield DARK
+@pytest.fixture
+def gate(detector, monkeypatch):
+    """A detector that waits before each frame: ``taken`` is released when it has one, ``go`` lets it judge."""
+    detect = detector.detect
+    taken, go = threading.Semaphore(0), threading.Semaphore(0)
 
-    slow = Kept(0.02)
-    summary = stream.run(camera(), detector, [slow], policy="latest", queue=2)
-    assert summary.captured == 200 == summary.judged + summary.dropped + summary.broken
-    assert summary.late["kept"] == summary.judged - len(slow.numbers) > 0
-    assert slow.numbers == sorted(slow.numbers)
+    def waits(frame):
+        taken.release()
+        assert go.acquire(timeout=PATIENCE_S)
+        return detect(frame)
+
+    monkeypatch.setattr(detector, "detect", waits)
+    return SimpleNamespace(taken=taken, go=go)
+
+
+def groups_of_ten(gate, groups):
+    """A camera that gives ten frames while one is judged."""
+    yield DARK
+    for _ in range(groups):
+        assert gate.taken.acquire(timeout=PATIENCE_S)
+        for _ in range(10):
+            yield DARK
+        gate.go.release()  # asked for the next: the ten have been put
+    gate.go.release()
+
+
+def test_latest_takes_the_newest_and_counts_what_it_replaced(detector, gate):
+    numbers = []
+    summary = stream.run(
+        groups_of_ten(gate, 6), detector, policy="latest", on_result=lambda r: numbers.append(r.number)
+    )
+    assert numbers == [0, 10, 20, 30, 40, 50, 60]
+    assert (summary.captured, summary.judged, summary.dropped, summary.broken) == (61, 7, 54, 0)
     assert not summary.complete
 
 
-def test_a_frame_waits_no_longer_than_the_one_before_it(detector, monkeypatch):
-    """latest: when the detector is slow, the frame it takes next is the newest."""
-    ages = []
-    detect = detector.detect
-    monkeypatch.setattr(detector, "detect", lambda frame: (time.sleep(0.05), detect(frame))[1])
+def test_latest_drops_a_slow_sinks_results_and_counts_them(detector):
+    free = threading.Event()
+    slow = Kept(lambda result: free.wait(PATIENCE_S))
+    summary = stream.Summary()
 
     def camera():
-        for _ in range(60):
-            time.sleep(0.005)
+        for number in range(20):
             yield DARK
+            until(lambda number=number: summary.judged > number)
+        free.set()
 
-    stream.run(camera(), detector, policy="latest", on_result=lambda r: ages.append(r.latency_ms))
-    assert len(ages) < 20 and np.median(ages) < 50 + 15
+    stream.run(camera(), detector, [slow], policy="latest", queue=2, summary=summary)
+    assert summary.captured == summary.judged == 20
+    assert summary.late["kept"] == 20 - len(slow.numbers) >= 20 - 2 - 2
+    assert slow.numbers == sorted(slow.numbers) and not summary.complete
 
 
 def test_broken_frames_are_counted(detector):
@@ -91,14 +118,13 @@ def test_broken_frames_are_counted(detector):
 def test_lost_source_is_opened_again_with_growing_pauses(detector, caplog):
     opened = []
 
-    def open_camera():
+    def open_camera(_):
         opened.append(time.monotonic())
         if len(opened) in (2, 3, 4):
             raise InputError("camera: does not open")
 
         def frames():
             for _ in range(5):
-                time.sleep(0.002)
                 yield Frame("x", DARK, time.time())
             if len(opened) == 1:
                 raise OSError("cable pulled")
@@ -135,28 +161,39 @@ def test_failing_sinks_do_not_stop_the_line(detector, caplog):
 
 
 def test_every_result_is_written_however_long_it_takes(detector, monkeypatch):
-    monkeypatch.setattr(outlets, "FLUSH_S", 0.05)
-    slow = Kept(0.1)
-    assert stream.run([DARK] * 6, detector, [slow]).complete
-    assert slow.numbers == list(range(6)) and slow.closed == 1
+    monkeypatch.setattr(outlets, "FLUSH_S", 0.0)
+    ended, given = threading.Event(), threading.Event()
+
+    def slow(result):
+        assert given.wait(PATIENCE_S)  # nothing is written before the source has ended
+
+    def frames():
+        yield from [DARK] * 6
+        given.set()
+        ended.set()
+
+    sink = Kept(slow)
+    assert stream.run(frames(), detector, [sink], queue=8).complete and ended.is_set()
+    assert sink.numbers == list(range(6)) and sink.closed == 1
 
 
 def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
-    monkeypatch.setattr(outlets, "FLUSH_S", 0.3)
+    """And it holds up the end once, not for each result."""
+    monkeypatch.setattr(outlets, "FLUSH_S", 2.0)
     free, stop = threading.Event(), threading.Event()
 
     class Stuck(Kept):
         name = "stuck"
 
         def write(self, result):
-            free.wait(20)
+            stop.set()
+            free.wait(PATIENCE_S)
 
     kept = Kept()
-    threading.Timer(0.3, stop.set).start()
     began = time.monotonic()
-    summary = stream.run([DARK] * 50, detector, [Stuck(), kept], queue=2, stop=stop)
+    summary = stream.run([DARK] * 50, detector, [Stuck(), kept], queue=20, stop=stop)
     free.set()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 40  # with one of 2 s for each result it would take longer
     assert summary.late["stuck"] == summary.judged and not summary.complete
     assert kept.numbers == list(range(summary.judged)) and summary.late["kept"] == 0
 
@@ -201,15 +238,129 @@ def test_library_that_keeps_failing_ends_the_stream(detector, monkeypatch):
         stream.run([DARK] * 99, detector)
 
 
+def fails_with(error, at):
+    """A detector's detect() that raises at its ``at``-th frame and from then on."""
+    calls = itertools.count()
+
+    def fails(detect, frame):
+        if next(calls) >= at:
+            raise error
+        return detect(frame)
+
+    return fails
+
+
+@pytest.mark.parametrize("policy", stream.POLICIES)
+@pytest.mark.parametrize("error", [BackendError("GPU fell off the bus"), MemoryError(), ModelError("closed")])
+def test_every_frame_is_accounted_for_when_the_detector_ends_the_stream(detector, monkeypatch, policy, error):
+    detect, fails = detector.detect, fails_with(error, 3)
+    monkeypatch.setattr(detector, "detect", lambda frame: fails(detect, frame))
+    summary = stream.Summary()
+
+    def camera():
+        for number in itertools.count():
+            yield DARK
+            until(lambda number=number: policy == "every" or summary.judged + summary.broken >= min(number, 12))
+
+    with pytest.raises(type(error)):
+        stream.run(camera(), detector, policy=policy, summary=summary)
+    assert summary.judged == 3 and summary.broken == (10 if isinstance(error, BackendError) else 1)
+    assert summary.captured == summary.judged + summary.dropped + summary.broken
+
+
+@pytest.mark.parametrize("policy", stream.POLICIES)
+@pytest.mark.parametrize("way", ["on_result", "stop", "max_frames", "source"])
+def test_every_frame_is_accounted_for_however_the_stream_ends(detector, policy, way):
+    stop, summary = threading.Event(), stream.Summary()
+
+    def frames():
+        for number in itertools.count():
+            if way == "source" and number == 9:
+                raise InputError("tape ran out")
+            yield DARK
+
+    def note(result):
+        if way == "on_result" and summary.judged == 4:
+            raise ValueError("the caller's own")
+        if way == "stop" and summary.judged == 4:
+            stop.set()
+
+    words = {"policy": policy, "stop": stop, "summary": summary, "on_result": note}
+    if way == "max_frames":
+        words["max_frames"] = 6
+    if way in ("on_result", "source"):
+        with pytest.raises((ValueError, InputError)):
+            stream.run(frames(), detector, **words)
+    else:
+        stream.run(frames(), detector, **words)
+    assert summary.captured == summary.judged + summary.dropped + summary.broken > 0
+
+
+def test_sinks_are_closed_where_the_stream_does_not_start(detector, tmp_path):
+    """Wrong policy, no such source, one that does not open, a sink that is none: once each, no thread left."""
+    def broken(_):
+        raise InputError("camera: does not open")
+
+    class Nameless:
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    attempts = [
+        (dict(source=[DARK], policy="newest"), InputError), (dict(source=str(tmp_path / "none.png")), InputError),
+        (dict(source=Source("camera", broken, live=True)), InputError), (dict(source=[DARK]), AttributeError),
+    ]
+    for words, error in attempts:
+        one, two = Kept(), Nameless() if error is AttributeError else Kept()
+        with pytest.raises(error):
+            stream.run(words.pop("source"), detector, [one, two], **words)
+        assert (one.closed, two.closed) == (1, 1)
+    until(lambda: not alive("ssn-sink"))
+
+
+def alive(prefix):
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+def test_a_sink_that_loses_several_at_once_is_counted_so(detector):
+    class Broker(Kept):
+        name = "broker"
+
+        def close(self):
+            error = BackendError("the last 30 messages did not arrive")
+            error.count = 30
+            raise error
+
+    assert stream.run([DARK] * 3, detector, [Broker()]).failed == {"broker": 30}
+
+
+def test_a_stop_ends_the_wait_for_a_lost_source(detector):
+    """Not only after the pause before the next try."""
+    tries = []
+
+    def open_camera(_):
+        tries.append(1)
+        if len(tries) > 1:
+            raise InputError("still dead")
+        return iter([Frame("x", DARK, 0.0)])
+
+    stop = threading.Event()
+    source = Source("camera", open_camera, live=True, policy="every")
+    stream.run(source, detector, stop=stop, retry_s=(600, 600), on_result=lambda r: stop.set())
+    until(lambda: not alive("ssn-capture"))
+
+
 def test_stalled_inference_is_noticed(detector, monkeypatch, caplog):
-    detect = detector.detect
+    detect, summary = detector.detect, stream.Summary()
 
     def hangs(frame):
-        time.sleep(0.2 * (frame[0, 0, 0] > 99))
+        if frame[0, 0, 0] > 99:
+            until(lambda: summary.stalls)
         return detect(frame)
 
     monkeypatch.setattr(detector, "detect", hangs)
-    summary = stream.run([DARK, BRIGHT, DARK], detector, stall_s=0.1)
+    stream.run([DARK, BRIGHT, DARK], detector, stall_s=1.5, summary=summary)
     assert summary.stalls == 1 and summary.judged == 3
     assert "has not come back" in caplog.text
 
@@ -221,12 +372,13 @@ def test_max_frames_are_exact(detector):
 
 
 PROGRAM = """
-import itertools, sys, time
+import itertools, sys, threading
 import numpy as np
 from ssn_edge import Detector, sinks, stream
+pause = threading.Event().wait
 def camera():
     for n in itertools.count():
-        time.sleep(0.002)
+        pause(0.002)
         yield np.full((32, 48, 3), n % 256, np.uint8)
 def detect(frame, real):
     {slow}
@@ -236,7 +388,7 @@ real = detector.detect
 detector.detect = lambda frame: detect(frame, real)
 print("ready", flush=True)
 lines = sinks.JsonLines(sys.argv[2])
-summary = stream.run(camera(), detector, [lines], policy="every", stall_s=0.3, stall_exit=3, queue={queue})
+summary = stream.run(camera(), detector, [lines], policy="every", stall_s=2, stall_exit=3, queue={queue})
 print(summary.judged)
 """
 
@@ -252,10 +404,10 @@ def started(tmp_path, slow, program=PROGRAM, queue=4):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_flush_everything(tmp_path, number):
-    process, lines = started(tmp_path, "time.sleep(0.005)")
-    time.sleep(0.5)
+    process, lines = started(tmp_path, "pause(0.005)")
+    until(lambda: lines.exists() and lines.read_bytes().count(b"\n") > 10)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     written = lines.read_bytes()
     assert written.endswith(b"\n") and written.count(b"\n") == int(out) > 10
@@ -264,20 +416,19 @@ def test_signals_flush_everything(tmp_path, number):
 def test_signal_while_the_last_results_are_written(tmp_path):
     program = PROGRAM.replace("itertools.count()", "range(30)").replace(
         "lines = sinks", "real_write = sinks.JsonLines.write; sinks.JsonLines.write = "
-        "lambda self, r: (time.sleep(0.05), real_write(self, r))\nlines = sinks"
+        "lambda self, r: (pause(0.05), real_write(self, r))\nlines = sinks"
     )
     process, lines = started(tmp_path, "pass", program, queue=64)
-    while not lines.exists() or lines.read_bytes().count(b"\n") < 8:
-        time.sleep(0.02)  # all frames are judged by now, the sink is behind
+    until(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 8)  # the sink is behind
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert lines.read_bytes().count(b"\n") == int(out) == 30
 
 
 def test_stall_can_end_the_process_with_everything_written(tmp_path):
-    process, lines = started(tmp_path, "time.sleep(60 * (frame[0, 0, 0] == 20))")
-    _, err = process.communicate(timeout=20)
+    process, lines = started(tmp_path, "pause(600 * int(frame[0, 0, 0] == 20))")
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 3 and "not come back" in err
     assert lines.read_bytes().count(b"\n") == 20
 
