@@ -2,9 +2,12 @@
 
 import http.server
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +15,9 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE_S, until
 
-from ssn_edge import Detector, InputError, pixels, shared_memory, sources, stream
+from ssn_edge import BackendError, Detector, InputError, barrier, pixels, shared_memory, sources, stream
 from ssn_edge.errors import without_password
 from ssn_edge.pixels import FORMATS, Layout
 from ssn_edge.sinks import stem_of
@@ -64,41 +68,63 @@ def test_yuv_is_bt601():
             assert np.abs(shown - truth).max() <= 2
 
 
-def test_watched_folder(detector, tmp_path):
+@pytest.fixture
+def looks(monkeypatch):
+    """What watched folders were seen to hold, look by look, and which files were tried."""
+    listings, tried = [], []
+    listed, read = sources._listed, sources._read
+
+    def noted(folder):
+        found = listed(folder)
+        listings.append({path.name for path in found})
+        return found
+
+    monkeypatch.setattr(sources, "_listed", noted)
+    monkeypatch.setattr(sources, "_read", lambda path, name: (read(path, name), tried.append(name))[0])
+    return listings, tried
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_watched_folder(detector, tmp_path, looks, monkeypatch):
+    listings, tried = looks
     folder = tmp_path / "in"
     folder.mkdir()
     cv2.imwrite(str(folder / "old.png"), FRAME)
     whole = cv2.imencode(".jpg", FRAME)[1].tobytes()
-    stop, seen = threading.Event(), []
+    stop, seen, summary = threading.Event(), [], stream.Summary()
+    monkeypatch.setattr(sources, "SETTLE_S", PATIENCE_S)
 
     def writer():
-        time.sleep(0.3)
         (folder / "a.jpg").write_bytes(whole)
         with open(folder / "b.jpg", "wb") as file:  # a camera that takes its time
             file.write(whole[:300])
             file.flush()
-            time.sleep(0.5)
+            until(lambda: "b.jpg" in tried)
             file.write(whole[300:])
-        (folder / "torn.jpg").write_bytes(whole[:300])
+        until(lambda: {"a.jpg", "b.jpg"} <= set(seen))
         os.unlink(folder / "a.jpg")
-        time.sleep(0.3)
+        until(lambda: "a.jpg" not in listings[-1])
         (folder / "a.jpg").write_bytes(whole)  # the same name again is another part
+        until(lambda: seen.count("a.jpg") == 2)
+        monkeypatch.setattr(sources, "SETTLE_S", 0.1)
+        (folder / "torn.jpg").write_bytes(whole[:300])
+        until(lambda: summary.broken)
+        stop.set()
 
-    thread = threading.Thread(target=writer)
-    thread.start()
-
-    def note(result):
-        seen.append(result.frame.name)
-        if len(seen) == 3:
-            threading.Timer(sources.SETTLE_S + 0.5, stop.set).start()
-
-    summary = stream.run(f"watch:{folder}", detector, on_result=note, stop=stop)
+    source = sources.find(f"watch:{folder}")
+    thread = in_thread(writer)
+    stream.run(source, detector, on_result=lambda r: seen.append(r.frame.name), stop=stop, summary=summary)
     thread.join()
     assert sorted(seen) == ["a.jpg", "a.jpg", "b.jpg"]
     assert summary.broken == 1  # torn.jpg, once it has stopped growing
 
 
-def test_raw_file_and_pipe(detector, tmp_path):
+def test_raw_file_and_pipe(detector, tmp_path, caplog):
     raw = tmp_path / "frames.raw"
     raw.write_bytes(FRAME.tobytes() * 3 + b"half")
     summary = stream.run(f"raw:40x60xBGR:{raw}", detector)
@@ -110,10 +136,9 @@ def test_raw_file_and_pipe(detector, tmp_path):
         for _ in range(2):  # the program behind the pipe dies and comes back
             with open(fifo, "wb") as file:
                 file.write(FRAME.tobytes() * 2)
-            time.sleep(0.1)
+            until(lambda: "source lost" in caplog.text)
 
-    thread = threading.Thread(target=writer)
-    thread.start()
+    thread = in_thread(writer)
     summary = stream.run(
         f"raw:40x60xBGR:{fifo}", detector, policy="every", max_frames=4, retry_s=(0.02, 0.1)
     )
@@ -121,80 +146,267 @@ def test_raw_file_and_pipe(detector, tmp_path):
     assert summary.judged == 4 and summary.gap_count == 1
 
 
-def test_shared_memory(detector, monkeypatch):
-    monkeypatch.setattr(shared_memory, "SILENCE_S", 0.3)
+@pytest.fixture
+def shared():
+    """A name in shared memory that nobody has, gone afterwards."""
     name = f"ssn-test-{uuid.uuid4().hex}"
-    writer = shared_memory.Writer(name, pixels.checked("BGR", 40, 60))
+    yield name
+    shared_memory.path_of(name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def readers(monkeypatch):
+    """The readers that were opened."""
+    opened, real = [], shared_memory.Reader
+    monkeypatch.setattr(shared_memory, "Reader", lambda name: opened.append(real(name)) or opened[-1])
+    return opened
+
+
+def test_shared_memory(detector, monkeypatch, caplog, shared, readers):
+    monkeypatch.setattr(shared_memory, "SILENCE_S", 1.0)
+    writer = shared_memory.Writer(shared, pixels.checked("BGR", 40, 60))
     scores, stop = [], threading.Event()
 
     def write():
-        for level in range(0, 250, 10):
+        until(lambda: readers)
+        for level in range(10, 250, 10):
             writer.write(bytes([level]) * FRAME.size)
-            time.sleep(0.01)
-        time.sleep(0.6)  # silent for longer than allowed: lost
-        writer.write(bytes([250]) * FRAME.size)
+            until(lambda level=level: scores and scores[-1] == level)
+        until(lambda: "source lost" in caplog.text)  # silent for longer than allowed
+        until(lambda: writer.write(bytes([250]) * FRAME.size) or scores[-1] == 250)
+        stop.set()
 
-    def note(result):
-        scores.append(round(255 * result.detection.score))
-        if scores[-1] == 250:
-            stop.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        summary = stream.run(
-            f"shm:{name}", detector, policy="every", on_result=note, stop=stop, retry_s=(0.05, 0.1)
-        )
-    finally:
-        thread.join()
-        writer.close()
-    assert scores[-1] == 250 and len(scores) > 20 and scores == sorted(scores)  # none torn: levels are whole
-    assert set(scores) <= set(range(0, 251, 10))
+    thread = in_thread(write)
+    summary = stream.run(
+        f"shm:{shared}", detector, policy="every", stop=stop, retry_s=(0.01, 0.05),
+        on_result=lambda r: scores.append(round(255 * r.detection.score)),
+    )
+    thread.join()
+    writer.close()
+    assert list(dict.fromkeys(scores)) == [*range(10, 250, 10), 250]  # none torn, none repeated before the gap
     assert summary.gap_count >= 1 and "no new frame" in summary.gaps[0].reason
     with pytest.raises(InputError, match="start its writer"):
-        sources.open_source(f"shm:{name}")
+        sources.open_source(f"shm:{shared}")
 
 
-def test_shared_memory_does_not_repeat_what_lay_there(detector, monkeypatch):
+def test_shared_memory_does_not_repeat_what_lay_there(detector, monkeypatch, shared, readers):
     """The program behind it is dead: its last frame is judged once, not at every try to find it again."""
-    monkeypatch.setattr(shared_memory, "SILENCE_S", 0.2)
-    name = f"ssn-test-{uuid.uuid4().hex}"
-    writer = shared_memory.Writer(name, pixels.checked("BGR", 40, 60))
+    monkeypatch.setattr(shared_memory, "SILENCE_S", 1.0)
+    writer = shared_memory.Writer(shared, pixels.checked("BGR", 40, 60))
     writer.write(FRAME.tobytes())  # before anyone looks
     stop, seen = threading.Event(), []
-    threading.Timer(0.1, writer.write, [FRAME.tobytes()]).start()
-    threading.Timer(1.5, stop.set).start()
-    try:
-        summary = stream.run(
-            f"shm:{name}", detector, on_result=lambda r: seen.append(r), stop=stop, retry_s=(0.05, 0.1)
-        )
-    finally:
-        writer.close()
+
+    def write():
+        until(lambda: readers)
+        writer.write(FRAME.tobytes())
+        until(lambda: len(readers) >= 3)
+        stop.set()
+
+    thread = in_thread(write)
+    summary = stream.run(f"shm:{shared}", detector, on_result=seen.append, stop=stop, retry_s=(0.01, 0.02))
+    thread.join()
+    writer.close()
     assert len(seen) == summary.captured == 1
 
 
-def test_watched_folder_that_goes_away(detector, tmp_path):
+def frame_of(level):
+    return bytes([level]) * FRAME.size
+
+
+def newest(reader):
+    """The level of what the reader finds; None where there is nothing new."""
+    found = reader._new() if hasattr(reader, "_new") else reader.next()
+    return None if found is None else int(found[2][0, 0, 0])
+
+
+def test_a_restarted_writers_stale_frame_is_no_frame(shared):
+    """A new writer finds the old one's pixels: they are not judged, and its first frame is, whatever number
+    it comes to."""
+    layout = pixels.checked("BGR", 40, 60)
+    writer = shared_memory.Writer(shared, layout)
+    reader = shared_memory.Reader(shared)
+    for level in (10, 20, 30):
+        writer.write(frame_of(level))
+        assert newest(reader) == level
+    again = shared_memory.Writer(shared, layout)
+    assert newest(reader) is None  # not 30 again, of 1970
+    for level in (40, 50, 60):  # at the third it is where the one before it was
+        again.write(frame_of(level))
+        if level != 50:  # and this one nobody sees
+            assert newest(reader) == level
+    late = shared_memory.Reader(shared)
+    assert newest(late) is None
+    again.write(frame_of(70))
+    assert newest(late) == newest(reader) == 70
+    reader.close()
+    late.close()
+
+
+def test_a_restarted_writer_of_other_frames(shared):
+    """Smaller or larger ones, of another format: the reader takes the new layout, or says what does not fit."""
+    writer = shared_memory.Writer(shared, pixels.checked("BGR", 40, 60))
+    reader = shared_memory.Reader(shared)
+    writer.write(frame_of(10))
+    assert newest(reader) == 10
+    for layout in (pixels.checked("GRAY8", 20, 30), pixels.checked("BGR", 80, 90)):
+        other = shared_memory.Writer(shared, layout)
+        assert newest(reader) is None
+        other.write(bytes([20]) * layout.size)
+        found = reader._new()
+        assert found[2].shape[:2] == (layout.height, layout.width) and (found[2] == 20).all()
+    reader.close()
+
+
+def test_a_writer_without_a_clock(shared):
+    """An SDK that states no capture time: its frames are of when they came."""
+    writer = shared_memory.Writer(shared, pixels.checked("BGR", 40, 60))
+    reader = shared_memory.Reader(shared)
+    for level in (10, 20):
+        writer.write(frame_of(level))
+        writer._numbers[1] = 0
+        stamp, _, image = reader._new()
+        assert abs(stamp - time.time()) < PATIENCE_S and image[0, 0, 0] == level
+    reader.close()
+
+
+SHRUNK = """
+import os, sys
+from ssn_edge import pixels, shared_memory
+from ssn_edge.errors import InputError
+writer = shared_memory.Writer(sys.argv[1], pixels.checked("BGR", 1080, 1920))
+reader = shared_memory.Reader(sys.argv[1])
+writer.write(bytes(writer._layout.size))
+os.truncate(writer.path, int(sys.argv[2]))
+try:
+    import threading
+    reader.next(threading.Event())
+except TypeError:
+    reader.next()
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("left", [0, 40, 64, 5000])
+def test_a_writer_that_shrinks_its_file_does_not_end_the_reader(shared, left):
+    """A mapping would: SIGBUS cannot be caught. In a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(Path(stream.__file__).parents[1])}
+    words = [sys.executable, "-c", SHRUNK, shared, str(left)]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=PATIENCE_S)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert shared in done.stdout and len(done.stdout.splitlines()) == 1
+
+
+class Recorded:
+    """The writer's numbers or memory, telling what is stored."""
+
+    def __init__(self, real, told, name):
+        self._real, self._told, self._name = real, told, name
+
+    def __getitem__(self, key):
+        return self._real[key]
+
+    def __setitem__(self, key, value):
+        self._told.append(f"{self._name} {key}" if isinstance(key, int) else self._name)
+        self._real[key] = value
+
+
+def test_loads_and_stores_are_kept_in_order_by_fences(shared, monkeypatch):
+    """Sequence, barrier, frame, barrier, sequence: on both sides."""
+    told = []
+    monkeypatch.setattr(barrier, "fence", lambda: lambda: told.append("fence"))
+    writer = shared_memory.Writer(shared, pixels.checked("BGR", 40, 60))
+    reader = shared_memory.Reader(shared)
+    writer._numbers = Recorded(writer._numbers, told, "number")
+    writer._memory = Recorded(writer._memory, told, "pixels")
+    del told[:]
+    writer.write(frame_of(10))
+    assert told == ["number 0", "fence", "number 1", "pixels", "fence", "number 0"]
+    pread = os.pread
+    where = {32: "sequence", 0: "header", 64: "pixels"}
+    monkeypatch.setattr(os, "pread", lambda f, n, at: (told.append(where[at]), pread(f, n, at))[1])
+    del told[:]
+    assert newest(reader) == 10
+    assert told == ["sequence", "fence", "header", "pixels", "fence", "sequence"]
+    reader.close()
+
+
+def test_the_barrier_of_processors_that_need_one(monkeypatch):
+    """The real system call, made here as it is elsewhere (by this machine's number); refused where none is."""
+    number = barrier.SYSCALLS.get(os.uname().machine)
+    if sys.platform != "linux" or number is None:
+        pytest.skip("membarrier is Linux's")
+    try:
+        made = barrier._membarrier(number)
+    except BackendError as error:
+        pytest.skip(f"this kernel or container refuses it: {error}")
+    for _ in range(1000):
+        made()
+    assert barrier.fence_of("x86_64")() is None
+    with pytest.raises(BackendError, match="no memory barrier is known for sparc"):
+        barrier.fence_of("sparc")
+    with pytest.raises(BackendError, match="membarrier is refused"):
+        barrier._membarrier(100_000)  # no such system call: an old kernel
+
+
+def alive():
+    return [thread for thread in threading.enumerate() if thread.name == "ssn-capture"]
+
+
+@pytest.mark.parametrize("kind", ["watch", "fifo", "fifo with an idle writer", "stdin", "shm"])
+def test_a_stop_ends_every_wait(detector, tmp_path, monkeypatch, kind, shared):
+    """No thread is left behind by a source that nothing comes from."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    held = []
+    if kind == "watch":
+        spec = f"watch:{tmp_path}"
+    elif kind == "shm":
+        held.append(shared_memory.Writer(shared, pixels.checked("BGR", 40, 60)))
+        spec = f"shm:{shared}"
+    elif kind == "stdin":
+        reads, writes = os.pipe()
+        held += [os.fdopen(reads, "rb"), os.fdopen(writes, "wb")]
+        monkeypatch.setattr(sys, "stdin", held[0])
+        spec = "raw:40x60xBGR:-"
+    else:
+        spec = f"raw:40x60xBGR:{fifo}"
+        if kind.endswith("writer"):
+            held.append(os.fdopen(os.open(fifo, os.O_RDWR), "wb"))
+    stop = threading.Event()
+    thread = in_thread(lambda: stream.run(spec, detector, stop=stop))
+    until(alive)
+    stop.set()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    until(lambda: not alive(), 10)
+    for one in held:
+        one.close()
+
+
+def test_watched_folder_that_goes_away(detector, tmp_path, caplog, looks):
     """A share that is gone for a moment: what came meanwhile is judged, what was judged is not again."""
+    listings, _ = looks
     folder, away = tmp_path / "in", tmp_path / "away"
     folder.mkdir()
     stop, seen = threading.Event(), []
 
     def share():
-        time.sleep(0.3)
         cv2.imwrite(str(folder / "a.png"), FRAME)
-        time.sleep(0.4)
+        until(lambda: seen == ["a.png"])
         folder.rename(away)
-        time.sleep(0.4)
+        until(lambda: "source lost" in caplog.text)
         cv2.imwrite(str(away / "b.png"), FRAME)
         away.rename(folder)
-        time.sleep(0.8)
+        until(lambda: "b.png" in seen)
+        count = len(listings)
+        until(lambda: len(listings) > count + 3)
         stop.set()
 
-    thread = threading.Thread(target=share)
-    thread.start()
+    source = sources.find(f"watch:{folder}")
+    thread = in_thread(share)
     stream.run(
-        f"watch:{folder}", detector, on_result=lambda r: seen.append(r.frame.name), stop=stop,
-        retry_s=(0.05, 0.1),
+        source, detector, on_result=lambda r: seen.append(r.frame.name), stop=stop, retry_s=(0.02, 0.05)
     )
     thread.join()
     assert seen == ["a.png", "b.png"]
@@ -248,7 +460,6 @@ class Camera(http.server.BaseHTTPRequestHandler):
         for _ in range(20):
             head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             self.wfile.write(head.encode() + data + b"\r\n")
-            time.sleep(0.01)
 
     def log_message(self, *_):
         pass
@@ -275,6 +486,7 @@ def test_network_camera_that_breaks_off(detector):
     ("raw:40xBGR:x", "give raw:HEIGHT"), ("raw:40x60xRGB:x", "pixel format 'RGB'"),
     ("watch:none", "no such folder"), ("raw:41x60xNV12:x", "even sizes"),
     ("raw:40x60xBGR:none", "mkfifo"), ("shm:none-there", "start its writer"),
+    ("²", "no such file or folder"), ("raw:4²x60xBGR:x", "give raw:HEIGHT"), ("٣", "no such file or folder"),
 ])
 def test_wrong_addresses(spec, text):
     with pytest.raises(InputError, match=text):
