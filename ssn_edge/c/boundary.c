@@ -33,14 +33,19 @@ static int32_t refuse(const char *why)
     return SSN_BAD_ARGUMENT;
 }
 
-/* Whether a caller has shown that it was compiled for this ABI. Before, what a larger structure's size promises
-   to lie behind ours is not believed: in a program of ABI 1 that goes on after ssn_open has refused it, any
-   bytes may stand where the size is. */
+/* Whether a caller has shown that it was compiled for this ABI. Before, no structure's size is believed: in a
+   program of ABI 1 that goes on after ssn_open has refused it, any bytes may stand there. */
 static atomic_int known;
+
+static int32_t unopened(void)
+{
+    snprintf(message, sizeof message, "no detector is open: ssn_open gives one");
+    return SSN_BAD_HANDLE;
+}
 
 static int fits(const char *name, uint32_t given, size_t ours)
 {
-    if (given == ours || (known && given > ours && given <= SSN_MAX_SIZE))
+    if (given >= ours && given <= SSN_MAX_SIZE)
         return 1;
     snprintf(message, sizeof message, "struct_size is %u, %s of ABI %d has %zu bytes: set struct_size = sizeof(%s)",
              given, name, SSN_EDGE_ABI, ours, name);
@@ -154,6 +159,8 @@ int32_t ssn_info(ssn_detector detector, ssn_model *model)
     int32_t status;
     if (!model)
         return refuse("ssn_info: model is NULL; give where the description goes");
+    if (!known)
+        return unopened();
     if (!fits("ssn_model", model->struct_size, sizeof *model))
         return SSN_BAD_ARGUMENT;
     clear(model);
@@ -168,6 +175,11 @@ int32_t ssn_infer(ssn_detector detector, const ssn_frame *frame, float *map, uin
     int32_t status;
     if (!result)
         return refuse("ssn_infer: result is NULL; give where the verdict goes");
+    if (!known) {
+        if (result->struct_size == sizeof *result)
+            result->is_defect = SSN_NOT_JUDGED; /* these bytes are there in ABI 1 too */
+        return unopened();
+    }
     if (!fits("ssn_result", result->struct_size, sizeof *result))
         return SSN_BAD_ARGUMENT;
     not_judged(result);
