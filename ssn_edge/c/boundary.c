@@ -47,8 +47,9 @@ static int fits(const char *name, uint32_t given, size_t ours)
 {
     if (given >= ours && given <= SSN_MAX_SIZE)
         return 1;
-    snprintf(message, sizeof message, "struct_size is %u, %s of ABI %d has %zu bytes: set struct_size = sizeof(%s)",
-             given, name, SSN_EDGE_ABI, ours, name);
+    snprintf(message, sizeof message,
+             "struct_size is %u, %s of ABI %d has %zu bytes: set struct_size = sizeof(%s)", given, name,
+             SSN_EDGE_ABI, ours, name);
     return 0;
 }
 
@@ -57,8 +58,9 @@ static int is_clear(const char *name, const void *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++)
         if (((const unsigned char *)bytes)[i]) {
-            snprintf(message, sizeof message, "%s has a reserved field, or one of a later ssn_edge.h, that is not "
-                     "0, whose meaning this library does not know: set it to 0, or install a newer one", name);
+            snprintf(message, sizeof message,
+                     "%s has a reserved field, or one of a later ssn_edge.h, that is not 0, whose meaning this "
+                     "library does not know: set it to 0, or install a newer one", name);
             return 0;
         }
     return 1;
@@ -135,8 +137,9 @@ int32_t ssn_open(int32_t abi, const ssn_options *options, ssn_detector *detector
 {
     int32_t status;
     if (abi != SSN_EDGE_ABI) { /* ABI 1 had no such number: there it is half of a pointer */
-        snprintf(message, sizeof message, "this program was compiled with the ssn_edge.h of another version than "
-                 "ABI %d, which this library has: compile it again", SSN_EDGE_ABI);
+        snprintf(message, sizeof message,
+                 "this program was compiled with the ssn_edge.h of another version than ABI %d, which this "
+                 "library has: compile it again", SSN_EDGE_ABI);
         return SSN_BAD_ARGUMENT;
     }
     known = 1;

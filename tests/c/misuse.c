@@ -144,14 +144,14 @@ static void sizes(ssn_detector detector, const ssn_frame *good)
     EXPECT(ssn_open(SSN_EDGE_ABI, &options, &other), SSN_BAD_ARGUMENT, "ssn_options has a reserved field");
     options.reserved[8] = 0;
     given = grown(&options, sizeof options, 8, 1);
-    EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT, "ssn_options has a reserved field, or one of");
+    EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT, "ssn_options has a reserved");
     free(given);
     given = grown(&options, sizeof options, 8, 0);
     EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_MODEL, "none.onnx");
     free(given);
 
     frame.reserved[0] = 1;
-    EXPECT(ssn_infer(detector, &frame, NULL, 0, NULL, 0, &result), SSN_BAD_ARGUMENT, "ssn_frame has a reserved");
+    EXPECT(ssn_infer(detector, &frame, NULL, 0, NULL, 0, &result), SSN_BAD_ARGUMENT, "ssn_frame has a");
     given = grown(good, sizeof *good, 1, 1);
     EXPECT(ssn_infer(detector, given, NULL, 0, NULL, 0, &result), SSN_BAD_ARGUMENT, "ssn_frame has a reserved");
     free(given);
