@@ -55,7 +55,7 @@ lint: .venv/dev
 
 # Embeds the Python that builds it: C_PYTHON=... for one that has ssn-edge and cffi already.
 C_PYTHON ?= .venv-lean/bin/python
-c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn_edge.so, ssn_edge.h, ssn_edge.pc, c_camera_loop
+c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn_edge.so.2, ssn_edge.h, ssn_edge.pc, c_camera_loop
 	$(C_PYTHON) -m ssn_edge.c.build build/c
 	$(CC) -O2 -Wall -o build/c/c_camera_loop examples/c_camera_loop.c \
 	    $$(PKG_CONFIG_PATH=build/c pkg-config --cflags --libs ssn_edge)

@@ -5,7 +5,8 @@
 
    FORMAT is YUYV, NV12, GRAY8 or BGR. A camera is read through V4L2's memory-mapped buffers, without a
    copy; any other file holds one raw frame after the other, so that the loop runs without a camera.
-   One line a frame: number, score, OK or NG, milliseconds. SIGINT and SIGTERM end the loop.
+   One line a frame: number, score, OK or NG, milliseconds; a frame that could not be judged is neither, and
+   told on stderr. SIGINT and SIGTERM end the loop. Exit code 1: the source failed, or no frame was judged.
 
    Build: make c, or
        gcc -O2 -o c_camera_loop c_camera_loop.c $(pkg-config --cflags --libs ssn_edge) */
@@ -157,14 +158,15 @@ static int give_back(source *from)
 
 int main(int count, char **words)
 {
-    source from = {0};
+    source from = {.frame = SSN_FRAME};
+    ssn_options options = SSN_OPTIONS;
     ssn_detector detector;
-    ssn_model model;
-    ssn_result result;
+    ssn_model model = SSN_MODEL;
+    ssn_result result = SSN_RESULT;
     struct stat status;
     unsigned fourcc = 0;
     int state = 0;
-    long frames = 0, defects = 0, limit = count > 5 ? atol(words[5]) : 0;
+    long frames = 0, defects = 0, lost = 0, limit = count > 5 ? atol(words[5]) : 0;
 
     if (count < 5 || sscanf(words[3], "%dx%d", &from.frame.height, &from.frame.width) != 2 ||
         (from.frame.format = format_of(words[4], &fourcc)) < 0) {
@@ -183,7 +185,8 @@ int main(int count, char **words)
     from.frame.size = frame_bytes(&from.frame);
     if (!from.camera && !(from.room = malloc(from.frame.size)))
         return fail("memory"), 2;
-    if (ssn_open(words[1], NULL, NULL, &detector) || ssn_info(detector, &model)) {
+    options.model = words[1];
+    if (ssn_open(SSN_EDGE_ABI, &options, &detector) || ssn_info(detector, &model)) {
         fprintf(stderr, "error: %s\n", ssn_last_error());
         return 2;
     }
@@ -193,9 +196,10 @@ int main(int count, char **words)
         return 2;
     while (!stopped && (!limit || frames < limit) && (state = next_frame(&from)) > 0) {
         double start = now_ms();
-        if (ssn_infer(detector, &from.frame, NULL, 0, NULL, 0, &result))
-            fprintf(stderr, "frame %ld: %s\n", frames, ssn_last_error()); /* broken: the line goes on */
-        else {
+        if (ssn_infer(detector, &from.frame, NULL, 0, NULL, 0, &result)) { /* the line goes on */
+            fprintf(stderr, "frame %ld not judged: %s\n", frames, ssn_last_error());
+            lost++;
+        } else {
             printf("%ld %.9g %s %.3f ms\n", frames, result.score, result.is_defect ? "NG" : "OK",
                    now_ms() - start);
             defects += result.is_defect;
@@ -204,9 +208,12 @@ int main(int count, char **words)
         if (give_back(&from) < 0)
             break;
     }
-    printf("%ld frames, %ld NG\n", frames, defects);
+    printf("%ld frames, %ld NG", frames, defects);
+    if (lost)
+        printf(", %ld not judged", lost);
+    printf("\n");
     ssn_close(detector);
     free(from.room);
     close(from.file);
-    return state < 0;
+    return state < 0 || (frames && lost == frames);
 }

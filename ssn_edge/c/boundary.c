@@ -1,27 +1,90 @@
-/* What needs no Python: checks of the caller's pointers, and each thread's last error. The functions
-   named py_ are in embedded.py; they set *status themselves, so that a Python that could not start,
+/* What needs no Python: checks of the caller's pointers and structures, and each thread's last error. The
+   functions named py_ are in embedded.py; they set *status themselves, so that a Python that could not start,
    where cffi returns with nothing done, is told from success. */
 
+#include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include "ssn_edge.h"
 
 #define MESSAGE_SIZE 512
 
 static __thread char message[MESSAGE_SIZE];
 
-static void py_open(const char *, const char *, const char *, ssn_detector *, int32_t *, char *);
+static void py_open(const ssn_options *, ssn_detector *, int32_t *, char *);
 static void py_info(ssn_detector, ssn_model *, int32_t *, char *);
 static void py_infer(ssn_detector, const ssn_frame *, float *, uint64_t, uint8_t *, uint64_t, ssn_result *,
                      int32_t *, char *);
 static void py_close(ssn_detector, int32_t *, char *);
 
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(ssn_options) == 64 && sizeof(ssn_frame) == 64 && sizeof(ssn_model) == 208 &&
+                   sizeof(ssn_region) == 48 && sizeof(ssn_result) == 1600,
+               "ssn_edge.h says so");
+#endif
+
 static int32_t refuse(const char *why)
 {
     snprintf(message, sizeof message, "%s", why);
     return SSN_BAD_ARGUMENT;
+}
+
+/* Whether a caller has shown that it was compiled for this ABI. Before, no structure's size is believed: in a
+   program of ABI 1 that goes on after ssn_open has refused it, any bytes may stand there. */
+static atomic_int known;
+
+static int32_t unopened(void)
+{
+    snprintf(message, sizeof message, "no detector is open: ssn_open gives one");
+    return SSN_BAD_HANDLE;
+}
+
+static int fits(const char *name, uint32_t given, size_t ours)
+{
+    if (given >= ours && given <= SSN_MAX_SIZE)
+        return 1;
+    snprintf(message, sizeof message,
+             "struct_size is %u, %s of ABI %d has %zu bytes: set struct_size = sizeof(%s)", given, name,
+             SSN_EDGE_ABI, ours, name);
+    return 0;
+}
+
+/* A reserved field, or one that a later header added: it asks for what this library does not do. */
+static int is_clear(const char *name, const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (((const unsigned char *)bytes)[i]) {
+            snprintf(message, sizeof message,
+                     "%s has a reserved field, or one of a later ssn_edge.h, that is not 0, whose meaning this "
+                     "library does not know: set it to 0, or install a newer one", name);
+            return 0;
+        }
+    return 1;
+}
+
+/* Of what the caller gives: its size, the reserved fields, and what it has behind those that are known here. */
+#define READABLE(type, given)                                                                                  \
+    (fits(#type, (given)->struct_size, sizeof(type)) &&                                                        \
+     is_clear(#type, (given)->reserved, sizeof (given)->reserved) &&                                           \
+     is_clear(#type, (const char *)(given) + sizeof(type), (given)->struct_size - sizeof(type)))
+
+/* All but the size to 0, of what the caller wants filled. */
+static void clear(void *structure)
+{
+    uint32_t size;
+    memcpy(&size, structure, sizeof size);
+    memset((char *)structure + sizeof size, 0, size - sizeof size);
+}
+
+static void not_judged(ssn_result *result)
+{
+    clear(result);
+    result->is_defect = SSN_NOT_JUDGED;
+    result->score = result->map_max = NAN;
 }
 
 static pthread_once_t started = PTHREAD_ONCE_INIT;
@@ -70,16 +133,27 @@ int32_t ssn_abi(void) { return SSN_EDGE_ABI; }
 
 const char *ssn_last_error(void) { return message; }
 
-int32_t ssn_open(const char *model, const char *backend, const char *sha256, ssn_detector *detector)
+int32_t ssn_open(int32_t abi, const ssn_options *options, ssn_detector *detector)
 {
     int32_t status;
+    if (abi != SSN_EDGE_ABI) { /* ABI 1 had no such number: there it is half of a pointer */
+        snprintf(message, sizeof message,
+                 "this program was compiled with the ssn_edge.h of another version than ABI %d, which this "
+                 "library has: compile it again", SSN_EDGE_ABI);
+        return SSN_BAD_ARGUMENT;
+    }
+    known = 1;
     if (!detector)
         return refuse("ssn_open: detector is NULL; give where the handle goes");
     *detector = 0;
-    if (!model)
+    if (!options)
+        return refuse("ssn_open: options is NULL; give the model in an ssn_options");
+    if (!READABLE(ssn_options, options))
+        return SSN_BAD_ARGUMENT;
+    if (!options->model)
         return refuse("ssn_open: model is NULL; give the path of an .onnx or .engine file");
     if (begin(&status))
-        py_open(model, backend ? backend : "auto", sha256, detector, &status, message);
+        py_open(options, detector, &status, message);
     return end(status);
 }
 
@@ -88,6 +162,11 @@ int32_t ssn_info(ssn_detector detector, ssn_model *model)
     int32_t status;
     if (!model)
         return refuse("ssn_info: model is NULL; give where the description goes");
+    if (!known)
+        return unopened();
+    if (!fits("ssn_model", model->struct_size, sizeof *model))
+        return SSN_BAD_ARGUMENT;
+    clear(model);
     if (begin(&status))
         py_info(detector, model, &status, message);
     return end(status);
@@ -97,14 +176,28 @@ int32_t ssn_infer(ssn_detector detector, const ssn_frame *frame, float *map, uin
                   uint8_t *mask, uint64_t mask_count, ssn_result *result)
 {
     int32_t status;
-    if (!frame || !frame->data)
-        return refuse("ssn_infer: frame or frame->data is NULL; give the frame's pixels");
     if (!result)
         return refuse("ssn_infer: result is NULL; give where the verdict goes");
+    if (!known) {
+        if (result->struct_size == sizeof *result)
+            result->is_defect = SSN_NOT_JUDGED; /* these bytes are there in ABI 1 too */
+        return unopened();
+    }
+    if (!fits("ssn_result", result->struct_size, sizeof *result))
+        return SSN_BAD_ARGUMENT;
+    not_judged(result);
+    if (!frame)
+        return refuse("ssn_infer: frame is NULL; give the frame");
+    if (!READABLE(ssn_frame, frame))
+        return SSN_BAD_ARGUMENT;
+    if (!frame->data)
+        return refuse("ssn_infer: frame->data is NULL; give the frame's pixels");
     if ((uintptr_t)map % sizeof(float))
         return refuse("ssn_infer: map is not aligned to its floats");
     if (begin(&status))
         py_infer(detector, frame, map, map_count, mask, mask_count, result, &status, message);
+    if (status != SSN_OK)
+        not_judged(result);
     return end(status);
 }
 

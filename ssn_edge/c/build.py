@@ -1,11 +1,13 @@
-"""``python -m ssn_edge.c.build FOLDER``: libssn_edge.so, its header and ssn_edge.pc, with a C compiler.
+"""``python -m ssn_edge.c.build FOLDER``: libssn_edge.so.2, its header and ssn_edge.pc, with a C compiler.
 
 The library embeds the Python that builds it, through cffi, and looks for ssn-edge where that Python has it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -18,11 +20,14 @@ import click
 import ssn_edge
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import BackendError
+from ssn_edge.files import replacing
 
 HERE = Path(__file__).parent
+LINK, LIBRARY = "libssn_edge.so", "libssn_edge.so.2"
+"""What a program is linked with, and what it then asks for: the number is the header's SSN_EDGE_ABI."""
 
 EXTERN = """
-extern "Python" void py_open(const char *, const char *, const char *, ssn_detector *, int32_t *, char *);
+extern "Python" void py_open(const ssn_options *, ssn_detector *, int32_t *, char *);
 extern "Python" void py_info(ssn_detector, ssn_model *, int32_t *, char *);
 extern "Python" void py_infer(ssn_detector, const ssn_frame *, float *, uint64_t, uint8_t *, uint64_t,
                               ssn_result *, int32_t *, char *);
@@ -57,9 +62,9 @@ Libs: -L${{prefix}} -lssn_edge -Wl,-rpath,${{prefix}}
 @click.option("--sanitize", is_flag=True, help="With AddressSanitizer, for tests.")
 @one_line_errors
 def main(folder: Path, sanitize: bool) -> None:
-    """Write libssn_edge.so, ssn_edge.h and ssn_edge.pc into FOLDER."""
+    """Write libssn_edge.so.2, its link libssn_edge.so, ssn_edge.h and ssn_edge.pc into FOLDER."""
     build(folder.resolve(), ["-fsanitize=address", "-g"] if sanitize else [])
-    click.echo(f"{folder}: libssn_edge.so, ssn_edge.h, ssn_edge.pc")
+    click.echo(f"{folder}: {LIBRARY}, {LINK}, ssn_edge.h, ssn_edge.pc")
 
 
 def build(folder: Path, flags: List[str]) -> None:
@@ -84,16 +89,29 @@ def build(folder: Path, flags: List[str]) -> None:
         define_macros=[("SSN_PYTHON", json.dumps(sys.executable))],
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers",
                             "-Wno-unused-parameter", "-fvisibility=hidden", *flags],
-        extra_link_args=[f"-Wl,-rpath,{sysconfig.get_config_var('LIBDIR')}", *flags],
+        extra_link_args=[
+            f"-Wl,-soname,{LIBRARY}", f"-Wl,-rpath,{sysconfig.get_config_var('LIBDIR')}", *flags,
+        ],
     )
     ffi.embedding_init_code(START.format(folders=search_path()))
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        made = ffi.compile(tmpdir=temporary, target="libssn_edge.so")
-        shutil.copy(made, folder / ".libssn_edge.so.new")
-    (folder / ".libssn_edge.so.new").replace(folder / "libssn_edge.so")
-    shutil.copy(HERE / "ssn_edge.h", folder)
-    (folder / "ssn_edge.pc").write_text(PKG_CONFIG.format(folder=folder, version=ssn_edge.__version__))
+        made = ffi.compile(tmpdir=temporary, target=LINK)
+        with replacing(folder / LIBRARY) as new:
+            shutil.copyfile(made, new)
+    link(folder / LINK, LIBRARY)
+    with replacing(folder / "ssn_edge.h") as new:
+        new.write_text(header)
+    with replacing(folder / "ssn_edge.pc") as new:
+        new.write_text(PKG_CONFIG.format(folder=folder, version=ssn_edge.__version__))
+
+
+def link(path: Path, target: str) -> None:
+    """A symbolic link in the place of whatever file was there, at once: a program may be starting."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    new.symlink_to(target)
+    new.replace(path)
 
 
 def search_path() -> List[str]:

@@ -14,10 +14,9 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from ssn_edge import pixels
-from ssn_edge.detector import Detector
+from ssn_edge.detector import Detection, Detector
 from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.images import Scratch
-from ssn_edge.postprocess import find_regions
 
 MESSAGE_SIZE = 512
 NAMES = {form.number: name for name, form in pixels.FORMATS.items()}
@@ -59,7 +58,7 @@ class Opened:
 
 def bind(ffi: Any, lib: Any) -> None:
     """Define the C functions' other halves."""
-    calls = Calls(ffi)
+    calls = Calls(ffi, lib)
     for name, input_code in (
         ("open", lib.SSN_BAD_MODEL), ("info", lib.SSN_BAD_ARGUMENT), ("infer", lib.SSN_BAD_FRAME),
         ("close", lib.SSN_BAD_ARGUMENT),
@@ -92,14 +91,15 @@ def guarded(ffi: Any, lib: Any, call: Callable[..., None], input_code: int) -> C
 class Calls:
     """The functions of ``ssn_edge.h``; they raise. ``opened`` holds the detectors by their handles."""
 
-    def __init__(self, ffi: Any):
+    def __init__(self, ffi: Any, lib: Any):
         self._ffi = ffi
+        self._bits = {"score": lib.SSN_BY_SCORE, "map_max": lib.SSN_BY_MAP_MAX}
         self._opened: Dict[int, Opened] = {}
         self._handles = itertools.count(1)
 
-    def open(self, model: Any, backend: Any, sha256: Any, out: Any) -> None:
-        path, backend_name, digest = (self._text(pointer) for pointer in (model, backend, sha256))
-        detector = Detector.open(path or "", backend_name or "", sha256=digest)
+    def open(self, options: Any, out: Any) -> None:
+        path, backend, digest = map(self._text, (options.model, options.backend, options.sha256))
+        detector = Detector.open(path or "", "auto" if backend is None else backend, sha256=digest)
         handle = next(self._handles)
         self._opened[handle] = Opened(detector)
         out[0] = handle
@@ -108,9 +108,9 @@ class Calls:
         detector = self._find(handle).detector
         info = detector.info
         out.map_height, out.map_width = info.size_hw
-        out.image_threshold = info.verdict.image_threshold
-        out.pixel_threshold = info.verdict.pixel_threshold
-        out.judge_by_map = info.verdict.source == "map_max"
+        out.frame_height, out.frame_width = info.frame or (0, 0)
+        out.source = sum(self._bits[name] for name in info.verdict.thresholds)
+        out.score_threshold, out.map_threshold, out.pixel_threshold = detector.judge.limits
         texts = {"backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name}
         for name, text in texts.items():
             room = getattr(out, name)
@@ -131,8 +131,7 @@ class Calls:
             map_used = workspace.map if map_given is None else map_given
             mask_used = workspace.mask if mask_given is None else mask_given
             bgr = pixels.to_bgr(image, layout, workspace.scratch)
-            score = one.detector.infer_into(bgr, map_used, mask_used)
-            fill(result, one.detector, score, map_used, mask_used, bgr.shape[:2])
+            fill(self._ffi, result, one.detector.detect(bgr, map_used, mask_used))
         finally:
             one.give(workspace)
         result.ms = 1e3 * (time.perf_counter() - start)
@@ -171,13 +170,12 @@ class Calls:
         return np.frombuffer(self._ffi.buffer(pointer, size), dtype).reshape(hw)
 
 
-def fill(result: Any, detector: Detector, score: float, map_: Any, mask: Any, frame_hw: Any) -> None:
-    """The verdict into C's structure."""
-    map_max = float(map_.max())
-    result.score, result.map_max = score, map_max
-    result.is_defect = detector.info.verdict.is_defect(score, map_max)
-    regions = find_regions(map_, mask, detector.placement(frame_hw))
-    result.region_count = len(regions)
-    for place, region in zip(result.regions, regions):
+def fill(ffi: Any, result: Any, detection: Detection) -> None:
+    """The verdict into C's structure, all of which is 0 before but for what a frame not judged has."""
+    result.score, result.map_max = detection.score, detection.map_max
+    result.region_count, result.regions_filled = detection.region_count, len(detection.regions)
+    for place, region in zip(result.regions, detection.regions):
+        place.struct_size = ffi.sizeof(place)
         place.x, place.y, place.width, place.height = region.x, region.y, region.width, region.height
-        place.peak = region.peak
+        place.peak, place.area, place.frame_area = region.peak, region.area, region.frame_area
+    result.is_defect = detection.is_defect

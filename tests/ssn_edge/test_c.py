@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from ssn_edge import Detector
+from ssn_edge import Detector, Verdict
+from ssn_edge.c.build import LIBRARY, LINK
+from ssn_edge.pixels import FORMATS
+from ssn_edge.regions import MOST_REGIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +46,8 @@ def compiled(source, folder, *flags):
     program = folder / source.stem
     flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread", *flags]
     found = [f"-I{folder}", f"-L{folder}", "-lssn_edge", f"-Wl,-rpath,{folder}"]
-    run("gcc", *flags, "-o", program, source, *found)
+    compiler = ["g++", "-std=c++17"] if source.suffix == ".cpp" else ["gcc"]
+    run(*compiler, *flags, "-o", program, source, *found)
     return program
 
 
@@ -58,12 +62,159 @@ def lines(output):
     return [float(row[1]) for row in rows], [row[2] for row in rows]
 
 
-def test_misuse_under_address_sanitizer(tmp_path):
-    folder = build(tmp_path / "asan", "--sanitize")
-    program = compiled(ROOT / "tests/c/misuse.c", folder, "-fsanitize=address")
-    model = tiny.write_model(tmp_path / "m.onnx")
-    done = run(program, model, ASAN_OPTIONS="detect_leaks=0", check=False)  # Python keeps what it has
-    assert done.returncode == 0 and "AddressSanitizer" not in done.stderr, done.stdout + done.stderr[-3000:]
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """The library with AddressSanitizer in it."""
+    return build(tmp_path_factory.mktemp("asan"), "--sanitize")
+
+
+def run_guarded(library, source, *words):
+    program = compiled(ROOT / "tests/c" / source, library, "-fsanitize=address")
+    done = run(program, *words, ASAN_OPTIONS="detect_leaks=0", check=False)  # Python keeps what it has
+    assert "AddressSanitizer" not in done.stderr, done.stdout + done.stderr[-3000:]
+    return done
+
+
+def test_misuse_under_address_sanitizer(guarded, tmp_path):
+    done = run_guarded(guarded, "misuse.c", tiny.write_model(tmp_path / "m.onnx"))
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+def test_a_program_of_abi_1_is_told_so_in_a_line(guarded, tmp_path):
+    done = run_guarded(guarded, "abi1.c", tiny.write_model(tmp_path / "m.onnx"))
+    assert done.stdout == (
+        "2 1 this program was compiled with the ssn_edge.h of another version than ABI 2, which this library "
+        "has: compile it again\n"
+    )
+    assert done.returncode == 1 and not done.stderr
+
+
+def dynamic(file, kind):
+    """What a file's dynamic section says, as binutils read it."""
+    lines = run("objdump", "-p", file, LC_ALL="C").stdout.splitlines()
+    return [line.split()[1] for line in lines if line.split()[:1] == [kind]]
+
+
+def test_programs_ask_for_this_abi_s_library(library, loop):
+    assert dynamic(library / LIBRARY, "SONAME") == [LIBRARY]
+    assert LIBRARY in dynamic(loop, "NEEDED") and LINK not in dynamic(loop, "NEEDED")
+    assert os.readlink(library / LINK) == LIBRARY  # by its own name: the folder may be moved
+    header = (library / "ssn_edge.h").read_text()
+    assert f"SSN_EDGE_ABI = {LIBRARY.rpartition('.')[2]}," in header
+    assert f"SSN_MAX_REGIONS = {MOST_REGIONS}," in header and f"regions[{MOST_REGIONS}]" in header
+
+
+def test_a_build_takes_the_place_of_an_older_one(tmp_path):
+    """Of ABI 1, whose library was a file where the link is now."""
+    (tmp_path / LINK).write_text("old")
+    build(tmp_path)
+    build(tmp_path)
+    assert os.readlink(tmp_path / LINK) == LIBRARY and (tmp_path / LIBRARY).stat().st_size > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LINK, LIBRARY, "ssn_edge.h", "ssn_edge.pc"]
+
+
+def test_the_header_in_cpp(library, tmp_path):
+    if not shutil.which("g++"):
+        pytest.skip("a C++ compiler is needed")
+    program = compiled(ROOT / "tests/c/header.cpp", library)
+    whole = tiny.HEIGHT * tiny.WIDTH
+    assert run(program, tiny.write_model(tmp_path / "m.onnx")).stdout.split() == ["1", f"{whole}", f"{whole}"]
+
+
+@pytest.fixture(scope="module")
+def told(library, tmp_path_factory):
+    """What the library says of raw frames: the model's line, and for each frame status, verdict, score, map
+    maximum, number of regions, the error, the regions, map and mask."""
+    program = compiled(ROOT / "tests/c/verdicts.c", library)
+    arrays = tmp_path_factory.mktemp("verdicts") / "arrays"
+
+    def call(model, raw, hw, name):
+        rows = run(program, model, raw, *hw, FORMATS[name].number, arrays).stdout.splitlines()
+        size = tiny.HEIGHT, tiny.WIDTH
+        kind = np.dtype([("map", np.float32, size), ("mask", np.uint8, size)])
+        frames = []
+        for row in rows[1:]:
+            if row.startswith(" "):
+                frames[-1][-1].append(tuple(map(float, row.split())))
+            else:
+                status, is_defect, score, map_max, count, *error = row.split(" ", 5)
+                numbers = int(status), int(is_defect), np.float32(score), np.float32(map_max), int(count)
+                frames.append((*numbers, "".join(error), []))
+        made = np.fromfile(arrays, kind)
+        assert len(made) == len(frames)
+        return rows[0].split(), [(*frame, one["map"], one["mask"]) for frame, one in zip(frames, made)]
+
+    return call
+
+
+def noisy_frames(name):
+    """64x80, so that a letterbox has a border: dark ones, noise of several strengths, many bright spots."""
+    rng = np.random.default_rng(7)
+    size = {"BGR": (64, 80, 3), "GRAY8": (64, 80), "NV12": (96, 80), "YUYV": (64, 80, 2)}[name]
+    frames = [rng.integers(0, limit, size) for limit in (2, 90, 200, 256, 256)]
+    spots, bright = np.full(size, 20), rng.integers(160, 230, (16, 20))
+    if name == "YUYV":
+        spots[..., 1] = 128  # no colour
+    elif name == "NV12":
+        spots[64:] = 128
+    luma = spots[:64].reshape(64, 80, -1)[..., : 1 if name == "YUYV" else 3]
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        luma[row::4, column::4] = bright[..., None]
+    return np.array([*frames, spots], np.uint8)
+
+
+@pytest.mark.parametrize("geometry", ["stretch", "letterbox"])
+@pytest.mark.parametrize("name", ["BGR", "GRAY8", "NV12", "YUYV"])
+@pytest.mark.parametrize("source", ["score", "map_max", "either"])
+def test_the_whole_verdict_is_pythons(told, tmp_path, source, name, geometry):
+    limits = {"score": (0.6,), "map_max": (150.0,), "either": (0.9, 190.0)}[source]
+    verdict = Verdict(source, limits[0], 110.0, "chosen for the test", 1, *limits[1:])
+    metadata = tiny.info(verdict=verdict, geometry=geometry).to_json()
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx", metadata)
+    frames = noisy_frames(name)
+    raw.write_bytes(frames.tobytes())
+    codes = {"NV12": cv2.COLOR_YUV2BGR_NV12, "YUYV": cv2.COLOR_YUV2BGR_YUY2}
+    with Detector.open(model) as detector:
+        shown = [cv2.cvtColor(frame, codes[name]) if name in codes else frame for frame in frames]
+        truth = [detector.detect(frame) for frame in shown]
+    about, found = told(model, raw, (64, 80), name)
+    largest = np.finfo(np.float32).max
+    used = {"score": (limits[0], largest), "map_max": (largest, limits[0]), "either": limits}[source]
+    bits = {"score": 1, "map_max": 2, "either": 3}[source]
+    assert about[:5] == [f"{tiny.HEIGHT}", f"{tiny.WIDTH}", "0", "0", f"{bits}"]
+    for word, limit in zip(about[5:], (*used, 110.0)):  # the first float that is not below the limit
+        value = np.float32(word)
+        assert float(np.nextafter(value, np.float32(0))) < limit <= float(value)
+    for one, (status, is_defect, score, map_max, count, error, regions, map_, mask) in zip(truth, found):
+        assert (status, error, is_defect) == (0, "", int(one.is_defect))
+        assert (score, map_max, count) == (np.float32(one.score), np.float32(one.map_max), one.region_count)
+        assert regions == [
+            (r.x, r.y, r.width, r.height, pytest.approx(r.peak, rel=1e-8), r.area, r.frame_area)
+            for r in one.regions
+        ]
+        np.testing.assert_array_equal(map_, one.anomaly_map)
+        np.testing.assert_array_equal(mask, one.mask)
+    assert len(found) == len(frames) and {one.is_defect for one in truth} == {False, True}
+    assert truth[-1].region_count > len(truth[-1].regions) == MOST_REGIONS
+
+
+@pytest.mark.parametrize("output", ["score", "anomaly_map"])
+def test_a_network_that_gives_nan_does_not_judge(told, loop, tmp_path, output):
+    """The frame is neither OK nor NG, and the next one is judged."""
+    raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx", breaks=output)
+    raw.write_bytes(b"".join(bytes([value]) * (tiny.HEIGHT * tiny.WIDTH * 3) for value in (200, 0, 10)))
+    size = tiny.HEIGHT, tiny.WIDTH
+    _, found = told(model, raw, size, "BGR")
+    assert [(frame[0], frame[1]) for frame in found] == [(0, 1), (5, -1), (0, 0)]
+    _, _, score, map_max, count, error, regions, *_ = found[1]
+    assert np.isnan(score) and np.isnan(map_max) and (count, regions) == (0, []) and "not finite" in error
+    done = run(loop, model, raw, "{}x{}".format(*size), "BGR")
+    assert [row.split()[0] + row.split()[2] for row in done.stdout.splitlines()[1:-1]] == ["0NG", "2OK"]
+    assert done.stdout.endswith("\n3 frames, 1 NG, 1 not judged\n")
+    assert "frame 1 not judged: " in done.stderr and "not finite" in done.stderr
+    raw.write_bytes(bytes(tiny.HEIGHT * tiny.WIDTH * 3))
+    done = run(loop, model, raw, "{}x{}".format(*size), "BGR", check=False)
+    assert done.returncode == 1 and done.stdout.endswith("1 frames, 0 NG, 1 not judged\n")
 
 
 @pytest.mark.parametrize("name", ["BGR", "GRAY8", "NV12", "YUYV"])
