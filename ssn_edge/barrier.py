@@ -12,26 +12,27 @@ import ctypes
 import functools
 import os
 import platform
+import sys
 from typing import Callable
 
-from ssn_edge.errors import BackendError
+from ssn_edge.errors import InputError
 
 ORDERED = frozenset({"x86_64", "AMD64", "i386", "i686"})
-SYSCALLS = {"aarch64": 283, "riscv64": 283, "x86_64": 324, "armv7l": 389, "ppc64le": 365}
-"""membarrier's number by ``platform.machine()``."""
+SYSCALLS = {"aarch64": 283, "x86_64": 324}
+"""membarrier's number by ``platform.machine()``, for 64-bit programs."""
 
 GLOBAL_EXPEDITED = 1 << 1
 
 
 @functools.lru_cache(maxsize=None)
 def fence_of(machine: str) -> Callable[[], object]:
-    """The barrier for a kind of processor. BackendError where there is none: reading on without one could
+    """The barrier for a kind of processor. InputError where there is none: reading on without one could
     pass a torn frame."""
     if machine in ORDERED:
         return _nothing
     number = SYSCALLS.get(machine)
-    if number is None:
-        raise BackendError(f"shared memory: no memory barrier is known for {machine}; use a pipe (raw:...:PIPE)")
+    if number is None or sys.maxsize < 1 << 32:
+        raise InputError(f"shared memory: no barrier is known for {machine}; use a pipe (raw:...:PIPE)")
     return _membarrier(number)
 
 
@@ -50,9 +51,9 @@ def _membarrier(number: int) -> Callable[[], object]:
 
     def barrier() -> None:
         if libc.syscall(*words):
-            raise BackendError(
-                f"shared memory: membarrier is refused ({os.strerror(ctypes.get_errno())}); it needs Linux 4.16 "
-                "and a container that allows it; use a pipe (raw:...:PIPE)"
+            raise InputError(
+                f"shared memory: membarrier is refused ({os.strerror(ctypes.get_errno())}); it needs Linux "
+                "4.16 and a container that allows it; use a pipe (raw:...:PIPE)"
             )
 
     barrier()  # refused now rather than in the middle of a frame

@@ -19,6 +19,12 @@ def one_line(text: object, limit: int = 160) -> str:
     return " ".join(str(text).split())[:limit]
 
 
+def is_number(text: str) -> bool:
+    """Whether it is a whole number of up to nine of the digits 0 to 9, which fits a C int. ``isdigit`` alone
+    takes a "²" too, and ``isdecimal`` other alphabets' digits."""
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
 def without_password(address: str) -> str:
     """An address as it may be shown: what stands before an ``@`` in ``scheme://user:password@host`` goes."""
     scheme, separator, rest = address.partition("://")

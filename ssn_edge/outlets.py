@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 from ssn_edge.queues import Box, Seldom
 from ssn_edge.summary import Result, Summary
@@ -64,6 +64,15 @@ class Outlet:
             count = getattr(error, "count", 1)  # of results, where several are lost at once
             self._summary.failed[self.name] += count if isinstance(count, int) else 1
             self._seldom.warn(f"{self.name}: {error or type(error).__name__}")
+
+
+def close(sinks: Sequence[Any]) -> None:
+    """Sinks that have no thread, since the stream did not start; what one raises is logged."""
+    for sink in sinks:
+        try:
+            sink.close()
+        except BaseException as error:
+            log.warning("%s: %s", getattr(sink, "name", "sink"), error or type(error).__name__)
 
 
 def _unused(name: str, taken: Dict[str, int]) -> str:

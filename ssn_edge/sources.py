@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ssn_edge import pixels, shared_memory
-from ssn_edge.errors import InputError, without_password
+from ssn_edge.errors import InputError, is_number, without_password
 from ssn_edge.images import IMAGE_SUFFIXES, list_images, read_image
 from ssn_edge.pixels import Layout
 
@@ -85,8 +85,8 @@ def find(spec: str) -> Source:
         counter = itertools.count()
         return Source(spec, lambda stop: _shared(spec[4:], counter, stop), True, "latest")
     path = Path(spec)
-    if _is_number(spec) or spec.startswith("/dev/video"):
-        target: Union[int, str] = int(spec) if _is_number(spec) else spec
+    if is_number(spec) or spec.startswith("/dev/video"):
+        target: Union[int, str] = int(spec) if is_number(spec) else spec
         counter, remedy = itertools.count(), "check the camera's name and who else uses it"
         name = f"camera {spec}"
         return Source(name, lambda _: _capture(target, name, remedy, counter), True, "latest")
@@ -108,11 +108,6 @@ def find(spec: str) -> Source:
 def open_source(spec: str) -> Iterator[Frame]:
     """Frames of ``spec``. InputError if it is missing, empty or does not open."""
     return find(spec).open(threading.Event())
-
-
-def _is_number(text: str) -> bool:
-    """Of the digits 0 to 9: ``isdigit`` alone takes a "²" too, which int() does not."""
-    return text.isascii() and text.isdigit()
 
 
 def of(frames: Iterable[Any], name: str = "frames") -> Source:
@@ -163,6 +158,8 @@ def _watch(folder: Path, seen: Set[Path], stop: threading.Event) -> Iterator[Fra
         seen &= set(there)  # so that weeks of files that come and go do not pile up here
         grew = {path: when for path, when in grew.items() if path in there}
         for path in [path for path in there if path not in seen]:
+            if stop.is_set():
+                return
             frame = _read(path, path.name)
             size, now = there[path][1], time.monotonic()
             if frame.image is None:
@@ -227,10 +224,10 @@ def _frames(capture: cv2.VideoCapture, stem: str, counter: Iterator[int]) -> Ite
 def _find_raw(spec: str) -> Source:
     layout_text, _, path = spec[4:].partition(":")
     words = layout_text.split("x")
-    if len(words) != 3 or not all(map(_is_number, words[:2])) or not path:
+    if len(words) != 3 or not all(map(is_number, words[:2])) or not path:
         raise InputError(f"{spec}: give raw:HEIGHTxWIDTHxFORMAT:PATH, as in raw:1080x1920xBGR:/run/camera")
     layout = pixels.checked(words[2], int(words[0]), int(words[1]))
-    if path != "-" and not os.path.exists(path):
+    if path != "-" and (not os.path.exists(path) or os.path.isdir(path)):
         raise InputError(f"{path}: no such pipe or file; make it with mkfifo, or check the path")
     fifo = path != "-" and Path(path).is_fifo()
     live = fifo or path == "-" and not os.path.isfile("/dev/stdin")
@@ -260,7 +257,10 @@ def _opened(path: str) -> Iterator[int]:
     if path == "-":
         yield sys.stdin.fileno()
         return
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from None
     try:
         yield handle
     finally:

@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, 
 from ssn_edge import sources
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, SsnEdgeError
-from ssn_edge.outlets import Outlet, flush
+from ssn_edge.outlets import Outlet, close, flush
 from ssn_edge.queues import Box, Seldom
 from ssn_edge.sources import Frame, Source
 from ssn_edge.summary import Gap, Result, Summary
@@ -89,9 +89,7 @@ def run(
                 capture.complain()
         finally:
             flush(outlets, stop, limited)
-            for sink in sinks[len(outlets):]:  # those that no outlet closes
-                with contextlib.suppress(Exception):
-                    sink.close()
+            close(sinks[len(outlets):])  # those that no outlet closes
             summary.seconds = time.monotonic() - start
     return summary
 
@@ -216,7 +214,8 @@ class _Capture:
                 number = summary.captured
                 summary.captured += 1
                 arrived = time.monotonic() if frame.arrived is None else frame.arrived
-                summary.dropped += self._box.put((number, arrived, frame))
+                dropped = self._box.put((number, arrived, frame))
+                summary.dropped += dropped  # in two steps: put() waits, and the count may change meanwhile
                 if summary.captured == self._limit:
                     self._ended.set()
                     break

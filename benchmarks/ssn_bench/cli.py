@@ -10,7 +10,7 @@ import click
 
 from ssn_bench import compare, contenders, plots, protocol, report, run
 from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import InputError, needs
+from ssn_edge.errors import InputError, is_number, needs
 from ssn_edge.files import check_writable, write_json
 
 path = click.Path(path_type=Path)
@@ -215,6 +215,6 @@ def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
 def _size(text: str, option: str) -> Tuple[int, int]:
     """``HxW`` in pixels."""
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
         raise InputError(f"{option} {text}: give HxW in pixels, such as 1080x1920")
     return int(parts[0]), int(parts[1])

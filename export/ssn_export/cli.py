@@ -12,7 +12,7 @@ import click
 from ssn_edge.backends import BACKENDS, engine_path, tensorrt_problem
 from ssn_edge.cli import one_line_errors
 from ssn_edge.engine_file import check_described
-from ssn_edge.errors import BackendError, InputError, needs
+from ssn_edge.errors import BackendError, InputError, is_number, needs
 
 RUN_OPTIONS = ("out", "data", "plan", "backend", "frame", "verdict")
 """Options that only a run folder has a use for."""
@@ -30,7 +30,7 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
         raise click.BadParameter(f"the DLA {NO_DLA}")
     if value is None:
         return
-    if kind not in ("", "gpu") or not number.isdecimal():
+    if kind not in ("", "gpu") or not is_number(number):
         raise click.BadParameter(f"{value!r}: give a GPU's number, as 0 or gpu:0")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name for name in visible.split(",") if name] or [str(n) for n in range(int(number) + 1)]

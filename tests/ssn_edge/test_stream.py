@@ -57,7 +57,7 @@ def test_every_frame_reaches_every_sink_in_order(detector):
 
 @pytest.fixture
 def gate(detector, monkeypatch):
-    """A detector that waits before each frame: ``taken`` is released when it has one, ``go`` lets it judge."""
+    """A detector that waits before each frame: ``taken`` tells that it has one, ``go`` lets it judge."""
     detect = detector.detect
     taken, go = threading.Semaphore(0), threading.Semaphore(0)
 
@@ -179,23 +179,33 @@ def test_every_result_is_written_however_long_it_takes(detector, monkeypatch):
 
 def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
     """And it holds up the end once, not for each result."""
-    monkeypatch.setattr(outlets, "FLUSH_S", 2.0)
-    free, stop = threading.Event(), threading.Event()
+    monkeypatch.setattr(outlets, "FLUSH_S", 1.0)
+    free, stop, summary, waits = threading.Event(), threading.Event(), stream.Summary(), []
+    put = Box.put
+
+    def noted(box, item, stop=None, patience_s=0.0):
+        dropped = put(box, item, stop, patience_s)
+        waits.extend([patience_s] * (dropped and stop is not None))
+        return dropped
 
     class Stuck(Kept):
         name = "stuck"
 
         def write(self, result):
-            stop.set()
             free.wait(PATIENCE_S)
 
+    def end():  # one result is being written, two wait, the fourth finds no room; two frames are to come
+        until(lambda: summary.judged == 4 and summary.captured >= 6)
+        stop.set()
+
+    monkeypatch.setattr(Box, "put", noted)
+    threading.Thread(target=end).start()
     kept = Kept()
-    began = time.monotonic()
-    summary = stream.run([DARK] * 50, detector, [Stuck(), kept], queue=20, stop=stop)
+    stream.run([DARK] * 50, detector, [kept, Stuck()], queue=2, stop=stop, summary=summary)
     free.set()
-    assert time.monotonic() - began < 40  # with one of 2 s for each result it would take longer
-    assert summary.late["stuck"] == summary.judged and not summary.complete
-    assert kept.numbers == list(range(summary.judged)) and summary.late["kept"] == 0
+    assert waits == [1.0, 0.0, 0.0]
+    assert summary.late["stuck"] == summary.judged == 6 and not summary.complete
+    assert kept.numbers == list(range(6)) and summary.late["kept"] == 0
 
 
 def test_a_sink_that_exits_is_one_that_failed(detector):
@@ -260,7 +270,8 @@ def test_every_frame_is_accounted_for_when_the_detector_ends_the_stream(detector
     def camera():
         for number in itertools.count():
             yield DARK
-            until(lambda number=number: policy == "every" or summary.judged + summary.broken >= min(number, 12))
+            seen = min(number, 12)
+            until(lambda seen=seen: policy == "every" or summary.judged + summary.broken >= seen)
 
     with pytest.raises(type(error)):
         stream.run(camera(), detector, policy=policy, summary=summary)
@@ -297,7 +308,7 @@ def test_every_frame_is_accounted_for_however_the_stream_ends(detector, policy, 
 
 
 def test_sinks_are_closed_where_the_stream_does_not_start(detector, tmp_path):
-    """Wrong policy, no such source, one that does not open, a sink that is none: once each, no thread left."""
+    """Wrong policy, no such source, one that does not open, a sink that is none: once, no thread left."""
     def broken(_):
         raise InputError("camera: does not open")
 
@@ -308,7 +319,8 @@ def test_sinks_are_closed_where_the_stream_does_not_start(detector, tmp_path):
             self.closed += 1
 
     attempts = [
-        (dict(source=[DARK], policy="newest"), InputError), (dict(source=str(tmp_path / "none.png")), InputError),
+        (dict(source=[DARK], policy="newest"), InputError),
+        (dict(source=str(tmp_path / "none.png")), InputError),
         (dict(source=Source("camera", broken, live=True)), InputError), (dict(source=[DARK]), AttributeError),
     ]
     for words, error in attempts:
