@@ -17,7 +17,7 @@ from ssn_edge import Detector, InputError, sinks, stream
 from ssn_edge.errors import BackendError
 from ssn_edge.sources import Frame
 
-mqtt = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt, the [mqtt] extra, is not installed")
+mqtt = pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
 
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 ACCEPTED, NOT_AUTHORIZED = 0, 5

@@ -278,7 +278,7 @@ def test_callback_that_failed_is_called_again(detector):
 
 
 def test_metrics_page(detector):
-    client = pytest.importorskip("prometheus_client")
+    client = pytest.importorskip("prometheus_client", reason="the [metrics] extra is not installed")
     from prometheus_client.parser import text_string_to_metric_families
 
     summary = stream.Summary()
