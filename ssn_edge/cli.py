@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import logging
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -16,12 +18,12 @@ from typing import Any, Callable, List, Optional, Tuple, TypeVar
 import click
 import cv2
 
-from ssn_edge import sinks, sources, stream
+from ssn_edge import credentials, sinks, sources, stream
 from ssn_edge.backends import BACKENDS
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.geometry import FLIPS, View
-from ssn_edge.live import LiveView
+from ssn_edge.live import LiveView, whole_number
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,6 +75,7 @@ Examples:
   ssn-run model.onnx rtsp://camera.local/stream --ng ng/ --json line.jsonl --metrics 9108
   ssn-run model.onnx watch:incoming/ --mqtt mqtt://broker/line1/verdicts
   ssn-run model.onnx 0 --roi 400,200,1024,1024 --rotate 90 --tile 512x512 --overlap 64
+  ssn-run model.onnx env:CAMERA --mqtt @mqtt.address   # passwords: not in the process list
   sdk-dump | ssn-run model.onnx raw:1080x1920xGRAY8:-"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
@@ -82,13 +85,15 @@ Examples:
 @click.option("--video", type=click.Path(path_type=Path), help="Video of frames with the map; .mp4, .avi.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path),
               help="File for one JSON line a frame; a camera's is added to, and rotated at 100 MB.")
-@click.option("--mqtt", help="mqtt://HOST[:PORT]/TOPIC for one message a frame ([mqtt]).")
+@click.option("--mqtt", help="mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC for one message a frame ([mqtt]); "
+              "env:NAME or @FILE has it.")
 @click.option("--metrics", help="[HOST:]PORT of a page for Prometheus; loopback by default ([metrics]).")
 @click.option("--serve", is_flag=False, flag_value="8080",
               help="[HOST:]PORT of a live view for a browser; loopback by default, a token elsewhere.")
-@click.option("--token", help="With --serve on another address than loopback; made up if not given.")
+@click.option("--token", help="With --serve on another address than loopback; env:NAME or @FILE has it. "
+              "Made up if not given.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
-@click.option("--threshold", type=float, help="Image threshold in place of the model's.")
+@click.option("--threshold", type=float, help="Image threshold in place of the model's; NG at or above it.")
 @click.option("--roi", help="X,Y,WIDTH,HEIGHT: judge this part of each frame.")
 @click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Clockwise.")
 @click.option("--flip", type=click.Choice(FLIPS[1:]), help="After the rotation.")
@@ -108,12 +113,16 @@ def main(model: Path, source: str, **options: Any) -> None:
 
     SOURCE is an image, a folder, a glob, watch:FOLDER for images still to come, a video file, a camera's
     number, an RTSP, HTTP or GStreamer address, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8, NV12, YUYV), or
-    shm:NAME for shared memory. A frame that cannot be read is reported and counted; a single image that
-    cannot be read is an error. A camera that is lost is opened again. SIGINT or SIGTERM ends the stream
-    with everything written. Exit code 1: some results of files were not written.
+    shm:NAME for shared memory. SOURCE, --mqtt and --token may be env:NAME, the value of that variable, or
+    @FILE, the first line of that file (./@FILE is an image), so that passwords are not in the process list.
+
+    A frame that cannot be read is reported and counted; a single image that cannot be read is an error. A
+    camera that is lost is opened again. SIGINT or SIGTERM ends the stream with everything written. Exit code
+    1: some results of files were not written.
     """
     stream.log.handlers = [Echo()]
     _check(options)
+    source = _resolve(source, options)
     roi, tile = _numbers("--roi", options["roi"], ",", 4), _numbers("--tile", options["tile"], "x", 2)
     overlap = options["overlap"] if options["overlap"] is not None else OVERLAP
     view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
@@ -164,6 +173,21 @@ def _check(options: Any) -> None:
         raise InputError(NO_WINDOW)  # Qt would end the process
 
 
+def _resolve(source: str, options: Any) -> str:
+    """The source; it, the broker's address and the token are what env:NAME and @FILE hold."""
+
+    def warn(line: str) -> None:
+        click.echo(line, err=True)
+
+    if options["mqtt"] is not None:
+        options["mqtt"] = credentials.address("--mqtt", options["mqtt"], warn)
+    if options["token"] is not None:
+        options["token"], hidden = credentials.given("--token", options["token"], warn)
+        if not hidden:
+            warn(credentials.plain("--token"))
+    return credentials.address("SOURCE", source, warn)
+
+
 def _check_outputs(model: Path, source: str, options: Any) -> None:
     """InputError for an output that would go over the model or the source."""
     inputs = {Path(source.partition("watch:")[2] or source).resolve(): "the source"}
@@ -181,41 +205,61 @@ def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Opti
     if text is None:
         return None
     words = text.lower().split(separator)
-    if len(words) != count or not all(word.strip().isdigit() for word in words):
+    numbers = tuple(number for number in map(whole_number, words) if number is not None)
+    if not len(numbers) == len(words) == count:
         raise InputError(f"{name} {text}: give {count} whole numbers, separated by {separator!r}")
-    return tuple(int(word) for word in words)
+    return numbers
 
 
 def _sinks(
     detector: Detector, source: sources.Source, summary: stream.Summary, options: Any
 ) -> List[Any]:
-    """What the options ask for. Whatever opens a file or a port complains before the first frame."""
+    """What the options ask for. Whatever opens a file or a port complains before the first frame, and closes
+    what was opened before it: from there on the stream closes them."""
     pixel_threshold = detector.info.verdict.pixel_threshold
     found: List[Any] = []
-    if options["json_path"]:
-        found.append(sinks.JsonLines(options["json_path"], append=source.live or source.policy == "latest"))
-    if options["save"]:
-        found.append(sinks.Pictures(options["save"], pixel_threshold))
-    if options["ng"]:
-        found.append(sinks.Pictures(options["ng"], pixel_threshold, defects_only=True, keep=10_000))
-    if options["video"]:
-        found.append(sinks.Video(options["video"], pixel_threshold))
-    if options["mqtt"]:
-        found.append(sinks.Mqtt(options["mqtt"]))
-    if options["metrics"]:
-        found.append(sinks.Metrics(summary, *_address("--metrics", options["metrics"])))
-        click.echo(f"metrics on port {found[-1].port}")
-    if options["serve"]:
-        found.append(LiveView(detector, summary, *_address("--serve", options["serve"]), options["token"]))
-        click.echo(f"live view: {found[-1].address}")
+    with contextlib.ExitStack() as opened:
+
+        def add(sink: Any) -> Any:
+            found.append(sink)
+            opened.callback(_give_up, sink)
+            return sink
+
+        if options["json_path"]:
+            add(sinks.JsonLines(options["json_path"], append=source.live or source.policy == "latest"))
+        if options["save"]:
+            add(sinks.Pictures(options["save"], pixel_threshold))
+        if options["ng"]:
+            add(sinks.Pictures(options["ng"], pixel_threshold, defects_only=True, keep=10_000))
+        if options["video"]:
+            add(sinks.Video(options["video"], pixel_threshold))
+        if options["mqtt"]:
+            add(sinks.Mqtt(options["mqtt"]))
+        if options["metrics"]:
+            page = add(sinks.Metrics(summary, *_address("--metrics", options["metrics"])))
+            click.echo(f"metrics on port {page.port}")
+        if options["serve"]:
+            host, port = _address("--serve", options["serve"])
+            view = add(LiveView(detector, summary, host, port, options["token"]))
+            # Who gave the token knows it; logs need not.
+            shown = view.address if options["token"] is None else re.sub("=.*", "=...", view.address)
+            click.echo(f"live view: {shown}")
+        opened.pop_all()
     return found
 
 
+def _give_up(sink: Any) -> None:
+    """Close a sink that got no result; the error that stopped the start is the one to tell."""
+    with contextlib.suppress(SsnEdgeError, OSError):
+        sink.close()
+
+
 def _address(name: str, text: str) -> Tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    host, _, word = text.rpartition(":")
+    port = whole_number(word)
+    if port is None or port > 65535:
         raise InputError(f"{name} {text}: give PORT or HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    return host.strip("[]") or "127.0.0.1", port
 
 
 def each_frame(result: stream.Result) -> None:

@@ -11,6 +11,7 @@ Every message is one line: what it is about, the value found, and the remedy.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Iterator
 
 
@@ -27,6 +28,7 @@ def is_number(text: str) -> bool:
 
 def without_password(address: str) -> str:
     """An address as it may be shown: what stands before an ``@`` in ``scheme://user:password@host`` goes."""
+    address = re.sub(r"\b(user-pw=)\S+", r"\1...", address)  # of a GStreamer pipeline
     scheme, separator, rest = address.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else address

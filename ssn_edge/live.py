@@ -10,8 +10,10 @@ import contextlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +28,7 @@ import numpy as np
 
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.files import finite
 from ssn_edge.sinks import picture_of
 from ssn_edge.summary import Result, Summary
 
@@ -35,17 +38,31 @@ PICTURES_A_SECOND, THUMBS_A_SECOND = 15, 5
 WATCHERS = 16
 """Streams at once: each holds a thread."""
 
+CONNECTIONS = WATCHERS + 32
+"""At once, each with a thread, streams included: a newcomer beyond them is turned away without one."""
+
+REQUEST_S = 5.0
+"""How long a connection may take, request and answer, unless it is a stream."""
+
+FULL = b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\ntoo many connections\n"
+
 VALUES = 300
 """Scores that a new page starts with."""
 
 BODY_LIMIT = 200
-COOKIE = "ssn_token"
+COOKIE, TOKEN = "ssn_token", re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host == "localhost"
+
+
+def whole_number(text: str) -> Optional[int]:
+    """ASCII digits, nine at most, as a number: ``str.isdigit`` alone takes what ``int`` does not."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 class LiveView:
@@ -57,6 +74,8 @@ class LiveView:
         self, detector: Detector, summary: Summary, host: str = "127.0.0.1", port: int = 8080,
         token: Optional[str] = None,
     ):
+        if token and not TOKEN.fullmatch(token):
+            raise InputError("token: has characters that addresses do not; give letters, digits and - . _ ~")
         self.detector, self.summary = detector, summary
         self.token = token or (None if is_loopback(host) else secrets.token_urlsafe(16))
         self.own_threshold = detector.info.verdict.image_threshold
@@ -138,6 +157,7 @@ class LiveView:
             self.changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
+        self._server.drop(0.0)
         self._thread.join()
 
 
@@ -164,12 +184,64 @@ class Rate:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads, block_on_close = True, False
+    """A thread a connection, as many as there is room for, each for as long as REQUEST_S or a stream."""
+
+    daemon_threads, block_on_close, request_queue_size = True, False, 128
 
     def __init__(self, address: Tuple[str, int], view: LiveView):
         self.view = view
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._room = threading.BoundedSemaphore(CONNECTIONS)
+        self._lock = threading.Lock()
+        self._since: Dict[socket.socket, float] = {}
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            with contextlib.suppress(OSError):
+                request.settimeout(0)
+                request.send(FULL)
+            self.shutdown_request(request)
+            return
+        with self._lock:
+            self._since[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread to be had
+            self._leave(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._leave(request)
+
+    def _leave(self, request: Any) -> None:
+        self.keep(request)
+        self._room.release()
+
+    def keep(self, request: Any) -> None:
+        """No clock runs for it any more: it is a stream, or has ended."""
+        with self._lock:
+            self._since.pop(request, None)
+
+    def service_actions(self) -> None:
+        self.drop(REQUEST_S)
+
+    def drop(self, after_s: float) -> None:
+        """End connections that have taken so long, however slowly they talk; their threads end with them."""
+        now = time.monotonic()
+        with self._lock:  # so that none becomes a stream between
+            for request, since in self._since.items():
+                if now - since >= after_s:
+                    with contextlib.suppress(OSError):
+                        request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is no error."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -199,12 +271,15 @@ class _Handler(BaseHTTPRequestHandler):
         if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
             self._answer(403, b"from another site")
             return
-        length = self.headers.get("Content-Length", "")
-        if self.path != "/threshold" or not length.isdigit() or int(length) > BODY_LIMIT:
+        length = whole_number(self.headers.get("Content-Length", ""))
+        if urlsplit(self.path).path != "/threshold" or length is None or length > BODY_LIMIT:
             self._answer(404, b"POST a number to /threshold")
             return
+        body = self.rfile.read(length)
         try:
-            self.server.view.detector.set_threshold(float(self.rfile.read(int(length))))
+            if len(body) < length:  # a number cut short is another number
+                raise ValueError
+            self.server.view.detector.set_threshold(float(body))
         except (ValueError, SsnEdgeError):
             self._answer(400, b"not a number")
         else:
@@ -259,6 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not view.watchers.acquire(blocking=False):
             self._answer(503, b"too many watchers")
             return
+        self.server.keep(self.connection)
         try:
             with view.watching(), contextlib.suppress(OSError):  # the browser went away
                 send(view)
@@ -294,5 +370,5 @@ class _Handler(BaseHTTPRequestHandler):
                 view.changed.wait(timeout=1)
                 figures = view.figures(after)
             after = figures.get("number", after)
-            self.wfile.write(f"data: {json.dumps(figures)}\n\n".encode())
+            self.wfile.write(f"data: {json.dumps(finite(figures), allow_nan=False)}\n\n".encode())
             time.sleep(1 / PICTURES_A_SECOND)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -19,9 +20,12 @@ import cv2
 import numpy as np
 
 from ssn_edge import draw
-from ssn_edge.errors import BackendError, InputError, without_password
-from ssn_edge.files import PathLike, check_writable, put_in_place, temporary_beside
-from ssn_edge.images import IMAGE_SUFFIXES, write_image
+from ssn_edge.errors import BackendError, InputError
+from ssn_edge.files import PathLike, check_writable, finite, put_in_place, temporary_beside
+from ssn_edge.images import write_image
+from ssn_edge.names import Names, flat, stem_of
+from ssn_edge.queues import Seldom
+from ssn_edge.sources import Frame
 from ssn_edge.summary import Result, Summary
 
 
@@ -34,6 +38,27 @@ def record(result: Result) -> Dict[str, Any]:
         "regions": [vars(region) for region in detection.regions],
         "ms": round(detection.latency.total_ms, 3), "latency_ms": round(result.latency_ms, 3),
     }
+
+
+NAME_LIMIT, NAME_KEPT = 8000, 600
+"""A frame's name whose JSON has more bytes is cut to its last characters: 12 bytes each at most."""
+
+
+def message(result: Result) -> str:
+    """:func:`record` as one line of JSON: with null for what is not finite, since JSON has no NaN, and below
+    16 kB whatever the frame's name."""
+    told = record(result)
+    if len(json.dumps(told["frame"])) > NAME_LIMIT:
+        told["frame"] = "..." + told["frame"][-NAME_KEPT:]
+    return json.dumps(finite(told), allow_nan=False)
+
+
+class Lost(BackendError):
+    """``count`` results that a sink had taken did not get to where they belong."""
+
+    def __init__(self, text: str, count: int):
+        super().__init__(text)
+        self.count = count
 
 
 def picture_of(result: Result, pixel_threshold: float) -> np.ndarray:
@@ -58,7 +83,7 @@ class JsonLines:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --json") from None
 
     def write(self, result: Result) -> None:
-        line = (json.dumps(record(result)) + "\n").encode()
+        line = (message(result) + "\n").encode()
         if self._file.closed:  # a rotation that failed, on a full disk for example
             self._file = open(self._path, "ab", buffering=0)
         if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
@@ -91,16 +116,10 @@ STAMPED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + ".[0-9][0-9][0-9]Z-*.png"
 """Names that ``defects_only`` gives."""
 
 
-def stem_of(name: str) -> str:
-    """A frame's name for a file: without an image's suffix, and without folders."""
-    path = Path(name)
-    plain = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-    return "-".join([*path.parts[:-1], plain])
-
-
 class Pictures:
-    """Overlays, one file a frame. With ``defects_only`` those of NG parts, as PNG, named by their time;
-    beyond ``keep`` of these in the folder the oldest goes."""
+    """Overlays, one file a frame, named after it; where another frame of this run had that name, with the
+    frame's suffix and then its time as well. With ``defects_only`` those of NG parts, as PNG, named by their
+    time; beyond ``keep`` of these in the folder the oldest goes."""
 
     name = "pictures"
 
@@ -112,6 +131,7 @@ class Pictures:
         self._written: Deque[Path] = deque()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._names = Names(self._folder, ".png" if defects_only else ".jpg")
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
         check_writable(self._folder / "picture.png")
@@ -121,18 +141,25 @@ class Pictures:
     def write(self, result: Result) -> None:
         if self._defects_only and not result.detection.is_defect:
             return
-        stem = stem_of(result.frame.name)
-        if self._defects_only:
-            moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(result.frame.time))
-            path = self._folder / f"{moment}.{int(result.frame.time % 1 * 1000):03d}Z-{stem}.png"
-        else:
-            path = self._folder / f"{stem}.jpg"
+        path = self._path(result.frame)
         write_image(path, picture_of(result, self._threshold))
         if self._keep:
             self._written.append(path)
             while len(self._written) > self._keep:
                 with contextlib.suppress(FileNotFoundError):
                     self._written.popleft().unlink()
+
+    def _path(self, frame: Frame) -> Path:
+        stem, whole = stem_of(frame.name), flat(frame.name)
+        if not self._defects_only:
+            return self._names.take(stem, whole, f"{whole}-{frame.time * 1000:.0f}")
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(frame.time))
+        moment += f".{int(frame.time % 1 * 1000):03d}Z"
+        path = self._names.take(f"{moment}-{stem}", f"{moment}-{whole}")
+        if os.path.lexists(path):  # an earlier run's: from now on it counts as new
+            with contextlib.suppress(ValueError):
+                self._written.remove(path)
+        return path
 
     def close(self) -> None:
         """Every file is whole already."""
@@ -177,10 +204,15 @@ class Video:
         there = cv2.VideoCapture(str(self._temporary))
         whole = there.grab() and there.get(cv2.CAP_PROP_FRAME_COUNT) >= self._frames
         there.release()
-        if not whole:  # OpenCV's writer says nothing of a full disk
-            self._temporary.unlink()
-            raise BackendError(f"{self._path}: could not be written whole; free some space")
-        put_in_place(self._temporary, self._path)
+        try:
+            if not whole:  # OpenCV's writer says nothing of a full disk
+                raise OSError
+            put_in_place(self._temporary, self._path)
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                self._temporary.unlink()
+            reason = error.strerror or "a full disk?"
+            raise Lost(f"{self._path}: not written whole ({reason}); free some space", self._frames) from None
 
 
 class Callback:
@@ -202,7 +234,8 @@ class Callback:
 
 class Mqtt:
     """The record of every frame, or of defects only, as JSON to ``mqtt://[user:password@]host[:port]/topic``
-    (``mqtts`` with TLS). paho-mqtt connects again by itself; while it cannot, up to 1000 messages wait.
+    (``mqtts`` with TLS). InputError unless a broker answers and takes us. Later paho-mqtt connects again by
+    itself; while it cannot, up to 1000 messages wait, and those that still do at the end are Lost.
     """
 
     name = "mqtt"
@@ -218,26 +251,49 @@ class Mqtt:
         except ValueError:  # a port that is none
             given = None, None, ""
         if not all(given[1:]) or parts.scheme not in ("mqtt", "mqtts"):
-            raise InputError(f"{without_password(address)}: give mqtt://host:1883/topic, or mqtts://")
+            _, user, shown = address.rpartition("@")  # what ends a host elsewhere may be in a password here
+            remedy = "give mqtt://host:1883/topic, or mqtts://"
+            raise InputError(f"{shown}: {remedy}" + "; in a password / is %2F, # %23 and ? %3F" * bool(user))
         self._topic, self._defects_only = given[2], defects_only
         self._waiting: Deque[Any] = deque()
+        self._answered, self._refusal, self._seldom = threading.Event(), "", Seldom()
         self._host, self._client = parts.hostname, paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.max_queued_messages_set(1000)
+        self._client.reconnect_delay_set(*MQTT_RETRY_S)
+        self._client.on_connect = self._hear
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or "") or None)
         if parts.scheme == "mqtts":
             self._client.tls_set()
-        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        self._connect(parts.port or (8883 if parts.scheme == "mqtts" else 1883))
+
+    def _connect(self, port: int) -> None:
+        where = f"{self._host}:{port}"
         try:
             self._client.connect(self._host, port)
         except OSError as error:
-            raise InputError(f"{self._host}:{port}: no MQTT broker answers ({error}); check it") from None
+            raise InputError(f"{where}: no MQTT broker answers ({error}); check it") from None
         self._client.loop_start()
+        if self._answered.wait(MQTT_ANSWER_S) and not self._refusal:
+            return
+        self._stop()
+        if self._refusal:
+            raise InputError(f"{where}: the broker refuses ({self._refusal}); check user and password")
+        raise InputError(f"{where}: no MQTT broker answers within {MQTT_ANSWER_S:g} s; check host and port")
+
+    def _hear(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        """The broker's answer, in paho's thread: the first one is waited for, later ones are told."""
+        refusal = str(reason) if reason.is_failure else ""
+        if not self._answered.is_set():
+            self._refusal = refusal
+            self._answered.set()
+        elif refusal:
+            self._seldom.warn(f"{self.name}: {self._host} refuses ({refusal}); messages wait for it")
 
     def write(self, result: Result) -> None:
         if self._defects_only and not result.detection.is_defect:
             return
-        info = self._client.publish(self._topic, json.dumps(record(result)), qos=1)
+        info = self._client.publish(self._topic, message(result), qos=1)
         if info.rc == 15:  # MQTT_ERR_QUEUE_SIZE; disconnected is no failure yet: the message waits
             raise BackendError(f"{self._host}: 1000 messages wait for the broker; this one is lost")
         self._waiting.append(info)
@@ -249,10 +305,13 @@ class Mqtt:
         while self._left() and time.monotonic() < until:
             time.sleep(0.05)
         left = self._left()
+        self._stop()
+        if left:
+            raise Lost(f"{self._host}: the last {left} messages did not reach the broker", left)
+
+    def _stop(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-        if left:
-            raise BackendError(f"{self._host}: the last {left} messages did not reach the broker")
 
     def _left(self) -> int:
         return sum(not _published(info) for info in self._waiting)
@@ -266,8 +325,11 @@ def _published(info: Any) -> bool:
         return bool(info._published)
 
 
-MQTT_FLUSH_S = 5.0
-"""How long the end waits for a broker."""
+MQTT_ANSWER_S = MQTT_FLUSH_S = 5.0
+"""How long the start waits for a broker, and the end."""
+
+MQTT_RETRY_S = 1, 10
+"""First and longest pause before a broker that was lost is tried again."""
 
 
 class Metrics:

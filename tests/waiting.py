@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does: by condition, with a deadline that only a failure reaches."""
+"""Waiting for what another thread or process does: by condition, with a deadline only a failure reaches."""
 
 import threading
 

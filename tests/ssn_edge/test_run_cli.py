@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import threading
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from ssn_edge import sources
 from ssn_edge.cli import main
 from ssn_edge.errors import InputError
+from ssn_edge.live import LiveView
 
 
 @pytest.fixture
@@ -79,13 +82,136 @@ def test_geometry_of_the_command_line(model, tmp_path):
 
 def test_everything_a_line_writes(model, photos, tmp_path):
     options = ("--json", tmp_path / "o.jsonl", "--ng", tmp_path / "ng", "--video", tmp_path / "v.avi",
-               "--save", tmp_path / "all", "--metrics", 0, "--serve", 0)
+               "--save", tmp_path / "all", "--serve", 0)
     result = run(model, photos, *options)
     assert result.exit_code == 0 and "live view: http://127.0.0.1:" in result.output
     assert len(list((tmp_path / "ng").glob("*-b.png"))) == 1 == len(list((tmp_path / "ng").iterdir()))
     assert (tmp_path / "v.avi").stat().st_size > 1000 and len(list((tmp_path / "all").iterdir())) == 2
-    assert "give PORT or HOST:PORT" in fails(model, photos, "--serve", "localhost")
-    assert "no MQTT broker" in fails(model, photos, "--mqtt", "mqtt://127.0.0.1:9/x")
+    for wrong in ("localhost", "²", "127.0.0.1:²", "9" * 5000, "65536"):
+        assert "give PORT or HOST:PORT" in fails(model, photos, "--serve", wrong)
+
+
+def test_metrics_of_the_command_line(model, photos):
+    pytest.importorskip("prometheus_client", reason="the [metrics] extra is not installed")
+    result = run(model, photos, "--metrics", 0)
+    assert result.exit_code == 0 and "metrics on port" in result.output
+    assert "give PORT or HOST:PORT" in fails(model, photos, "--metrics", "²")
+
+
+def test_brokers_that_are_none(model, photos):
+    pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
+    for address, text in (
+        ("mqtt://127.0.0.1:9/x", "no MQTT broker"), ("mqtt://h:abc/t", "give mqtt://"),
+        ("mqtt://h:99999/t", "give mqtt://"), ("mqtt://[x/t", "give mqtt://"),
+    ):
+        assert text in fails(model, photos, "--mqtt", address)
+
+
+def test_pictures_of_equal_names_in_two_folders(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in" / folder / "x.png"), np.full((40, 60), 250, np.uint8))
+    result = run(model, tmp_path / "in" / "*" / "x.png", "--save", "out", "--ng", "ng")
+    assert result.exit_code == 0, result.output
+    assert len(list(Path("out").iterdir())) == 2 == len(list(Path("ng").iterdir()))
+    assert len([path for path in tmp_path.rglob("*") if path.suffix in (".jpg", ".png")]) == 2 + 4
+
+
+def test_photos_of_equal_stems_are_all_saved(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "a.png"):
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((40, 60), 30, np.uint8))
+    for _ in range(2):  # a second run replaces what the first one wrote
+        assert run(model, tmp_path / "in", "--save", tmp_path / "out").exit_code == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "a.png.jpg"]
+
+
+def test_a_start_that_fails_leaves_nothing_open(model, photos, tmp_path):
+    threads = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = fails(model, photos, "--video", tmp_path / "v.avi", "--serve", port)
+    assert "cannot listen there" in text and not list(tmp_path.glob("*v*.avi")) + list(tmp_path.glob(".*"))
+    assert set(threading.enumerate()) <= threads
+
+
+def test_a_stream_that_does_not_start_leaves_no_sink_open(model, tmp_path):
+    threads = set(threading.enumerate())
+    words = (model, "rtsp://127.0.0.1:9/none", "--video", tmp_path / "v.avi", "--serve", 0)
+    assert "does not open" in fails(*words)
+    assert not list(tmp_path.glob(".*")) and not [
+        thread for thread in threading.enumerate()
+        if thread not in threads and thread.name.startswith(("ssn-live", "ssn-sink"))
+    ]
+
+
+def test_passwords_from_the_environment_and_files(model, photos, tmp_path, monkeypatch):
+    secret = tmp_path / "secret"
+    secret.write_text("rtsp://line:hunter2@127.0.0.1:9/stream\nsecond line\n")
+    secret.chmod(0o600)
+    monkeypatch.setenv("CAMERA", "rtsp://line:hunter2@127.0.0.1:9/stream")
+    for source in ("env:CAMERA", f"@{secret}"):
+        result = run(model, source)
+        assert result.exit_code == 2 and "rtsp://127.0.0.1:9/stream: does not open" in result.output
+        assert "hunter2" not in result.output and "hint" not in result.output
+        assert "warning" not in result.output
+    secret.chmod(0o644)
+    assert f"chmod 600 {secret}" in run(model, f"@{secret}").output
+    result = run(model, "rtsp://line:hunter2@127.0.0.1:9/stream")
+    assert "hint: SOURCE" in result.output and "env:NAME or @FILE" in result.output
+    assert "hunter2" not in result.output
+    monkeypatch.chdir(photos)
+    (photos / "a.png").rename("@a.png")
+    assert "1 frame: 1 OK" in run(model, "./@a.png").output
+
+
+def test_tokens_from_the_environment_and_files(model, photos, tmp_path, monkeypatch):
+    secret = tmp_path / "token"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+    monkeypatch.setenv("TOKEN", "hunter2")
+    given, real = [], LiveView.__init__
+
+    def opened(self, *words):
+        given.append(words[-1])
+        real(self, *words)
+
+    monkeypatch.setattr(LiveView, "__init__", opened)
+    for token in ("env:TOKEN", f"@{secret}"):
+        result = run(model, photos, "--serve", 0, "--token", token)
+        assert result.exit_code == 0 and given[-1] == "hunter2", result.output
+        assert "hunter2" not in result.output and "hint" not in result.output
+    assert "hint: --token" in run(model, photos, "--serve", 0, "--token", "hunter2").output
+    run(model, photos, "--serve", 0)
+    assert given[-1] is None
+
+
+def test_secrets_that_are_not_there(model, photos, tmp_path, monkeypatch):
+    monkeypatch.delenv("NOTHING", raising=False)
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    monkeypatch.setenv("SLASH", "rtsp://line:hunter2/x@127.0.0.1/stream")
+    for name, content in (("empty", b"\nhunter2"), ("long", b"hunter2" * 1000), ("latin", b"hunter2\xff"),
+                          ("nul", b"hunter2\0")):
+        (tmp_path / name).write_bytes(content)
+    for given, text in (
+        ("env:NOTHING", "not set"), ("env:PASSWORD", "no address"), ("env:SLASH", "%2F"),
+        ("@", "Is a directory"),
+        (f"@{tmp_path / 'none'}", "No such file"), (f"@{tmp_path / 'empty'}", "first line"),
+        (f"@{tmp_path / 'long'}", "first line"), (f"@{tmp_path / 'latin'}", "not UTF-8"),
+        (f"@{tmp_path / 'nul'}", "first line"), ("@/dev/zero", "first line"),
+    ):
+        for words in ((given,), (photos, "--mqtt", given)):
+            line = fails(model, *words)
+            assert text in line and "hunter2" not in line and given in line, line
+
+
+def test_mqtt_password_from_a_file(model, photos, tmp_path):
+    pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
+    (tmp_path / "address").write_text("mqtt://line:hunter2@127.0.0.1:9/x\n")
+    result = run(model, photos, "--mqtt", f"@{tmp_path / 'address'}")
+    assert "127.0.0.1:9: no MQTT broker" in result.output and "hunter2" not in result.output
+    assert "hint: --mqtt" in run(model, photos, "--mqtt", "mqtt://line:hunter2@127.0.0.1:9/x").output
 
 
 def test_nothing_of_the_users_is_written_over(model, photos, tmp_path):
@@ -109,8 +235,8 @@ def test_options_and_numbers_that_make_no_sense(model, photos, tmp_path, monkeyp
         (("--watchdog", "nan"), "--watchdog nan"), (("--threshold", "70"), "give 0 to 1"),
         (("--threshold", "nan"), "--threshold nan"), (("--overlap", 64), "only with --tile"),
         (("--token", "abc"), "only with --serve"), (("--tile", "0x5"), "in pixels"),
-        (("--mqtt", "mqtt://h:abc/t"), "give mqtt://"), (("--mqtt", "mqtt://h:99999/t"), "give mqtt://"),
-        (("--mqtt", "mqtt://[x/t"), "give mqtt://"), (("--show",), "no windows"),
+        (("--show",), "no windows"), (("--roi", "²,1,1,1"), "4 whole numbers"),
+        (("--tile", "²x32"), "2 whole numbers"), (("--roi", "1,1,1," + "9" * 5000), "4 whole numbers"),
         (("--roi", "0,0,5000,5000"), "none of 2 frames could be judged; the last: b.png: region of"),
     ):
         assert text in fails(model, photos, *words), words
@@ -180,4 +306,5 @@ def test_missing_stream_is_an_input_error():
 
 
 def test_help_shows_examples():
-    assert "Examples:" in run("--help").output
+    text = run("--help").output
+    assert "Examples:" in text and "env:NAME" in text and "at or above it" in " ".join(text.split())

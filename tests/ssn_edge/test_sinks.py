@@ -1,20 +1,24 @@
-"""What sinks leave behind: whole lines, whole files, messages and a page that others can read."""
+"""What sinks leave behind: whole lines, whole files and a page that others can read."""
 
+import dataclasses
 import json
 import os
 import re
-import shutil
-import socket
-import subprocess
-import time
+import tempfile
 import urllib.request
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tiny
+import waiting
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ssn_edge import Detector, InputError, sinks, stream
+from ssn_edge.errors import BackendError
+from ssn_edge.sources import Frame
 
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 
@@ -23,6 +27,25 @@ DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.
 def detector(tmp_path):
     with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A result for a frame of any name and time; its detection changed where asked."""
+    model = tiny.write_model(tmp_path_factory.mktemp("model") / "m.onnx")
+    with Detector.open(model, "onnxruntime") as opened:
+        detection = opened.detect(BRIGHT)
+
+    def result(name, time=0.0, number=0, **changes):
+        return stream.Result(
+            number, Frame(name, BRIGHT, time), dataclasses.replace(detection, **changes), 0.0, 1.0
+        )
+
+    return result
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def read(path):
@@ -46,11 +69,13 @@ def test_json_lines_rotate(detector, tmp_path):
 def test_lines_survive_the_rotation_of_others(detector, tmp_path):
     path = tmp_path / "out.jsonl"
     sink = sinks.JsonLines(path, max_bytes=1000, keep=2)
+    written, write = [], sink.write
+    sink.write = lambda result: written.append(write(result))
 
     def frames():
         for number in range(20):
             if number == 7:
-                time.sleep(0.1)
+                waiting.until(lambda: len(written) == 7)
                 path.unlink()
             yield DARK
 
@@ -99,6 +124,102 @@ def test_pictures_of_defects_only(detector, tmp_path):
     assert cv2.imread(str(tmp_path / "ng" / names[0])).shape[1] == 96
 
 
+@pytest.mark.parametrize("names", [
+    ["x.png", "x.bmp", "x.jpg"], ["a-b/c", "a/b-c"], ["lot/x.png", "lot-x.bmp", "lot-x"],
+    ["/no/x.png", "//no/x.png"], ["../../x.png", "..", "x", ".x.png", "a/../x.png"], ["x.png"] * 5,
+    ["é" * 200 + ".png", "é" * 200 + ".bmp", "é" * 199 + "e.png"],
+    ["a\0b.png", "a/b.png"], ["\udcff.png", "\ud800.png"],
+])
+@pytest.mark.parametrize("defects_only", [False, True])
+def test_every_picture_has_a_name_of_its_own_inside_the_folder(judged, tmp_path, names, defects_only):
+    sink = sinks.Pictures(tmp_path / "deep" / "out", 100.0, defects_only)
+    for name in names:
+        sink.write(judged(name))
+    everywhere = files_in(tmp_path)
+    assert len(everywhere) == len(names)
+    suffix = ".png" if defects_only else ".jpg"
+    for name in everywhere:
+        assert re.fullmatch(r"deep/out/[^./][^/]*", name) and name.endswith(suffix)
+
+
+@settings(max_examples=25, deadline=None)
+@given(names=st.lists(st.one_of(
+    st.text(max_size=400),
+    st.text(alphabet="./\\\0ab", max_size=6),
+    st.builds(
+        lambda folders, stem, suffix: "/".join([*folders, stem]) + suffix,
+        st.lists(st.sampled_from(["", "..", ".", "a", "a-b"]), max_size=3),
+        st.sampled_from(["x", "b-x", "a" * 300, "é" * 130]),
+        st.sampled_from(["", ".png", ".BMP", ".v2"]),
+    ),
+), max_size=8), earlier=st.sets(st.sampled_from(["x.jpg", "a-x.jpg", "x.png.jpg"])))
+def test_any_names_give_as_many_files_as_frames(judged, names, earlier):
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "a" / "b" / "out"
+        folder.mkdir(parents=True)
+        for name in earlier:
+            (folder / name).write_bytes(b"earlier")
+        sink = sinks.Pictures(folder, 100.0)
+        for name in names:
+            sink.write(judged(name))
+        pictures = [name for name, data in files_in(Path(root)).items() if data != b"earlier"]
+        assert len(pictures) == len(names) and all(name.startswith("a/b/out/") for name in pictures)
+
+
+def test_suffixes_and_times_tell_pictures_apart(judged, tmp_path):
+    sink = sinks.Pictures(tmp_path, 100.0)
+    for name in ("x.png", "x.bmp", "x.bmp", "x.bmp", "x.bmp"):
+        sink.write(judged(name, time=12.345))
+    expected = ["x.jpg", "x.bmp.jpg", "x.bmp-12345.jpg", "x.bmp-12345-2.jpg", "x.bmp-12345-3.jpg"]
+    assert sorted(files_in(tmp_path)) == sorted(expected)
+
+
+def test_a_second_run_replaces_the_pictures_of_the_first_once(judged, tmp_path):
+    for level in (50, 250):
+        sink = sinks.Pictures(tmp_path, 100.0)
+        for name in ("x.png", "x.bmp", "y.png"):
+            result = judged(name)
+            sink.write(dataclasses.replace(result, frame=Frame(name, np.full_like(BRIGHT, level), 0.0)))
+    assert sorted(files_in(tmp_path)) == ["x.bmp.jpg", "x.jpg", "y.jpg"]
+    assert all(cv2.imread(str(path))[0, 0].max() > 100 for path in tmp_path.iterdir())
+
+
+def test_the_same_name_for_weeks_is_found_at_once(judged, tmp_path, monkeypatch):
+    looked, real = [], os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: looked.append(path) or real(path))
+    sink = sinks.Pictures(tmp_path, 100.0)
+    for number in range(60):
+        sink.write(judged("x.png", time=float(number // 30)))
+    assert len(files_in(tmp_path)) == 60 and len(looked) <= 5 * 60
+
+
+def test_pictures_of_an_earlier_run_count_among_those_kept(judged, tmp_path):
+    for _ in range(2):
+        sink = sinks.Pictures(tmp_path, 100.0, defects_only=True, keep=3)
+        for name, moment in (("a", 1.0), ("b", 2.0), ("a", 1.0)):
+            sink.write(judged(name, time=moment))
+    assert sorted(files_in(tmp_path)) == [
+        f"19700101T00000{name}.png" for name in ("1.000Z-a-2", "1.000Z-a", "2.000Z-b")
+    ]
+
+
+def test_lines_and_messages_are_valid_json_below_16_kb(judged, tmp_path):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    for name in ("n" * 7900, "n" * 100_000 + "end", "\U0001f600" * 30_000 + "end", "\0" * 9000 + "end"):
+        path = tmp_path / "lines.jsonl"
+        sink = sinks.JsonLines(path)
+        sink.write(judged(name, score=float("nan"), map_max=float("inf")))
+        sink.close()
+        line = path.read_text()
+        told = json.loads(line, parse_constant=refuse)
+        assert len(line.encode()) < 16_000 and told["score"] is told["map_max"] is None
+        whole = len(name) < 8000
+        assert told["frame"] == name if whole else told["frame"].startswith("...")
+        assert told["frame"].endswith(name[-500:])
+
+
 def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     path = tmp_path / "out" / "judged.avi"
     sink = sinks.Video(path, 100.0)
@@ -109,6 +230,9 @@ def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["judged.avi"]
     stream.run([], detector, [sinks.Video(tmp_path / "none.avi", 100.0)])
     assert not (tmp_path / "none.avi").exists() and not list(tmp_path.glob(".*.avi"))
+
+
+def test_lost_frames_of_a_video_are_counted(judged, tmp_path, monkeypatch):
     class Silent:  # what OpenCV's writer does on a full disk
         def __getattr__(self, name):
             return lambda *_: name == "isOpened"
@@ -116,7 +240,11 @@ def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
     sink = sinks.Video(tmp_path / "lost.avi", 100.0)
     monkeypatch.setattr(cv2, "VideoWriter", lambda *_: Silent())
     monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *_: 0, raising=False)
-    assert stream.run([DARK, BRIGHT], detector, [sink]).failed == {"video": 1}
+    for number in range(3):
+        sink.write(judged(f"{number}.png"))
+    with pytest.raises(BackendError, match="free some space") as caught:
+        sink.close()
+    assert getattr(caught.value, "count", 1) == 3
     assert not (tmp_path / "lost.avi").exists() and not list(tmp_path.glob(".*.avi"))
     with pytest.raises(InputError, match="mp4"):
         sinks.Video(tmp_path / "out.gif", 100.0)
@@ -150,17 +278,20 @@ def test_callback_that_failed_is_called_again(detector):
 
 
 def test_metrics_page(detector):
-    client = pytest.importorskip("prometheus_client")
+    client = pytest.importorskip("prometheus_client", reason="the [metrics] extra is not installed")
     from prometheus_client.parser import text_string_to_metric_families
 
     summary = stream.Summary()
     sink = sinks.Metrics(summary, port=0)
     pages = []
 
+    def page():
+        text = urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=60).read().decode()
+        return text if "ssn_latency_seconds_count 4.0" in text else None
+
     def ask(result):
         if result.number == 4:
-            time.sleep(0.2)  # the sink's thread
-            pages.append(urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics").read().decode())
+            pages.append(waiting.until(page))  # until the sink's thread has written it, too
 
     stream.run([DARK, BRIGHT, BRIGHT, np.zeros((2, 2, 2), np.uint8), DARK], detector, [sink],
                on_result=ask, summary=summary)
@@ -170,79 +301,7 @@ def test_metrics_page(detector):
     }
     assert samples["ssn_judged_total", None] == 4 and samples["ssn_defects_total", None] == 2
     assert samples["ssn_broken_total", None] == 1 and samples["ssn_gaps_total", None] == 0
-    assert samples["ssn_latency_seconds_bucket", "+Inf"] == samples["ssn_latency_seconds_count", None] >= 3
+    assert samples["ssn_latency_seconds_bucket", "+Inf"] == samples["ssn_latency_seconds_count", None] == 4
     assert samples["ssn_sink_failed_total", None] == 0 and client
     with pytest.raises(OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=1)
-
-
-def test_mqtt_through_a_broker_that_restarts(detector, tmp_path):
-    mqtt = pytest.importorskip("paho.mqtt.client")
-    broker = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-    if broker is None:
-        pytest.skip("mosquitto, an MQTT broker, is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def start():
-        process = subprocess.Popen([broker, "-p", str(port)], stderr=subprocess.DEVNULL)
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return process
-            time.sleep(0.05)
-        raise AssertionError("the broker does not start")
-
-    got = []
-    process = start()
-    listener = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-    listener.on_connect = lambda *_: listener.subscribe("line/1", qos=1)
-    listener.on_message = lambda _, __, message: got.append(json.loads(message.payload))
-    listener.connect("127.0.0.1", port)
-    listener.reconnect_delay_set(1, 1)
-    listener.loop_start()
-    time.sleep(0.5)
-
-    def frames():
-        nonlocal process
-        for number in range(40):
-            if number == 10:
-                process.terminate()
-                process.wait()
-            if number == 20:
-                process = start()
-                time.sleep(2.5)  # both sides connect again
-            time.sleep(0.02)
-            yield BRIGHT if number % 2 else DARK
-
-    try:
-        summary = stream.run(frames(), detector, [sinks.Mqtt(f"mqtt://127.0.0.1:{port}/line/1")])
-        time.sleep(0.5)
-    finally:
-        listener.loop_stop()
-        process.terminate()
-        process.wait()
-    assert summary.failed == {"mqtt": 0}
-    numbers = {record["number"] for record in got}
-    assert set(range(9)) | set(range(20, 40)) <= numbers  # what waited while it was down may reach nobody
-    assert all(record["is_defect"] == bool(record["number"] % 2) for record in got)
-
-
-def test_mqtt_says_what_never_arrived(detector, monkeypatch):
-    pytest.importorskip("paho.mqtt.client")
-    monkeypatch.setattr(sinks, "MQTT_FLUSH_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes the connection, and never answers
-        sink = sinks.Mqtt(f"mqtt://user:p%40ss@127.0.0.1:{deaf.getsockname()[1]}/line")
-        summary = stream.run([DARK] * 5, detector, [sink])
-    assert summary.failed == {"mqtt": 1} and not summary.complete
-
-
-@pytest.mark.parametrize("address, text", [
-    ("http://x/y", "give mqtt://"), ("mqtt://127.0.0.1", "give mqtt://"),
-    ("mqtt://127.0.0.1:9/topic", "no MQTT broker"),
-])
-def test_wrong_brokers(address, text):
-    pytest.importorskip("paho.mqtt.client")
-    with pytest.raises(InputError, match=text):
-        sinks.Mqtt(address)
+        urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=60)
