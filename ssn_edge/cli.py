@@ -21,9 +21,9 @@ import cv2
 from ssn_edge import credentials, sinks, sources, stream
 from ssn_edge.backends import BACKENDS
 from ssn_edge.detector import Detector
-from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.errors import InputError, SsnEdgeError, whole_number
 from ssn_edge.geometry import FLIPS, View
-from ssn_edge.live import LiveView, whole_number
+from ssn_edge.live import LiveView
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -94,6 +94,8 @@ Examples:
               "Made up if not given.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
 @click.option("--threshold", type=float, help="Image threshold in place of the model's; NG at or above it.")
+@click.option("--map-threshold", type=float,
+              help="The same for the map's maximum, of a model that judges by either it or the score.")
 @click.option("--roi", help="X,Y,WIDTH,HEIGHT: judge this part of each frame.")
 @click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Clockwise.")
 @click.option("--flip", type=click.Choice(FLIPS[1:]), help="After the rotation.")
@@ -130,6 +132,8 @@ def main(model: Path, source: str, **options: Any) -> None:
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view
     )
     with opened as detector:
+        if options["map_threshold"] is not None:
+            detector.set_threshold(options["map_threshold"], "map_max")
         found, summary = sources.find(source), stream.Summary()
         _check_outputs(model, source, options)
         verdict = detector.info.verdict
@@ -137,7 +141,7 @@ def main(model: Path, source: str, **options: Any) -> None:
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
             f"{detector.info.height}x{detector.info.width}, on {detector.backend_name} "
             f"({detector.choice}); "
-            f"NG from {verdict.source} >= {verdict.image_threshold:.4g} ({verdict.method})"
+            f"{verdict.rule} ({verdict.method})"
         )
         watched = found.live and found.policy == "latest"
         speak = Status(summary) if watched else each_frame
@@ -166,8 +170,9 @@ def _check(options: Any) -> None:
             raise InputError(f"--{name}: only with --{needed}")
     if not math.isfinite(options["watchdog"]):
         raise InputError(f"--watchdog {options['watchdog']}: give seconds")
-    if options["threshold"] is not None and not math.isfinite(options["threshold"]):
-        raise InputError(f"--threshold {options['threshold']}: give a finite number")
+    for name in ("threshold", "map_threshold"):
+        if options[name] is not None and not math.isfinite(options[name]):
+            raise InputError(f"--{name.replace('_', '-')} {options[name]}: give a finite number")
     displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if options["show"] and sys.platform == "linux" and not any(map(os.environ.get, displays)):
         raise InputError(NO_WINDOW)  # Qt would end the process

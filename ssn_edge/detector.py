@@ -204,8 +204,8 @@ class Detector:
         shape, batch = (*self.info.input_hw, 3), self._batch
         if images.shape[1:] != shape or images.dtype != np.uint8 or not 1 <= len(images) <= batch:
             raise InputError(
-                f"images: {images.dtype} {images.shape}; expected uint8 (n, {', '.join(map(str, shape))}) with n "
-                f"up to {batch}, the batch that the detector was opened for"
+                f"images: {images.dtype} {images.shape}; expected uint8 (n, {', '.join(map(str, shape))}) "
+                f"with n up to {batch}, the batch that the detector was opened for"
             )
         maps = np.empty((len(images), *self.info.size_hw), np.float32)
         scores = np.empty(len(images), np.float32)

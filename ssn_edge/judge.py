@@ -81,8 +81,8 @@ class Judge:
         sound = np.isfinite(scores) & np.isfinite(map_max)
         if not sound.all():
             raise BackendError(
-                f"{(~sound).sum()} of {len(sound)} images have a score or map that is not finite: there is no "
-                "verdict on them"
+                f"{(~sound).sum()} of {len(sound)} images have a score or map that is not finite: there is "
+                "no verdict on them"
             )
         return self.reaches(scores, map_max)
 

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from ssn_edge.detector import Detector
-from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.errors import InputError, SsnEdgeError, whole_number
 from ssn_edge.files import finite
 from ssn_edge.sinks import picture_of
 from ssn_edge.summary import Result, Summary
@@ -59,12 +59,6 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def whole_number(text: str) -> Optional[int]:
-    """ASCII digits, nine at most, as a number: ``str.isdigit`` alone takes what ``int`` does not."""
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
 class LiveView:
     """A sink. ``token``: made up where the address is not loopback and none is given; ``address`` has it."""
 
@@ -87,7 +81,7 @@ class LiveView:
         self._watched = 0
         self._figures: Dict[str, Any] = {}
         self._last = time.monotonic()
-        self._values: Deque[Tuple[int, float]] = deque(maxlen=VALUES)
+        self._values: Deque[Tuple[int, float, bool]] = deque(maxlen=VALUES)
         self._next_picture = self._next_thumb = 0.0
         self._rate = Rate()
         try:
@@ -110,7 +104,7 @@ class LiveView:
         with self.changed:
             self._last = now
             self._rate.add(now)
-            self._values.append((result.number, figures["value"]))
+            self._values.append((result.number, figures["value"], detection.is_defect))
             if picture is not None:
                 self.picture, self._next_picture = picture, now + 1 / PICTURES_A_SECOND
             if thumb and overlay is not None:
@@ -123,11 +117,14 @@ class LiveView:
         return picture_of(result, self.detector.info.verdict.pixel_threshold)
 
     def _describe(self, result: Result) -> Dict[str, Any]:
+        """``value`` is what the page draws and whose threshold it moves: with two sources the score, beside
+        which it tells the map's maximum."""
         verdict, summary, detection = self.detector.info.verdict, self.summary, result.detection
         return {
             "number": result.number, "name": result.frame.name, "is_defect": detection.is_defect,
-            "value": detection.score if verdict.source == "score" else detection.map_max,
+            "value": detection.map_max if verdict.source == "map_max" else detection.score,
             "source": verdict.source, "threshold": verdict.image_threshold, "own": self.own_threshold,
+            "map_max": detection.map_max, "map_threshold": verdict.map_threshold,
             "latency_ms": result.latency_ms, "judged": summary.judged,
             "defects": summary.defects, "dropped": summary.dropped, "broken": summary.broken,
             "gaps": summary.gap_count,
@@ -136,9 +133,11 @@ class LiveView:
     def figures(self, after: int) -> Dict[str, Any]:
         """What the page shows: of the newest frame, and the values of all frames behind number ``after``."""
         shots = [{"number": number, "name": name} for number, name, _ in self.gallery]
-        values = [value for number, value in self._values if number > after]
+        values = [value for number, value, _ in self._values if number > after]
+        alarms = [alarm for number, _, alarm in self._values if number > after]
         silent = time.monotonic() - self._last
-        return {**self._figures, "gallery": shots[::-1], "values": values, "silent_s": silent}
+        return {**self._figures, "gallery": shots[::-1], "values": values, "alarms": alarms,
+                "silent_s": silent}
 
     @contextlib.contextmanager
     def watching(self) -> Any:

@@ -35,7 +35,7 @@ def record(result: Result) -> Dict[str, Any]:
     return {
         "frame": frame.name, "number": result.number, "time": frame.time, "score": detection.score,
         "map_max": detection.map_max, "is_defect": detection.is_defect,
-        "regions": [vars(region) for region in detection.regions],
+        "regions": [vars(region) for region in detection.regions], "region_count": detection.region_count,
         "ms": round(detection.latency.total_ms, 3), "latency_ms": round(result.latency_ms, 3),
     }
 

@@ -101,8 +101,8 @@ def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "expo
     :data:`OUTCOMES`)."""
     if not (np.isfinite(parity.map_rms) and np.isfinite(parity.score_max)):
         raise ModelError(
-            f"{precision} {judged} refused: an answer is not finite (map error {parity.map_rms} rms, score error "
-            f"{parity.score_max}); {OUTCOMES[judged]}"
+            f"{precision} {judged} refused: an answer is not finite (map error {parity.map_rms} rms, score "
+            f"error {parity.score_max}); {OUTCOMES[judged]}"
         )
     limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
     for name, limit in limits.items():

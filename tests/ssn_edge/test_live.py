@@ -281,6 +281,20 @@ def test_ipv6(detector):
     view.close()
 
 
+def test_a_model_that_judges_by_either_shows_both(tmp_path):
+    """The score is drawn and its threshold moved; a frame that the map alone made NG is red all the same."""
+    verdict = Verdict("either", 1.0, 100.0, "chosen", 1, 200.0)
+    with Detector.open(tiny.write_model(tmp_path / "e.onnx", tiny.info(verdict=verdict).to_json())) as detector:
+        view = LiveView(detector, stream.Summary(), port=0)
+        try:
+            stream.run([DARK, SPOT], detector, [sinks.Callback(view.write)])
+            figures = view.figures(-1)
+        finally:
+            view.close()
+    assert figures["alarms"] == [False, True] and figures["threshold"] == 1.0 > max(figures["values"])
+    assert (figures["map_threshold"], figures["map_max"] >= 200) == (200.0, True)
+
+
 def test_names_of_this_machine():
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "192.168.0.1", "localhost.evil.example", "10.0.0.1"]))

@@ -53,7 +53,8 @@ def test_folder_with_pictures_and_lines(model, photos, tmp_path):
     first, second = (json.loads(line) for line in lines.read_text().splitlines())
     assert (first["frame"], first["is_defect"]) == ("a.png", False)
     assert (second["frame"], second["is_defect"]) == ("b.png", True)
-    assert second["regions"] == [{"x": 0, "y": 0, "width": 60, "height": 40, "peak": 250.0}]
+    assert second["regions"] == [{"x": 0, "y": 0, "width": 60, "height": 40, "peak": 250.0, "area": 1536,
+                                  "frame_area": 2400}]
     assert "2 frames: 1 OK, 1 NG" in result.output
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["a.jpg", "b.jpg"]
     shown = cv2.imread(str(tmp_path / "pictures" / "a.jpg"))
@@ -74,7 +75,8 @@ def test_geometry_of_the_command_line(model, tmp_path):
     options = (*turned, "--tile", "32x48", "--json", lines)
     assert "1 NG" in run(model, tmp_path / "f.png", *options, "--overlap", 8).output
     (line,) = map(json.loads, lines.read_text().splitlines())
-    assert line["regions"] == [{"x": 40, "y": 150, "width": 20, "height": 10, "peak": 255.0}]
+    assert line["regions"] == [{"x": 40, "y": 150, "width": 20, "height": 10, "peak": 255.0, "area": 200,
+                                "frame_area": 200}]
     for wrong, text in ((("--roi", "1,2,3"), "4 whole numbers"), (("--tile", "32"), "2 whole numbers"),
                         (("--tile", "8x8"), "smaller"), (("--roi", "290,0,20,20"), "leaves the frame")):
         assert text in run(model, tmp_path / "f.png", *wrong).output, wrong
