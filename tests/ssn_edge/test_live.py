@@ -16,7 +16,7 @@ import pytest
 import tiny
 import waiting
 
-from ssn_edge import Detector, InputError, live, stream
+from ssn_edge import Detector, InputError, Verdict, live, sinks, stream
 from ssn_edge.live import LiveView, Rate, is_loopback
 from ssn_edge.sources import Frame
 
