@@ -65,8 +65,18 @@ def find_regions(anomaly_map: np.ndarray, mask: np.ndarray, placement: Placement
 
 
 def _peaks(anomaly_map: np.ndarray, labels: np.ndarray, stats: np.ndarray) -> np.ndarray:
-    """The highest value of each label, float32 [labels]; the background's is not meant to be used."""
+    """The highest value of each label, float32 [labels]; the background's is not meant to be used.
+
+    A few regions, as a defect makes, are looked at box by box; of many, or where their boxes lie over
+    each other, every pixel is looked at once.
+    """
     peaks = np.full(len(stats), -np.inf, np.float32)
+    boxes = stats[1:, cv2.CC_STAT_WIDTH].astype(np.int64) * stats[1:, cv2.CC_STAT_HEIGHT]
+    if len(boxes) <= MOST_REGIONS and boxes.sum() <= 2 * labels.size:
+        for label, (x, y, w, h) in enumerate(stats[1:, :4].tolist(), 1):
+            inside = labels[y : y + h, x : x + w] == label
+            peaks[label] = anomaly_map[y : y + h, x : x + w].max(where=inside, initial=-np.inf)
+        return peaks
     flat, values = labels.ravel(), anomaly_map.ravel()
     if 2 * stats[0, cv2.CC_STAT_AREA] > len(flat):  # mostly background, as parts are: look at the rest alone
         inside = np.flatnonzero(flat)

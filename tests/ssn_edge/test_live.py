@@ -284,7 +284,8 @@ def test_ipv6(detector):
 def test_a_model_that_judges_by_either_shows_both(tmp_path):
     """The score is drawn and its threshold moved; a frame that the map alone made NG is red all the same."""
     verdict = Verdict("either", 1.0, 100.0, "chosen", 1, 200.0)
-    with Detector.open(tiny.write_model(tmp_path / "e.onnx", tiny.info(verdict=verdict).to_json())) as detector:
+    path = tiny.write_model(tmp_path / "e.onnx", tiny.info(verdict=verdict).to_json())
+    with Detector.open(path) as detector:
         view = LiveView(detector, stream.Summary(), port=0)
         try:
             stream.run([DARK, SPOT], detector, [sinks.Callback(view.write)])

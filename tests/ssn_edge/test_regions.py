@@ -1,6 +1,7 @@
 """Regions of a mask against a flood fill of our own, and their bound."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,12 +92,16 @@ def test_a_hundred_thousand_regions_are_counted_and_not_walked(monkeypatch):
     assert peaks == sorted(peaks, reverse=True) and peaks[0] == anomaly_map.max()
 
 
-def test_both_ways_to_the_peaks_agree():
-    """Few pixels are picked out first, many are not: the same peaks."""
+@pytest.mark.parametrize("background", [1900, 10])
+@pytest.mark.parametrize("boxes", [(1, 2), (50, 40)])
+def test_every_way_to_the_peaks_agrees(background, boxes):
+    """Box by box; every pixel; and of those only what is not background: by what the boxes and areas say."""
     rng = np.random.default_rng(1)
     anomaly_map = rng.standard_normal((40, 50)).astype(np.float32)
-    labels = rng.integers(0, 4, (40, 50)).astype(np.int32)
-    few, many = np.array([[0] * 4 + [1900]] * 4), np.array([[0] * 4 + [10]] * 4)
-    truth = [anomaly_map[labels == label].max() for label in (1, 2, 3)]
-    for stats in (few, many):
-        assert regions._peaks(anomaly_map, labels, stats)[1:].tolist() == truth
+    labels = np.zeros((40, 50), np.int32)
+    places = {1: (3, 4), 2: (10, 20), 3: (30, 40)}
+    for label, (y, x) in places.items():
+        labels[y : y + 2, x] = label
+    stats = np.array([[0, 0, 50, 40, background], *([x, y, *boxes, 2] for y, x in places.values())], np.int32)
+    truth = [anomaly_map[labels == label].max() for label in places]
+    assert regions._peaks(anomaly_map, labels, stats)[1:].tolist() == truth
