@@ -197,7 +197,7 @@ def _tensorrt(path: Path) -> Layers:
     session = backends.load("tensorrt").open_session(path, 1)
     try:
         info = schema.from_metadata(session.metadata, str(path))
-        images = session.prepare(info.input_hw)[0]
+        images = session.prepare(info.input_hw)
         images[:] = noise(1, info.input_hw)
         maps, scores = np.empty((1, *info.size_hw), np.float32), np.empty(1, np.float32)
         layers: Layers = {}

@@ -62,12 +62,12 @@ def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[],
     finally:
         os.unlink(name)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-    images = session.prepare((shape[1], shape[2]))[0]
+    images = session.prepare((shape[1], shape[2]))
     images[:] = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
     dims = model.graph.output[0].type.tensor_type.shape.dim
     maps = np.empty((batch, dims[1].dim_value, dims[2].dim_value), np.float32)
     scores = np.empty(batch, np.float32)
-    return lambda: (session.start(0), session.finish(0, maps, scores))
+    return lambda: session.infer(maps, scores)
 
 
 def compare(models: Mapping[str, onnx.ModelProto], backend: str) -> Dict[str, Any]:
