@@ -51,8 +51,9 @@ def alternate(
     }
 
 
-def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[], object]:
-    """A call that runs the graph once on seeded noise through one of the runtime's back ends."""
+def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[], np.ndarray]:
+    """A call that runs the graph once on seeded noise through one of the runtime's back ends, and returns
+    its maps, the same array each time."""
     library = backends.load(backend)
     handle, name = tempfile.mkstemp(suffix=".onnx")
     os.close(handle)
@@ -67,7 +68,12 @@ def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[],
     dims = model.graph.output[0].type.tensor_type.shape.dim
     maps = np.empty((batch, dims[1].dim_value, dims[2].dim_value), np.float32)
     scores = np.empty(batch, np.float32)
-    return lambda: session.infer(maps, scores)
+
+    def run() -> np.ndarray:
+        session.infer(maps, scores)
+        return maps
+
+    return run
 
 
 def compare(models: Mapping[str, onnx.ModelProto], backend: str) -> Dict[str, Any]:

@@ -106,7 +106,7 @@ def test_every_node_has_a_stage_and_the_work_adds_up(plan):
     assert 2 * work["backbone"].macs == counter.get_total_flops()
     nodes = [name for name, stage in graph.stage.items() if stage == "input"]
     assert nodes and all("backbone" not in name and "heads" not in name for name in nodes)
-    assert timing.runner(model, "onnxruntime")() is not None
+    assert np.isfinite(timing.runner(model, "onnxruntime")()).all()
 
 
 def test_layers_of_libraries_find_their_stage():
