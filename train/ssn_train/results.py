@@ -65,7 +65,7 @@ def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
     share = 1 - (1 - CALIBRATION_QUANTILE) / len(sources)
     thresholds = [float(np.quantile(normal.values(name), share)) for name in sources]
     pixel = float(np.quantile(normal.map_max, CALIBRATION_QUANTILE))
-    method = f"{share:g} quantile of {'each of ' if len(sources) > 1 else ''}{origin}"
+    method = f"{share:g} quantile of {'each source over ' if len(sources) > 1 else ''}{origin}"
     return Verdict(source, thresholds[0], pixel, method, len(normal.samples), *thresholds[1:])
 
 
