@@ -25,9 +25,11 @@ def test_two_sources_share_the_false_alarms():
         "score": pytest.approx(np.quantile(normal.scores, 0.995)),
         "map_max": pytest.approx(np.quantile(normal.map_max, 0.995)),
     }
-    assert results.report(normal, np.zeros((10_000, 1, 1), bool), verdict)["at_threshold"]["false alarms"] <= 100
+    document = results.report(normal, np.zeros((10_000, 1, 1), bool), verdict)
+    assert document["at_threshold"]["false alarms"] <= 100
     one = results.calibrate(normal, "score", "photos")
-    assert one.map_threshold is None and one.image_threshold == pytest.approx(np.quantile(normal.scores, 0.99))
+    assert one.map_threshold is None
+    assert one.image_threshold == pytest.approx(np.quantile(normal.scores, 0.99))
 
 
 def test_report_and_margins_count_what_either_finds():
