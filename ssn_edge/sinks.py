@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ssn_edge import draw
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import BackendError, InputError, needs
 from ssn_edge.files import PathLike, check_writable, finite, put_in_place, temporary_beside
 from ssn_edge.images import write_image
 from ssn_edge.names import Names, flat, stem_of
@@ -241,10 +241,8 @@ class Mqtt:
     name = "mqtt"
 
     def __init__(self, address: str, defects_only: bool = False):
-        try:
+        with needs("mqtt", "--mqtt"):
             import paho.mqtt.client as paho
-        except ImportError:
-            raise BackendError('MQTT needs paho-mqtt; run: pip install "ssn-edge[mqtt]"') from None
         try:
             parts = urlsplit(address)
             given = parts.port, parts.hostname, parts.path.lstrip("/")
@@ -338,11 +336,9 @@ class Metrics:
     name = "metrics"
 
     def __init__(self, summary: Summary, host: str = "127.0.0.1", port: int = 9108):
-        try:
+        with needs("metrics", "--metrics"):
             import prometheus_client as prometheus
             from prometheus_client.metrics_core import CounterMetricFamily
-        except ImportError:
-            raise BackendError('prometheus-client is missing; pip install "ssn-edge[metrics]"') from None
         registry = prometheus.CollectorRegistry()
         registry.register(_Counts(summary, CounterMetricFamily))
         buckets = tuple(np.round(np.geomspace(0.001, 10, 25), 6))

@@ -1,12 +1,15 @@
-"""Shared fixtures: where outside data lies, and a tiny trained run for the command-line tests."""
+"""Shared fixtures: where outside data lies, a detector with known answers, a name in shared memory."""
 
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from ssn_edge import Detector, shared_memory
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 
@@ -39,3 +42,20 @@ def tiles() -> Path:
 def simulation() -> Path:
     """Stand-ins for libcuda and libnvinfer; skips where they are absent."""
     return _outside("SSN_FAKEGPU", BESIDE / "tools" / "fakegpu")
+
+
+@pytest.fixture
+def detector(tmp_path):
+    """The model with known answers, opened."""
+    import tiny  # needs onnx, which a device with its own tests has no use for
+
+    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
+        yield opened
+
+
+@pytest.fixture
+def shared():
+    """A name in shared memory that nobody has, gone afterwards."""
+    name = f"ssn-test-{uuid.uuid4().hex}"
+    yield name
+    shared_memory.path_of(name).unlink(missing_ok=True)

@@ -15,3 +15,9 @@ def until(condition, patience_s=PATIENCE_S):
         assert waited < patience_s, f"still not: {condition}"
         pause.wait(0.01)
         waited += 0.01
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread

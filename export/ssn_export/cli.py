@@ -118,10 +118,10 @@ def main(context: click.Context, source: Path, **options: Any) -> None:
 
 def _export(run: Path, options: Any) -> List[Path]:
     with needs("export"):
+        import onnxscript  # noqa: F401  (torch asks for it only when it exports)
+
         from ssn_export import run as export_run
         from ssn_train.settings import parse_size
-    with needs("export"):
-        import onnxscript  # noqa: F401  (torch asks for it only when it exports)
     frame = parse_size(options["frame"], "--frame") if options["frame"] else None
     request = export_run.Request(
         options["out"] or run / "model.onnx", options["fp16"], options["data"], options["plan"],

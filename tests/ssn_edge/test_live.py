@@ -26,12 +26,6 @@ cv2.circle(SPOT, (110, 60), 20, (250, 250, 250), -1)
 
 
 @pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
-
-
-@pytest.fixture
 def view(detector):
     """A live view without a stream."""
     opened = LiveView(detector, stream.Summary(), port=0)

@@ -10,10 +10,9 @@ import threading
 
 import numpy as np
 import pytest
-import tiny
 import waiting
 
-from ssn_edge import Detector, InputError, sinks, stream
+from ssn_edge import InputError, sinks, stream
 from ssn_edge.errors import BackendError
 from ssn_edge.sources import Frame
 
@@ -22,12 +21,6 @@ mqtt = pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not i
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 ACCEPTED, NOT_AUTHORIZED = 0, 5
 CONNECT, PUBLISH, PINGREQ, DISCONNECT = 1, 3, 12, 14
-
-
-@pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -10,32 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from waiting import PATIENCE_S, until
+from waiting import PATIENCE_S, in_thread, until
 
-from ssn_edge import Detector, InputError, barrier, pixels, shared_memory, sources, stream
+from ssn_edge import InputError, barrier, pixels, shared_memory, sources, stream
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-
-
-@pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
-
-
-def in_thread(work):
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
-@pytest.fixture
-def shared():
-    """A name in shared memory that nobody has, gone afterwards."""
-    name = f"ssn-test-{uuid.uuid4().hex}"
-    yield name
-    shared_memory.path_of(name).unlink(missing_ok=True)
 
 
 @pytest.fixture

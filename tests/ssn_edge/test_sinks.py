@@ -23,12 +23,6 @@ from ssn_edge.sources import Frame
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 
 
-@pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
-
-
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """A result for a frame of any name and time; its detection changed where asked."""

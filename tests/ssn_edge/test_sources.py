@@ -4,28 +4,20 @@ import http.server
 import os
 import sys
 import threading
-import uuid
 
 import cv2
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from waiting import PATIENCE_S, until
+from waiting import PATIENCE_S, in_thread, until
 
-from ssn_edge import Detector, InputError, pixels, shared_memory, sources, stream
+from ssn_edge import InputError, pixels, shared_memory, sources, stream
 from ssn_edge.errors import without_password
 from ssn_edge.pixels import FORMATS, Layout
 from ssn_edge.sinks import stem_of
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-
-
-@pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
 
 
 @settings(max_examples=80, deadline=None)
@@ -79,12 +71,6 @@ def looks(monkeypatch):
     monkeypatch.setattr(sources, "_listed", noted)
     monkeypatch.setattr(sources, "_read", lambda path, name: (read(path, name), tried.append(name))[0])
     return listings, tried
-
-
-def in_thread(work):
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
 
 
 def test_watched_folder(detector, tmp_path, looks, monkeypatch):
@@ -141,14 +127,6 @@ def test_raw_file_and_pipe(detector, tmp_path, caplog):
     )
     thread.join()
     assert summary.judged == 4 and summary.gap_count == 1
-
-
-@pytest.fixture
-def shared():
-    """A name in shared memory that nobody has, gone afterwards."""
-    name = f"ssn-test-{uuid.uuid4().hex}"
-    yield name
-    shared_memory.path_of(name).unlink(missing_ok=True)
 
 
 def alive():

@@ -15,17 +15,11 @@ import pytest
 import tiny
 from waiting import PATIENCE_S, until
 
-from ssn_edge import BackendError, Detector, InputError, ModelError, outlets, stream
+from ssn_edge import BackendError, InputError, ModelError, outlets, stream
 from ssn_edge.queues import KEPT, Box, Percentiles
 from ssn_edge.sources import Frame, Source
 
 DARK, BRIGHT = np.full((32, 48, 3), 20, np.uint8), np.full((32, 48, 3), 250, np.uint8)
-
-
-@pytest.fixture
-def detector(tmp_path):
-    with Detector.open(tiny.write_model(tmp_path / "m.onnx"), "onnxruntime") as opened:
-        yield opened
 
 
 class Kept:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
-from ssn_edge.errors import InputError
+from ssn_edge.errors import InputError, is_number
 from ssn_train import recipe
 from ssn_train.datasets import Sample, Selection
 from ssn_train.recipe import Recipe
@@ -99,7 +99,7 @@ def presets() -> Dict[str, Any]:
 def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:
     """``HxW`` or one number for a square, in pixels."""
     parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.isdecimal() for part in parts):
+    if len(parts) not in (1, 2) or not all(map(is_number, parts)):
         raise InputError(f"{option} {text}: expected HxW in pixels, such as 256x256")
     return int(parts[0]), int(parts[-1])
 
