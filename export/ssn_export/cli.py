@@ -118,6 +118,7 @@ def main(context: click.Context, source: Path, **options: Any) -> None:
 
 def _export(run: Path, options: Any) -> List[Path]:
     with needs("export"):
+        import torch  # noqa: F401, I001  (first, so that it is the one that is named)
         import onnxscript  # noqa: F401  (torch asks for it only when it exports)
 
         from ssn_export import run as export_run
