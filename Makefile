@@ -12,10 +12,10 @@ demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for y
 test: lint .venv-lean/ready  ## everything that CI runs
 	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
 	.venv/bin/python -m pytest
-	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench
+	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench tests/bundle
 
 # The Python that tensorrt and pycuda are installed for, with ssn-edge and pytest: PYTHON=...
-gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=FOLDER for your model
+gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=model.ssn for your model
 	$(if $(EXPORTED),SSN_EXPORTED="$(EXPORTED)") $(PYTHON) -m pytest -rs tests/gpu
 
 # ruff reads no setup.cfg. The rules left out want spellings newer than Python 3.8.
@@ -28,6 +28,8 @@ PY38 = ssn_edge $(filter-out %/demo.py %/eager.py %/peers.py %/plans.py %/subjec
          $(wildcard benchmarks/ssn_bench/*.py)) export/ssn_export/macs.py export/ssn_export/__init__.py \
        export/ssn_export/cli.py export/ssn_export/lint.py export/ssn_export/engine.py export/ssn_export/trt_build.py \
        export/ssn_export/layers.py export/ssn_export/parity.py export/ssn_export/triton.py \
+       export/ssn_export/bundle_writer.py export/ssn_export/write_lock.py export/ssn_export/pack.py \
+       export/ssn_export/info.py \
        train/ssn_train/__init__.py train/ssn_train/datasets.py train/ssn_train/metrics.py \
        train/ssn_train/results.py train/ssn_train/layouts.py train/ssn_train/split_files.py train/ssn_train/tables.py
 

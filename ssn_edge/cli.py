@@ -20,10 +20,12 @@ import cv2
 
 from ssn_edge import credentials, sinks, sources, stream
 from ssn_edge.backends import BACKENDS
+from ssn_edge.bundle import is_bundle
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError, whole_number
 from ssn_edge.geometry import FLIPS, View
 from ssn_edge.live import LiveView
+from ssn_edge.opening import PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -66,17 +68,18 @@ NO_WINDOW = "--show: this OpenCV has no windows (headless build, or no display);
 @click.command(
     epilog="""\b
 Examples:
-  ssn-run model.onnx photo.png
-  ssn-run model.engine photos/ --sha256 4eae4e3c...  # on an NVIDIA GPU
-  ssn-run model.onnx photos/ --save overlays/ --json results.jsonl
-  ssn-run model.onnx line.mp4 --max-frames 300 --video judged.mp4
-  ssn-run model.onnx 0 --show                        # first camera, in a window
-  ssn-run model.onnx 0 --serve                       # in a browser: http://127.0.0.1:8080/
-  ssn-run model.onnx rtsp://camera.local/stream --ng ng/ --json line.jsonl --metrics 9108
-  ssn-run model.onnx watch:incoming/ --mqtt mqtt://broker/line1/verdicts
-  ssn-run model.onnx 0 --roi 400,200,1024,1024 --rotate 90 --tile 512x512 --overlap 64
-  ssn-run model.onnx env:CAMERA --mqtt @mqtt.address   # passwords: not in the process list
-  sdk-dump | ssn-run model.onnx raw:1080x1920xGRAY8:-"""
+  ssn-run model.ssn photo.png
+  ssn-run model.ssn photos/ --backend openvino --precision float32
+  ssn-run model.onnx photo.png                       # a plain file: just that one
+  ssn-run model.ssn photos/ --save overlays/ --json results.jsonl
+  ssn-run model.ssn line.mp4 --max-frames 300 --video judged.mp4
+  ssn-run model.ssn 0 --show                        # first camera, in a window
+  ssn-run model.ssn 0 --serve                       # in a browser: http://127.0.0.1:8080/
+  ssn-run model.ssn rtsp://camera.local/stream --ng ng/ --json line.jsonl --metrics 9108
+  ssn-run model.ssn watch:incoming/ --mqtt mqtt://broker/line1/verdicts
+  ssn-run model.ssn 0 --roi 400,200,1024,1024 --rotate 90 --tile 512x512 --overlap 64
+  ssn-run model.ssn env:CAMERA --mqtt @mqtt.address   # passwords: not in the process list
+  sdk-dump | ssn-run model.ssn raw:1080x1920xGRAY8:-"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source")
@@ -107,11 +110,15 @@ Examples:
               help="Seconds; when a frame takes longer, write what there is and end with exit code 3.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
-              help="Library to run on; auto takes TensorRT if it is there with a GPU and an engine.")
-@click.option("--sha256", help="What the model file must hash to. An engine can run code of whoever made it.")
+              help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Which of a bundle's files.")
+@click.option("--verify", is_flag=True, help="Read the bundle's file whole, even if it looks unchanged.")
+@click.option("--sha256", help="What the model file must hash to, of a bundle its manifest.json (ssn-export "
+              "--info prints it). An engine can run code of whoever made it.")
 @one_line_errors
 def main(model: Path, source: str, **options: Any) -> None:
-    """Judge every frame of SOURCE with MODEL, an .onnx or .engine file written by ssn-export.
+    """Judge every frame of SOURCE with MODEL, a bundle (.ssn) written by ssn-export, or a plain .onnx or
+    .engine file, which is then what runs.
 
     SOURCE is an image, a folder, a glob, watch:FOLDER for images still to come, a video file, a camera's
     number, an RTSP, HTTP or GStreamer address, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8, NV12, YUYV), or
@@ -129,7 +136,8 @@ def main(model: Path, source: str, **options: Any) -> None:
     overlap = options["overlap"] if options["overlap"] is not None else OVERLAP
     view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
     opened = Detector.open(
-        model, options["backend"], options["threshold"], sha256=options["sha256"], view=view
+        model, options["backend"], options["threshold"], sha256=options["sha256"], view=view,
+        precision=options["precision"], verify=options["verify"],
     )
     with opened as detector:
         if options["map_threshold"] is not None:
@@ -201,6 +209,8 @@ def _check_outputs(model: Path, source: str, options: Any) -> None:
     inputs[model.resolve()] = "the model"
     for name in ("json_path", "video", "save", "ng"):
         path = options[name]
+        if path is not None and is_bundle(model) and model.resolve() in path.resolve().parents:
+            raise InputError(f"--{name.partition('_')[0]} {path}: lies in the model; choose another place")
         if path is not None and path.resolve() in inputs:
             option = name.partition("_")[0]
             raise InputError(f"--{option} {path}: is {inputs[path.resolve()]}; choose another place")

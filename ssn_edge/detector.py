@@ -12,8 +12,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from ssn_edge import backends, schema
-from ssn_edge.engine_file import check_checkpoint
+from ssn_edge import opening, schema
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.geometry import Placement, Rect, View
@@ -61,22 +60,22 @@ class Detector:
     """An opened model. Use :meth:`open`. Threads may share it, also while one closes it: frames then
     wait for each other.
 
-    ``choice`` says in one line why this back end runs it; ``max_batch`` is the largest batch that the
-    file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own clock
-    (None without a GPU); ``judge`` is what makes a verdict of a score and a map.
+    ``path`` is the file that runs and ``choice`` says in one line why; ``max_batch`` is the largest batch
+    that the file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own
+    clock (None without a GPU); ``judge`` is what makes a verdict of a score and a map.
 
-    >>> with Detector.open("model.onnx") as detector:
+    >>> with Detector.open("model.ssn") as detector:
     ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
     ...     print(detection.is_defect, detection.score)
     """
 
     def __init__(
-        self, info: ModelInfo, choice: backends.Choice, session: Any, batch: int, view: View
+        self, info: ModelInfo, choice: opening.Choice, session: Any, batch: int, view: View
     ):
         self.info, self.judge = info, Judge(info.verdict)
         self.view = view
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
-        self.choice = choice.why
+        self.choice, self.path = choice.why, choice.path
         self.max_batch: Optional[int] = session.max_batch
         self.device_ms: Optional[Callable[[], float]] = getattr(session, "device_ms", None)
         self._session, self._batch = session, batch
@@ -99,24 +98,30 @@ class Detector:
         batch: int = 1,
         sha256: Optional[str] = None,
         view: Optional[View] = None,
+        precision: Optional[str] = None,
+        verify: bool = False,
     ) -> Detector:
-        """Open an ``.onnx`` or ``.engine`` file written by ssn-export, or OpenVINO's ``.xml`` of one.
+        """Open a bundle (``NAME.ssn``) with the entry that suits this machine best, or a plain ``.onnx`` or
+        ``.engine`` file of ssn-export's (OpenVINO's ``.xml`` of one, too), which is then what runs.
 
-        ``threshold`` replaces the model's image threshold (:meth:`set_threshold`); ``batch`` is the most
-        images that :meth:`infer_batch` takes at once. ``sha256`` is what the file that is run
-        must hash to: an engine can run code of whoever made it. ``view``: the part of each frame to judge,
-        turned, mirrored or in tiles. Raises InputError for a missing file, ModelError for a damaged or
-        foreign one, BackendError where no library is installed.
+        ``backend`` and ``precision`` ("float32", "float16") narrow the choice; ``threshold`` replaces the
+        model's image threshold (:meth:`set_threshold`); ``batch`` is the most images that
+        :meth:`infer_batch` takes at once. ``sha256`` is what the file must hash to, of a bundle its
+        ``manifest.json``, which stands for all of it: an engine can run code of whoever made it. ``verify``
+        reads a bundle's file whole even if it looks unchanged since that was last done. ``view``: the part
+        of each frame to judge, turned, mirrored or in tiles. Raises InputError for a missing file,
+        ModelError for a damaged or foreign one, BackendError where no library is installed.
         """
         path = Path(model)
-        if not path.is_file():
-            raise InputError(f"{path}: no such model file; write one with ssn-export RUN")
-        choice = backends.choose(path, backend)
-        session = choice.library.open_session(choice.path, batch, sha256)
+        choice = opening.choose(path, backend, precision, batch, sha256, verify)
+        session = choice.library.open_session(choice.path, batch, choice.digest, choice.host_code)
         try:
             info = schema.from_metadata(session.metadata, str(choice.path))
-            if choice.path != path:
-                check_checkpoint(choice.path, path, info)
+            opening.check_core(choice, info)
+            if precision not in (None, info.precision):
+                raise InputError(
+                    f"{path}: is {info.precision}, not {precision}; give another file, or a bundle"
+                )
             if view is not None and view.tile and info.frame:
                 raise InputError(f"{path}: made with --frame, which stretches in the graph; no tiles with it")
             detector = cls(info, choice, session, batch, view or View())

@@ -3,6 +3,7 @@
     SsnEdgeError
      |- InputError     a file, folder, frame, camera or option that cannot be used
      |- ModelError     a model file or checkpoint that cannot be used
+     |   `- VersionError    of another schema than this ssn-edge reads
      `- BackendError   an inference library that is missing or failed
 
 Every message is one line: what it is about, the value found, and the remedy.
@@ -50,6 +51,10 @@ class InputError(SsnEdgeError):
 
 class ModelError(SsnEdgeError):
     """A model file or checkpoint that is damaged, foreign or of another schema."""
+
+
+class VersionError(ModelError):
+    """A document whose major version this ssn-edge does not read."""
 
 
 class BackendError(SsnEdgeError):

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, BinaryIO, Iterator, Union
 
 from ssn_edge.errors import InputError, ModelError
 
@@ -67,12 +68,6 @@ def put_in_place(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def beside(model: Path, suffix: str) -> Path:
-    """The file called NAME + ``suffix`` beside NAME.onnx, NAME.fp16.onnx or NAME.engine."""
-    stem = model.stem[: -len(".fp16")] if model.stem.endswith(".fp16") else model.stem
-    return model.with_name(f"{stem}{suffix}")
-
-
 def write_json(path: PathLike, document: Any) -> None:
     """Indented UTF-8 JSON; NaN becomes null, since JSON has none."""
     with replacing(path) as temporary:
@@ -91,12 +86,34 @@ def finite(value: Any) -> Any:
     return value
 
 
+def open_plain(path: PathLike) -> BinaryIO:
+    """A file opened for reading that is no symlink, device or pipe; ModelError for those, and where it is
+    missing or cannot be read."""
+    # Without O_NONBLOCK a pipe would hold the caller until somebody writes to it.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            raise ModelError(f"{path}: a symlink, which is not followed; put the file itself there")
+        handle = os.open(str(path), flags | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ModelError(f"{path}: not a plain file; copy it again")
+    return os.fdopen(handle, "rb")
+
+
 def sha256(path: PathLike) -> str:
     """Hex digest of a file's content."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+        return digest_of(file)
+
+
+def digest_of(file: BinaryIO) -> str:
+    """Hex digest of what is left to read."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
     return digest.hexdigest()
 
 

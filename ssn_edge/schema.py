@@ -6,18 +6,25 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ssn_edge.errors import ModelError
+from ssn_edge.errors import ModelError, VersionError, one_line
 
 SCHEMA = 1
-"""Version of the document; raised when a field changes its meaning."""
+"""Major version of every document: raised when a field changes its meaning, and older readers refuse it.
+Fields may be added without, which readers that do not know them ignore (docs/files.md)."""
 
 METADATA_KEY = "ssn_edge"
 """Key of the document in an ONNX file's ``metadata_props``."""
 
 VERDICT_SOURCES = ("score", "map_max", "either")
 GEOMETRIES = ("stretch", "letterbox")
+
+MOST_PIXELS = 1 << 16
+"""Largest height or width."""
+
+MOST_DEPTH = 16
+"""Of a document: deeper is none of ours."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,12 @@ class ModelInfo:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        for name, (height, width) in (("size", self.size_hw), ("frame", self.frame or (1, 1))):
+            if not all(type(n) is int and 0 < n <= MOST_PIXELS for n in (height, width)):
+                raise ModelError(f"{name} {height}x{width}: expected 1 to {MOST_PIXELS} pixels; export again")
+        for name in ("backbone", "precision", "checkpoint_sha256", "variant", "plan", "colour"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelError(f"{name} is {getattr(self, name)!r}, no text; export again")
         if self.geometry not in GEOMETRIES or self.geometry != "stretch" and self.frame:
             raise ModelError(
                 f"geometry {self.geometry!r} with frame {self.frame}; expected one of {GEOMETRIES}, and "
@@ -111,6 +124,12 @@ class ModelInfo:
         """Height and width of the images that the file takes."""
         return self.frame or self.size_hw
 
+    def core(self) -> ModelInfo:
+        """What all files of one model have in common: without the precision, the plan and the tables."""
+        return dataclasses.replace(
+            self, precision="", plan="none", plan_table={}, parity={}, float32_nodes=None
+        )
+
     def to_json(self) -> str:
         """The document; :meth:`from_json` reads it back unchanged. A ``map_threshold`` that there is
         none of is left out, so that runtimes from before there was one read the file."""
@@ -122,32 +141,67 @@ class ModelInfo:
     @classmethod
     def from_json(cls, text: str, name: str) -> ModelInfo:
         """Read and check a document; ModelError names ``name`` and what does not fit."""
-        document = parse(text, name)
+        return cls.from_document(parse(text, name), name)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], name: str) -> ModelInfo:
+        """The same of a document that is parsed. Fields that are not known are ignored."""
         try:
-            document["verdict"] = Verdict(**document["verdict"])
+            found = known(cls, document)
+            found["verdict"] = Verdict(**known(Verdict, found["verdict"]))
             for name_of in ("frame", "float32_nodes"):
-                if document.get(name_of) is not None:
-                    document[name_of] = tuple(document[name_of])
-            return cls(**document)
-        except (KeyError, TypeError) as error:
+                if found.get(name_of) is not None:
+                    found[name_of] = tuple(found[name_of])
+            return cls(**found)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
-                f"{name}: metadata does not follow schema {SCHEMA} ({error}); export again"
+                f"{name}: metadata does not follow schema {SCHEMA} ({one_line(error)}); export again"
             ) from None
 
 
+def known(kind: Any, document: Any) -> Dict[str, Any]:
+    """The fields of a dataclass that are in a document: a later version may have added others."""
+    if not isinstance(document, Mapping):
+        raise TypeError(f"{kind.__name__} is no object")
+    return {one.name: document[one.name] for one in dataclasses.fields(kind) if one.name in document}
+
+
 def parse(text: str, name: str) -> Dict[str, Any]:
-    """A JSON object of this schema version, or ModelError naming the version found."""
+    """A JSON object of this major version, or ModelError naming the version found."""
     try:
-        document = json.loads(text)
-    except ValueError:
-        raise ModelError(f"{name}: metadata is not JSON; the file is damaged, make it again") from None
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        _check_depth(document, MOST_DEPTH)
+    except (ValueError, RecursionError) as error:
         raise ModelError(
-            f"{name}: schema version {found}, this ssn-edge reads {SCHEMA}; "
+            f"{name}: metadata is not JSON ({one_line(error, 80)}); the file is damaged, make it again"
+        ) from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if type(found) is not int or found != SCHEMA:
+        raise (VersionError if type(found) is int else ModelError)(
+            f"{name}: schema version {one_line(found, 20)}, this ssn-edge reads {SCHEMA}; "
             "train or export again with this version, or install the one that made it"
         )
     return document
+
+
+def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return document
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not left:
+        raise ValueError(f"more than {MOST_DEPTH} levels deep")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(inner, left - 1)
 
 
 def from_metadata(metadata: Mapping[str, str], name: str) -> ModelInfo:

@@ -9,6 +9,9 @@ from ssn_edge.schema import METADATA_KEY, ModelInfo, Verdict
 
 HEIGHT, WIDTH = 32, 48
 
+MEASURED = {"parity": {"trained model": {"map_rms": 1e-3, "images": 3}}}
+"""What the builder of an engine found."""
+
 
 def info(**changes):
     verdict = Verdict("score", 0.5, 100.0, "chosen for the test", 0)
@@ -49,4 +52,55 @@ def write_model(path, metadata=None, with_metadata=True, breaks=None):
     if with_metadata:
         helper.set_model_props(model, {METADATA_KEY: metadata or info().to_json()})
     onnx.save(model, str(path))
+    return path
+
+
+def reference(count=3):
+    """Seeded frames with the model's answers."""
+    from ssn_export import parity
+
+    images = np.random.default_rng(3).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)
+    maps = images.astype(np.float64).mean(3)
+    return parity.Reference(images, maps, maps.max((1, 2)) / 255)
+
+
+def engine_info(**changes):
+    """What an engine of the model says of itself."""
+    from ssn_edge.engine_file import EngineInfo
+
+    fields = dict(
+        model=info(precision="float16"), source="m.onnx", onnx_sha256="0" * 64, tensorrt="10.3.0",
+        compute_capability="8.7", device="Orin", batch=4,
+    )
+    fields.update(changes)
+    return EngineInfo(**fields)
+
+
+def contents(engines=(), roles=("float32", "half", "reference"), **changes):
+    """A bundle's files; ``engines`` are descriptions, whose plans are no plans but bytes."""
+    from ssn_export import parity
+    from ssn_export.bundle_writer import Content
+
+    found = []
+    for role, precision in (("float32", "float32"), ("half", "float16")):
+        if role in roles:
+            text = info(precision=precision, **changes).to_json()
+            found.append(Content(role, lambda path, text=text: write_model(path, text), precision, "none"))
+    if "reference" in roles:
+        found.append(Content("reference", lambda path: parity.write_reference(path, reference())))
+    for number, one in enumerate(engines):
+        found.append(Content(
+            "engine", lambda path, number=number: path.write_bytes(b"plan %d" % number), one.model.precision,
+            "none", one, {} if one.unverified else MEASURED,
+        ))
+    return found
+
+
+def write_bundle(path, engines=(), roles=("float32", "half", "reference"), **changes):
+    """The model as a bundle; ``changes`` as of :func:`info`."""
+    from ssn_export import bundle_writer
+
+    with bundle_writer.writing(path, lambda line: None) as writer:
+        entries = [writer.add(content) for content in contents(engines, roles, **changes)]
+        writer.commit(info(**changes), entries)
     return path

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ssn_bench import environment
+from ssn_bench.opened import file_of
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
 from ssn_edge.files import sha256
@@ -39,7 +40,7 @@ Key = Tuple[str, ...]
 
 def bench(
     model: Path, backend: str, data: Path, select: Selection, run: Optional[Path],
-    tick: Callable[[float], object],
+    tick: Callable[[float], object], precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """Judge the labelled photos of ``data`` with the file; with the run folder compare it with training.
 
@@ -49,7 +50,7 @@ def bench(
     if not samples:
         raise InputError(f"{data}: no labelled test photos; they lie in test/ or bad/ (docs/training.md)")
     trained = None
-    with Detector.open(model, backend) as detector:
+    with Detector.open(model, backend, precision=precision) as detector:
         info = detector.info
         if run is not None:
             trained = _trained(run, info, samples)
@@ -60,11 +61,11 @@ def bench(
             found = detector.detect(read_image(sample.path))
             scores[number], maps[number], called[number] = found.score, found.anomaly_map, found.is_defect
             tick((number + 1) / len(samples))
-        backend_name = detector.backend_name
+        backend_name, about = detector.backend_name, file_of(model, detector)
     said = Predictions(tuple(samples), scores, maps)
     document = results.report(said, results.load_masks(samples, info.size_hw, info.geometry), info.verdict)
     document.update(
-        schema=1, kind="accuracy", model={"file": model.name, "sha256": sha256(model)},
+        schema=1, kind="accuracy", model=about,
         backend=backend_name, precision=info.precision, environment=environment.describe(),
     )
     if trained is not None:

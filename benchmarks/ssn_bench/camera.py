@@ -15,9 +15,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from ssn_bench import environment, sensors
+from ssn_bench.opened import file_of
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
-from ssn_edge.files import sha256
 
 WARM_UP = 20
 
@@ -37,10 +37,11 @@ class Camera:
 
 
 def bench(
-    model: Path, backend: str, camera: Camera, tick: Callable[[float], object]
+    model: Path, backend: str, camera: Camera, tick: Callable[[float], object],
+    precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document of a camera run."""
-    with Detector.open(model, backend) as detector:
+    with Detector.open(model, backend, precision=precision) as detector:
         if detector.info.frame and detector.info.frame != camera.frame_hw:
             height, width = detector.info.frame
             raise InputError(f"{model} takes {height}x{width} frames alone; give --frame {height}x{width}")
@@ -57,7 +58,7 @@ def bench(
 
         with eyes.watch() as readings:
             latencies, dropped = loop(judge, camera.fps, int(camera.fps * camera.seconds), tick)
-        about = {"file": model.name, "sha256": sha256(model), "backend": detector.backend_name,
+        about = {**file_of(model, detector), "backend": detector.backend_name,
                  "precision": detector.info.precision, "backbone": detector.info.backbone}
     watched = sensors.summary(readings)
     means = np.mean(parts, axis=0)

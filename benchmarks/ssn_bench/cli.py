@@ -12,6 +12,7 @@ from ssn_bench import compare, contenders, plots, protocol, report, run
 from ssn_edge.cli import one_line_errors
 from ssn_edge.errors import InputError, is_number, needs
 from ssn_edge.files import check_writable, write_json
+from ssn_edge.opening import PRECISIONS
 
 path = click.Path(path_type=Path)
 
@@ -19,16 +20,16 @@ path = click.Path(path_type=Path)
 @click.command(
     epilog="""\b
 Examples:
-  ssn-bench model.onnx                            # EfficientAD's protocol: 1000 + 1000 calls
-  ssn-bench model.onnx --budget 30                # shortened to half a minute, and says so
-  ssn-bench model.onnx runs/first                 # beside the eager PyTorch model, alternating
-  ssn-bench a.onnx b.onnx --backend all           # every library that is installed
+  ssn-bench model.ssn                            # EfficientAD's protocol: 1000 + 1000 calls
+  ssn-bench model.ssn --budget 30                # shortened to half a minute, and says so
+  ssn-bench model.ssn runs/first                 # beside the eager PyTorch model, alternating
+  ssn-bench a.ssn b.ssn --backend all           # every library that is installed
   ssn-bench ssn efficientad-s simplenet           # other methods, random weights ([bench-peers])
-  ssn-bench model.onnx --protocol supersimplenet --claim paper
-  ssn-bench model.onnx --protocol camera --fps 30
-  ssn-bench model.onnx --overhead --c build/c/c_camera_loop
-  ssn-bench model.onnx --profile --predict AGX-Orin-64GB
-  ssn-bench model.onnx --data photos/ --run runs/first
+  ssn-bench model.ssn --protocol supersimplenet --claim paper
+  ssn-bench model.ssn --protocol camera --fps 30
+  ssn-bench model.ssn --overhead --c build/c/c_camera_loop
+  ssn-bench model.ssn --profile --predict AGX-Orin-64GB
+  ssn-bench model.ssn --data photos/ --run runs/first
   ssn-bench --compare old.json new.json           # exit code 1 if anything got slower
   ssn-bench wide_resnet50_2 --plans               # the fusion's plans, random weights
   ssn-bench --self-test                           # the harness on sleeps of known length"""
@@ -36,6 +37,7 @@ Examples:
 @click.argument("models", nargs=-1)
 @click.option("--backend", "backends", multiple=True, type=click.Choice(contenders.CHOICES),
               help="May be repeated.  [default: auto]")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Which of a bundle's files.")
 @click.option("--protocol", "name", type=click.Choice([*protocol.PROTOCOLS, "camera"]),
               help="[default: efficientad]")
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Seconds of timing.")
@@ -64,7 +66,8 @@ Examples:
 @click.option("--out", type=path, help="[default: bench.json; another name for other reports]")
 @one_line_errors
 def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> None:
-    """Time MODELS: model files, run folders (eager PyTorch) or methods by name, several alternating.
+    """Time MODELS: bundles, plain model files, run folders (eager PyTorch) or methods by name, several
+    of them alternating.
 
     Latency from images in host memory and back; the result is printed and written to bench.json
     with everything it depends on, a picture beside it.
@@ -91,7 +94,7 @@ def _time(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str,
     chosen = protocol.PROTOCOLS[options["name"] or "efficientad"]
     document = run.bench(run.Request(
         models, backends, chosen, options["budget"], options["keep"], options["claim"] is not None,
-        options["seed"],
+        options["seed"], options["precision"],
     ))
     write_json(out, document)
     click.echo(report.text(document))
@@ -127,7 +130,7 @@ def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[st
     model, backend = _one(models, backends, "--protocol camera")
     settings = camera.Camera(options["fps"], _size(options["frame"], "--frame"), options["budget"] or 60.0)
     with run.progress("frames") as tick:
-        document = camera.bench(model, backend, settings, tick)
+        document = camera.bench(model, backend, settings, tick, options["precision"])
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
 
 
@@ -138,7 +141,7 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     frame_hw = _size(options["frame"], "--frame")
     settings = overhead.Settings(frame_hw, options["budget"] or 30.0, options["program"])
     with run.progress("frames") as tick:
-        document = overhead.bench(model, backend, settings, tick)
+        document = overhead.bench(model, backend, settings, tick, options["precision"])
     _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))
 
 
@@ -149,7 +152,9 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
         from ssn_train.layouts import Selection
     select = Selection(options["category"], options["fold"])
     with run.progress("photos") as tick:
-        document = accuracy.bench(model, backend, options["data"], select, options["trained"], tick)
+        document = accuracy.bench(
+            model, backend, options["data"], select, options["trained"], tick, options["precision"]
+        )
     _finish(document, accuracy.text(document), options["out"] or Path("accuracy.json"))
     if document.get("training", {}).get("failed"):
         raise SystemExit(1)
@@ -162,7 +167,7 @@ def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[s
         from ssn_bench import profiles
         if options["profile"]:  # the picture comes last, after minutes
             import matplotlib  # noqa: F401
-    rivals = contenders.parse(models, backends)
+    rivals = contenders.parse(models, backends, options["precision"])
     document = profiles.bench(
         rivals, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
     )

@@ -1,4 +1,4 @@
-"""What can be timed: model files, trained models in eager PyTorch, and other methods by name."""
+"""What can be timed: bundles and model files, trained models in eager PyTorch, and other methods by name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ssn_bench import environment
-from ssn_bench.opened import Opened, noise
+from ssn_bench.opened import Opened, file_of, noise
 from ssn_bench.paper import OURS
 from ssn_bench.protocol import Call
-from ssn_edge import backends
+from ssn_edge import backends, bundle, opening
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, needs
-from ssn_edge.files import sha256
 
 TORCH = "torch"
 """Eager PyTorch: no back end of the runtime, but what the published code is."""
@@ -30,8 +29,8 @@ CHOICES = ("auto", "all", *backends.BACKENDS, TORCH)
 @dataclass(frozen=True)
 class Contender:
     """``word`` as given on the command line, ``label`` in tables; ``file`` is None for eager PyTorch and
-    for a method whose file is yet to be made. ``opens``: the library and the file that it will run, which
-    is an ONNX file's engine where one lies beside it."""
+    for a method whose file is yet to be made. ``precision`` narrows the choice from a bundle; ``opens``: the
+    library and the file that will run."""
 
     word: str
     label: str
@@ -39,19 +38,21 @@ class Contender:
     file: Optional[Path] = None
     run: Optional[Path] = None
     opens: Optional[Tuple[str, Path]] = None
+    precision: Optional[str] = None
 
 
-def parse(words: Sequence[str], wanted: Sequence[str]) -> List[Contender]:
+def parse(words: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None) -> List[Contender]:
     """Every word on every back end that is wanted and can run it; labels are unique.
 
-    ``auto`` is the best back end for a file and eager PyTorch for a run folder; ``all`` every one that is
-    installed. A word may stand there twice, for the spread of equals. InputError for a word that is none of
-    the three, and for two that would be one file on one library: one time under two names.
+    ``auto`` is the best back end for a model and eager PyTorch for a run folder; ``all`` every one that is
+    installed. ``precision`` is which of a bundle's files to take. A word may stand there twice, for the
+    spread of equals. InputError for a word that is none of the three, and for two that would be one file on
+    one library: one time under two names.
     """
     found: List[Contender] = []
     for word in words:
         for backend in _expand(word, wanted):
-            one = _contender(word, backend)
+            one = _contender(word, backend, precision)
             _check_another(one, found)
             copies = sum(other.label.partition(" #")[0] == one.label for other in found)
             label = f"{one.label} #{copies + 1}" if copies else one.label
@@ -71,7 +72,7 @@ def _check_another(one: Contender, found: Sequence[Contender]) -> None:
 
 def _expand(word: str, wanted: Sequence[str]) -> List[str]:
     names: List[str] = []
-    is_run = Path(word).is_dir()
+    is_run = _is_run(Path(word))
     for name in wanted:
         if name == "all":
             names += [TORCH] if is_run else backends.installed()
@@ -84,26 +85,28 @@ def _expand(word: str, wanted: Sequence[str]) -> List[str]:
     return list(dict.fromkeys(names))
 
 
-def _contender(word: str, backend: str) -> Contender:
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and not bundle.is_bundle(path)
+
+
+def _contender(word: str, backend: str, precision: Optional[str]) -> Contender:
     path = Path(word)
-    if path.is_dir():
+    if _is_run(path):
         with needs("demo", f"{path}, a run folder"):
             from ssn_bench import eager  # noqa: F401
         return Contender(word, f"{path.name}, eager PyTorch", backend, run=path)
-    if path.suffix in backends.FILES:
-        if not path.is_file():
-            raise InputError(f"{path}: no such model file; write one with ssn-export RUN")
+    if path.suffix in backends.FILES or bundle.is_bundle(path):
         if backend == TORCH:
-            raise InputError(f"{path}: eager PyTorch runs run folders and methods, not model files")
-        choice = backends.choose(path, backend)
+            raise InputError(f"{path}: eager PyTorch runs run folders and methods, not exported models")
+        choice = opening.choose(path, backend, precision)
         name = choice.library.NAME
         opens = (name, choice.path.resolve())
-        return Contender(word, f"{path.name}, {name}", backend, file=path, opens=opens)
+        return Contender(word, f"{path.name}, {name}", backend, path, opens=opens, precision=precision)
     peers = _peers(word)
     if word not in peers.PEERS:
         raise InputError(
-            f"{word}: no model file (.onnx, .engine, .xml), no run folder and none of the methods "
-            f"{', '.join(peers.PEERS)}"
+            f"{word}: no bundle (.ssn), no model file (.onnx, .engine, .xml), no run folder and none of the "
+            f"methods {', '.join(peers.PEERS)}"
         )
     shown = "eager PyTorch" if backend == TORCH else backends.load(backend).NAME
     return Contender(word, f"{word}, {shown}", backend)
@@ -125,8 +128,8 @@ def folder_for(keep: Optional[Path]) -> Iterator[Path]:
         yield Path(name)
 
 
-def file_of(one: Contender, batch: int, folder: Path, say: Callable[[str], object]) -> Path:
-    """The model file; a method's is made unless ``folder`` has it. InputError for eager PyTorch."""
+def model_of(one: Contender, batch: int, folder: Path, say: Callable[[str], object]) -> Path:
+    """The bundle or model file; a method's is made unless ``folder`` has it. InputError for eager PyTorch."""
     if one.file is not None:
         return one.file
     if one.run is not None or one.backend == TORCH:
@@ -152,16 +155,15 @@ def opened(
 
         yield eager.opened(one.word, one.run, wanted_batch)
         return
-    path = file_of(one, wanted_batch, folder, say)
-    batch = wanted_batch if one.file is None else _largest(path, one.backend, wanted_batch)
-    with Detector.open(path, one.backend, batch=batch) as detector:
+    path = model_of(one, wanted_batch, folder, say)
+    batch = wanted_batch if one.file is None else _largest(one, path, wanted_batch)
+    with Detector.open(path, one.backend, batch=batch, precision=one.precision) as detector:
         images = noise(batch, detector.info.input_hw)
         info = detector.info
         about = {
             "backend": detector.backend_name,
             "backend_choice": detector.choice,
-            "file": path.name,
-            "sha256": sha256(path),
+            **file_of(path, detector),
             "device": _device(detector),
             "method": OURS if info.variant in VARIANTS else info.variant,
             "backbone": info.backbone,
@@ -181,8 +183,10 @@ def _device(detector: Detector) -> str:
     return gpu.open_device().name
 
 
-def _largest(path: Path, backend: str, wanted: int) -> int:
+def _largest(one: Contender, path: Path, wanted: int) -> int:
+    """As many images at once as are wanted, or as the file takes."""
     if wanted == 1:
         return 1
-    with Detector.open(path, backend) as detector:
+    choice = opening.choose(path, one.backend, one.precision, wanted)
+    with Detector.open(choice.path, choice.library.NAME, sha256=choice.digest) as detector:
         return min(wanted, detector.max_batch or wanted)

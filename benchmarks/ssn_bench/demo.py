@@ -21,6 +21,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ssn_edge import draw
+from ssn_edge.bundle import MANIFEST
 from ssn_edge.cli import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
@@ -94,12 +95,11 @@ def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
 
 def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dict[str, Any]:
     """Train, export, benchmark and run; returns the table's row."""
-    run, model, bench = folder / "run", folder / "model.onnx", folder / "bench.json"
-    half = model.with_suffix(".fp16.onnx")
+    run, model, bench = folder / "run", folder / "model.ssn", folder / "bench.json"
     if not (run / "model.safetensors").exists():
         resume = ["--resume"] if (run / "resume.safetensors").exists() else []
         _command("ssn-train", data, "--out", run, *TRAINING, "--steps", steps, *resume)
-    if not half.exists():
+    if not (model / MANIFEST).exists():
         _command("ssn-export", run, "--out", model, "--fp16")
     if not bench.exists():
         words = ["--protocol", "supersimplenet", "--budget", BENCH_SECONDS]

@@ -1,6 +1,6 @@
 """Peak memory of one model file: a process of its own opens it, runs it, and tells.
 
-``python -m ssn_bench.memory MODEL BACKEND BATCH`` prints one JSON object.
+``python -m ssn_bench.memory MODEL BACKEND BATCH [PRECISION]`` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 CALLS = 10
 
 
-def measure(model: Path, backend: str, batch: int) -> Dict[str, Any]:
-    """``peak_mb`` (10^6 bytes) of a model file and ``what`` was measured; both None where it failed.
+def measure(model: Path, backend: str, batch: int, precision: Optional[str] = None) -> Dict[str, Any]:
+    """``peak_mb`` (10^6 bytes) of a model and ``what`` was measured; both None where it failed.
 
     On the processor: growth of the process's resident set from before the model was opened to its
     peak, so without Python and the libraries that were loaded already. On a GPU: what the driver
     says is taken from its free memory.
     """
     words = [sys.executable, "-m", "ssn_bench.memory", str(model), backend, str(batch)]
+    words += [precision] if precision else []
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return dict(json.loads(done.stdout))
@@ -39,14 +40,15 @@ def _resident_mb(name: str) -> float:
 
 def main() -> None:
     model, backend, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    precision = sys.argv[4] if len(sys.argv) > 4 else None
     from ssn_bench.opened import noise
-    from ssn_edge import backends
+    from ssn_edge import opening
     from ssn_edge.detector import Detector
 
-    choice = backends.choose(Path(model), backend)
+    choice = opening.choose(model, backend, precision, batch)
     on_gpu = choice.library.NAME == "tensorrt"
     before = _free_mb() if on_gpu else _resident_mb("VmRSS")
-    with Detector.open(model, backend, batch=batch) as detector:
+    with Detector.open(model, backend, batch=batch, precision=precision) as detector:
         images = noise(batch, detector.info.input_hw)
         for _ in range(CALLS):
             detector.infer_batch(images)

@@ -16,9 +16,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from ssn_bench import environment, ratios
+from ssn_bench.opened import file_of
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError
-from ssn_edge.files import sha256
 
 WARM_UP = 20
 ROUNDS, FRAMES = 12, 60
@@ -58,11 +58,12 @@ CALLS = {"onnxruntime": ("_session", "run_with_iobinding"), "openvino": ("_reque
 
 
 def bench(
-    model: Path, backend: str, settings: Settings, tick: Callable[[float], object]
+    model: Path, backend: str, settings: Settings, tick: Callable[[float], object],
+    precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document. BackendError for TensorRT, whose calls only start the work (see --profile there)."""
     rng = np.random.default_rng(0)
-    with Detector.open(model, backend) as detector:
+    with Detector.open(model, backend, precision=precision) as detector:
         session = detector._session
         name = detector.backend_name.split()[0]
         if name not in CALLS:
@@ -85,7 +86,7 @@ def bench(
         }
         setattr(session, attribute, library._real)
         beside = _beside(model, detector, settings.program) if settings.program else None
-        about = {"file": model.name, "sha256": sha256(model), "backend": detector.backend_name,
+        about = {**file_of(model, detector), "backend": detector.backend_name,
                  "precision": detector.info.precision, "backbone": detector.info.backbone}
     return {
         "schema": 2, "kind": "overhead", "model": about, "environment": environment.describe(),

@@ -11,10 +11,10 @@ import numpy as np
 
 from ssn_bench import contenders, environment, roofline
 from ssn_bench.contenders import Contender
-from ssn_bench.opened import noise
+from ssn_bench.opened import graph_of, noise
 from ssn_bench.stages import STAGES, Graph, totals
-from ssn_edge import backends, schema
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge import backends, opening, schema
+from ssn_edge.errors import BackendError
 
 RUNS = 30
 WARM_UP = 5
@@ -37,12 +37,13 @@ def bench(
     }
     with contenders.folder_for(keep) as folder:
         for one in rivals:
-            path = contenders.file_of(one, 1, folder, say)
+            path = contenders.model_of(one, 1, folder, say)
             if timed:
                 say(f"profiling {one.label} ...")
-                document["profiles"].append(profile(path, one.backend, one.label))
+                document["profiles"].append(profile(path, one.backend, one.label, one.precision))
             if devices and path.name not in document["bounds"]:
-                graph = Graph(onnx.load(str(_source(path))))
+                choice = opening.choose(path, one.backend, one.precision)
+                graph = Graph(onnx.load(str(graph_of(path, choice))))
                 document["bounds"][path.name] = roofline.predict(graph, list(devices))
     return document
 
@@ -57,15 +58,7 @@ def document_text(document: Dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _source(path: Path) -> Path:
-    """The ONNX file whose nodes tell the stages."""
-    source = path if path.suffix == ".onnx" else path.with_suffix(".onnx")
-    if not source.is_file():
-        raise InputError(f"{source}: --profile needs the .onnx file of {path.name} beside it")
-    return source
-
-
-def profile(path: Path, backend: str, name: str) -> Dict[str, Any]:
+def profile(path: Path, backend: str, name: str, precision: Optional[str] = None) -> Dict[str, Any]:
     """Median milliseconds of each stage over the runs, with its work, the share of the measured peak
     that it attains, and the ten slowest layers.
 
@@ -73,9 +66,9 @@ def profile(path: Path, backend: str, name: str) -> Dict[str, Any]:
     """
     import onnx
 
-    choice = backends.choose(path, backend)
+    choice = opening.choose(path, backend, precision)
     library = choice.library.NAME
-    model = onnx.load(str(_source(path)))
+    model = onnx.load(str(graph_of(path, choice)))
     graph = Graph(model)
     measure = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt}[library]
     if library == "tensorrt":  # whose peak would take an engine of its own

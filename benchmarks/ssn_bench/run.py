@@ -14,9 +14,11 @@ import numpy as np
 
 from ssn_bench import claim, contenders, environment, memory, protocol, ratios, sensors
 from ssn_bench.contenders import TORCH, Contender
-from ssn_bench.opened import Opened
+from ssn_bench.opened import Opened, graph_of
 from ssn_bench.paper import OURS
 from ssn_bench.protocol import Protocol, Samples
+from ssn_edge import opening
+from ssn_edge.errors import InputError
 
 SCHEMA = 2
 
@@ -27,7 +29,8 @@ ENERGY_S = 5.0
 @dataclass(frozen=True)
 class Request:
     """What to time: ``words`` on ``backends`` by ``protocol``; ``budget_s`` shortens it, methods' files are
-    made in ``keep`` (None: a temporary folder), ``claim`` adds the verdict on the paper's figures."""
+    made in ``keep`` (None: a temporary folder), ``claim`` adds the verdict on the paper's figures;
+    ``precision`` is which of a bundle's files to take."""
 
     words: Tuple[str, ...]
     backends: Tuple[str, ...] = ("auto",)
@@ -36,11 +39,12 @@ class Request:
     keep: Optional[Path] = None
     claim: bool = False
     seed: int = 0
+    precision: Optional[str] = None
 
 
 def bench(request: Request) -> Dict[str, Any]:
     """Measure and return the content of ``bench.json`` (docs/files.md)."""
-    rivals = contenders.parse(request.words, request.backends)
+    rivals = contenders.parse(request.words, request.backends, request.precision)
     batches = [1] + [b for b in (request.protocol.throughput_batch,) if b]
     share = request.budget_s and request.budget_s / len(batches)
     eyes = sensors.Sensors()
@@ -132,7 +136,8 @@ def _memory(one: Opened, rival: Contender) -> Dict[str, Any]:
 
         peak = eager.peak_memory_mb()
         return {"peak_mb": peak, "what": peak and "most that torch's allocator reserved, all models"}
-    return {**memory.measure(one.path, rival.backend, one.batch), "batch": one.batch}
+    measured = memory.measure(one.path, rival.backend, one.batch, rival.precision)
+    return {**measured, "batch": one.batch}
 
 
 def _energy(
@@ -153,12 +158,10 @@ def _energy(
 
 
 def _macs(one: Contender, folder: Path) -> Optional[int]:
-    """Multiply-accumulates of the file that ran, per image; None for engines or without onnx."""
+    """Multiply-accumulates of the graph that ran, per image; None where it or onnx is not at hand."""
     path = one.file
     if path is None and one.backend != TORCH:
         path = folder / f"{one.word}-b1.onnx"
-    if path is None or path.suffix != ".onnx":
-        return None
     try:
         import onnx
 
@@ -166,8 +169,9 @@ def _macs(one: Contender, folder: Path) -> Optional[int]:
     except ImportError:
         return None
     try:
-        return macs.total(onnx.load(str(path)))
-    except (ValueError, onnx.shape_inference.InferenceError):
+        graph = path and graph_of(path, opening.choose(path, one.backend, one.precision))
+        return graph and macs.total(onnx.load(str(graph)))
+    except (ValueError, InputError, onnx.shape_inference.InferenceError):
         return None
 
 

@@ -21,10 +21,11 @@ import click
 import numpy as np
 
 from ssn_bench import environment, faults
+from ssn_bench.opened import file_of
 from ssn_edge import sinks, stream
 from ssn_edge.cli import one_line_errors
 from ssn_edge.detector import Detector
-from ssn_edge.files import sha256, write_json
+from ssn_edge.files import write_json
 from ssn_edge.queues import KEPT
 from ssn_edge.sources import Source
 
@@ -289,7 +290,7 @@ def main(model: Path, minutes: float, fps: float, backend: str, out: Path) -> No
     for path in rotated(out):
         path.unlink(missing_ok=True)
     with Detector.open(model, backend) as detector:
-        about = {"file": model.name, "sha256": sha256(model), "backend": detector.backend_name}
+        about = {**file_of(model, detector), "backend": detector.backend_name}
         line = Line(detector, out, fps, 60 * minutes)
         with progress("soaking") as tick:
             line.run(tick)

@@ -1,21 +1,33 @@
-"""``ssn-export``: a run folder to a model file, a model file to an engine or for a server."""
+"""``ssn-export``: a run folder to a bundle, engines into it, plain files out of it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import click
 
-from ssn_edge.backends import BACKENDS, engine_path, tensorrt_problem
+from ssn_edge import bundle
+from ssn_edge.backends import BACKENDS, tensorrt_problem
 from ssn_edge.cli import one_line_errors
-from ssn_edge.engine_file import check_described
 from ssn_edge.errors import BackendError, InputError, is_number, needs
+from ssn_edge.files import check_writable
+from ssn_edge.opening import PRECISIONS
 
-RUN_OPTIONS = ("out", "data", "plan", "backend", "frame", "verdict")
+FOR_RUNS = ("data", "plan", "backend", "frame", "verdict")
 """Options that only a run folder has a use for."""
+
+ACTIONS = {
+    "a bundle": ("engine", "engine_out", "info", "layers", "triton", "unpack"),
+    "an .onnx file": ("engine_out", "info", "triton", "pack"),
+    "an .engine file": ("layers",),
+}
+"""What can be done with what is exported already."""
+
+ENGINES = ("tensorrt",)
+"""What ``--engine`` may be given; the first is the default."""
 
 NO_DLA = (
     "runs no uint8 input and no matrix products, and has no float32 for the layers that need it; "
@@ -42,23 +54,29 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
 @click.command(
     epilog="""\b
 Examples:
-  ssn-export runs/first --out model.onnx
-  ssn-export runs/first --out model.onnx --fp16        # model.fp16.onnx as well, and model.engine
-  ssn-export runs/first --out model.onnx --plan none   # no fusion, for comparison
-  ssn-export runs/first --out model.onnx --verdict     # outputs mask and is_defect as well
-  ssn-export runs/first --out model.onnx --frame 1080x1920 --data frames/
+  ssn-export runs/first --out model.ssn --fp16     # the bundle: float32, half, reference frames
+  ssn-export model.ssn --info                      # what is in it, and what would run here
+  ssn-export runs/first --out model.ssn --verdict  # outputs mask and is_defect as well
+  ssn-export runs/first --out model.ssn --frame 1080x1920 --data frames/
+  ssn-export runs/first --out model.onnx --fp16    # plain files: model.onnx and model.fp16.onnx
 \b
 On the device, without PyTorch:
-  ssn-export model.fp16.onnx --engine model.engine     # TensorRT 10 and later
-  ssn-export model.onnx --engine model.engine --fp16   # TensorRT 8
-  ssn-export model.engine --layers                     # what an engine is made of
-  ssn-export model.onnx --triton repository/           # for Triton"""
+  ssn-export model.ssn --engine                    # build TensorRT's engine, and add it
+  ssn-export model.ssn --engine --batch 8 --precision float32
+  ssn-export model.ssn --layers                    # what the engine for this GPU is made of
+  ssn-export model.ssn --triton repository/        # for Triton
+\b
+Plain files:
+  ssn-export model.ssn --unpack files/             # all that is in it, under plain names
+  ssn-export --pack model.onnx --out model.ssn     # files of earlier versions into a bundle
+  ssn-export model.ssn --engine-out model.engine   # an engine by itself"""
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Model file.  [default: RUN/model.onnx]")
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path),
+              help="NAME.ssn, a bundle, or NAME.onnx, plain files.  [default: RUN/model.ssn]")
 @click.option("--fp16", is_flag=True,
-              help="Also write a typed half-precision graph, NAME.fp16.onnx, and where TensorRT and a "
-                   "GPU are there the engine.")
+              help="Also make a typed half-precision graph, and for a bundle, where TensorRT and a GPU are "
+                   "there, the engine. With --engine-out of a float32 file: TensorRT 8's flag.")
 @click.option("--data", type=click.Path(path_type=Path),
               help="Images to compare on.  [default: RUN/reference]")
 @click.option("--plan", default="auto", show_default=True,
@@ -69,7 +87,17 @@ On the device, without PyTorch:
               help="Library that --plan auto times on.")
 @click.option("--frame", help="Camera resolution HxW: frames go in as they are, the graph resizes.")
 @click.option("--verdict", is_flag=True, help="Thresholds in the graph: outputs mask and is_defect, uint8.")
-@click.option("--engine", type=click.Path(path_type=Path), help="TensorRT engine to build.")
+@click.option("--info", is_flag=True, help="Print what a bundle holds, and check every file of it.")
+@click.option("--engine", is_flag=False, flag_value=ENGINES[0], metavar="[tensorrt]",
+              help="Build an engine of a bundle on this device, compare it, and add it.")
+@click.option("--engine-out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Build a plain engine of a bundle or an .onnx file.")
+@click.option("--reference", type=click.Path(path_type=Path),
+              help="With --engine-out of an .onnx file: NAME.reference.npz of --unpack, to compare with.")
+@click.option("--unverified", is_flag=True,
+              help="Keep an engine that there are no frames to compare with; it says so of itself.")
+@click.option("--precision", type=click.Choice(PRECISIONS),
+              help="Of --engine, or of --triton's graph.  [default: float16 if the bundle has it; float32]")
 @click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True,
               help="Engine: most images at once; fastest at just that many.")
 @click.option("--workspace", type=click.IntRange(1), metavar="MIB",
@@ -84,39 +112,122 @@ On the device, without PyTorch:
 @click.option("--hardware-compatible", is_flag=True, help="Engine: for any GPU from Ampere on.")
 @click.option("--layers", is_flag=True, help="Engine: print every layer with its precision.")
 @click.option("--triton", type=click.Path(path_type=Path), metavar="DIR",
-              help="Write a Triton model repository of the ONNX file, and of the engine if it is there.")
+              help="Write a Triton model repository of a bundle with its engines, or of an .onnx file.")
+@click.option("--unpack", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write a bundle's files under plain names.")
+@click.option("--pack", is_flag=True,
+              help="Take NAME.onnx, and what lies beside it under its name, into the bundle --out.")
 @click.pass_context
 @one_line_errors
-def main(context: click.Context, source: Path, **options: Any) -> None:
-    """Export SOURCE: a run folder to ONNX, once it agrees with PyTorch on real images; or an
-    .onnx file to a TensorRT engine, once that agrees with the same images' stored answers.
+def main(context: click.Context, source: Optional[Path], **options: Any) -> None:
+    """Export SOURCE, a run folder, to a bundle NAME.ssn, once its graphs agree with PyTorch on real images;
+    or do something with a bundle, an .onnx or an .engine file that was exported before.
 
-    A file describes itself: input size, verdict and thresholds, backbone, and the errors measured
-    against the trained model are inside. Beyond tolerance nothing is written.
+    A bundle is one model: a folder with its graphs, reference frames and engines, each compared with the
+    trained model. It is replaced in one step; beyond tolerance nothing is written.
     """
-    if source.suffix == ".engine":
-        return _show_layers(source)
-    if source.suffix == ".onnx":
-        for name in RUN_OPTIONS:
-            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise InputError(f"--{name}: for a run folder; {source} is exported already")
-        if not (options["engine"] or options["triton"]):
-            raise InputError(f"{source}: give --engine FILE to build, or --triton DIR")
-        if options["engine"]:
-            _build(source, options["engine"], options)
-        return _triton(source, options)
-    wanted = options["fp16"] or options["engine"]
-    problem = tensorrt_problem() if wanted else None
+    _check_words(source, options)
+    assert source is not None
+    kinds = {bundle.SUFFIX: "a bundle", ".onnx": "an .onnx file", ".engine": "an .engine file"}
+    kind = kinds.get(source.suffix)
+    if kind is None:
+        return _run_folder(source, options)
+    _check_kind(context, source, kind, options)
+    if options["info"]:
+        from ssn_export import info
+
+        info.lines(source, click.echo)
+    if options["pack"]:
+        _pack(source, options)
+    if options["unpack"]:
+        from ssn_export import pack
+
+        pack.unpack(source, options["unpack"], click.echo)
+    if options["engine"]:
+        _add_engine(source, options)
+    if options["engine_out"]:
+        _plain_engine(source, kind, options)
+    elif options["layers"] and not options["engine"]:
+        for line in _builder(f"{source}: cannot be opened").show_layers(source):
+            click.echo(line)
+    if options["triton"]:
+        from ssn_export import triton
+
+        of_bundle = kind == "a bundle"
+        served = triton.of_bundle(source, options["precision"]) if of_bundle else triton.of_file(source)
+        triton.write(served, options["triton"], click.echo)
+
+
+def _check_words(source: Optional[Path], options: Any) -> None:
+    """What ``--engine`` was given, and that there is a source."""
+    word = options["engine"]
+    if word not in (None, *ENGINES):
+        if Path(word).suffix == bundle.SUFFIX and source is None:
+            raise InputError(f"--engine {word}: name the bundle first: ssn-export {word} --engine")
+        raise InputError(
+            f"--engine {word}: takes no file; --engine-out {word} writes a plain engine, and --engine alone "
+            "adds one to a bundle: ssn-export NAME.ssn --engine"
+        )
+    if source is None:
+        raise InputError("give a run folder, a bundle or a model file; ssn-export --help has examples")
+
+
+def _check_kind(context: click.Context, source: Path, kind: str, options: Any) -> None:
+    """InputError for options that mean nothing for a source that is exported already."""
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+    for name in FOR_RUNS:
+        if given(name):
+            raise InputError(f"--{name}: for a run folder; {source} is exported already")
+    if options["out"] and not options["pack"]:
+        raise InputError(f"--out: for a run folder, or with --pack; {source} is exported already")
+    everything = [name for names in ACTIONS.values() for name in names]
+    shown = {name: f"--{name.replace('_', '-')}" for name in everything}
+    for name in everything:
+        if options[name] and name not in ACTIONS[kind] and not (name == "layers" and options["engine_out"]):
+            remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
+            raise InputError(f"{shown[name]}: not for {kind}, as {source} is{remedy}")
+    if not any(options[name] for name in ACTIONS[kind]):
+        words = [shown[name] for name in ACTIONS[kind]]
+        raise InputError(f"{source}: is exported already; give {', '.join(words)}")
+
+
+def _run_folder(run: Path, options: Any) -> None:
+    """Export; the engine too where it is wanted and can be."""
+    out = options["out"] or run / f"model{bundle.SUFFIX}"
+    if out.suffix not in (bundle.SUFFIX, ".onnx"):
+        raise InputError(f"--out {out}: give NAME{bundle.SUFFIX}, a bundle, or NAME.onnx, plain files")
+    for name in ("engine_out", "info", "unpack", "pack", "layers"):
+        if options[name]:
+            shown = f"--{name.replace('_', '-')}"
+            if run.is_dir() or name != "pack":
+                raise InputError(f"{shown}: for what is exported already; export {run}, then give it {out}")
+            raise InputError(f"{run}: {shown} takes the .onnx file of a set")
+    plain = out.suffix == ".onnx"
+    if options["engine"] and plain:
+        raise InputError("--engine: adds to a bundle; give --out NAME.ssn")
+    problem = tensorrt_problem() if not plain and (options["engine"] or options["fp16"]) else None
     if options["engine"] and problem:
-        raise BackendError(f"--engine {options['engine']}: {problem}; export without it, build on the device")
-    paths = _export(source, options)
-    if wanted:
-        _engine_of(paths, problem, options)
-    _triton(paths[0], options)
-    click.echo(f"Next: ssn-run {paths[0]} SOURCE, or ssn-bench {paths[0]}")
+        raise BackendError(
+            f"--engine: {problem}; export without it, then on the device: ssn-export {out} --engine"
+        )
+    _export(run, out, options)
+    if not plain and (options["engine"] or options["fp16"]):
+        if problem is None:
+            _add_engine(out, options)
+        else:
+            click.echo(f"no engine: {problem}; on the device: ssn-export {out} --engine")
+    if options["triton"]:
+        from ssn_export import triton
+
+        served = triton.of_file(out) if plain else triton.of_bundle(out, options["precision"])
+        triton.write(served, options["triton"], click.echo)
+    click.echo(f"Next: ssn-run {out} SOURCE, or ssn-bench {out}")
 
 
-def _export(run: Path, options: Any) -> List[Path]:
+def _export(run: Path, out: Path, options: Any) -> None:
     with needs("export"):
         import torch  # noqa: F401, I001  (first, so that it is the one that is named)
         import onnxscript  # noqa: F401  (torch asks for it only when it exports)
@@ -125,41 +236,54 @@ def _export(run: Path, options: Any) -> List[Path]:
         from ssn_train.settings import parse_size
     frame = parse_size(options["frame"], "--frame") if options["frame"] else None
     request = export_run.Request(
-        options["out"] or run / "model.onnx", options["fp16"], options["data"], options["plan"],
-        options["backend"], frame, options["verdict"],
+        options["fp16"], options["data"], options["plan"], options["backend"], frame, options["verdict"]
     )
-    paths = export_run.export(run, request, click.echo)
-    _wrote(paths)
-    return paths
+    if out.suffix == bundle.SUFFIX:
+        _wrote(export_run.to_bundle(run, out, request, click.echo))
+    else:
+        check_writable(out)
+        _wrote(export_run.export(run, request, click.echo).write(out))
 
 
-def _engine_of(paths: List[Path], problem: Optional[str], options: Any) -> None:
-    """The engine of what was just exported, or one line on why there is none and how to get it."""
-    model = paths[0]
-    engine = options["engine"] or engine_path(model)
-    if problem is None:
-        from ssn_export.trt_build import typed
-
-        half = typed() and options["fp16"]
-        _build(paths[1] if half else model, engine, {**options, "fp16": options["fp16"] and not half})
-        return
-    click.echo(
-        f"no engine: {problem}; on the device: ssn-export {paths[1]} --engine {engine}"
-        f" (TensorRT 8: ssn-export {model} --engine {engine} --fp16)"
-    )
+def _add_engine(path: Path, options: Any) -> None:
+    builder = _builder(f"{path}: no engine built")
+    precision = options["precision"] or ("float16" if options["fp16"] else None)
+    _wrote(builder.add(path, precision, _engine_options(options), click.echo))
 
 
-def _build(model: Path, engine: Path, options: Any) -> None:
-    builder = _builder(f"{engine}: not built")
-    names = ("fp16", "batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible")
-    chosen = {name: options[name] for name in names}
-    request = builder.Request(model, engine, show_layers=options["layers"], **chosen)
-    _wrote(builder.build(request, click.echo))
+def _plain_engine(source: Path, kind: str, options: Any) -> None:
+    out, reference = options["engine_out"], options["reference"]
+    builder = _builder(f"{out}: not built")
+    chosen = _engine_options(options)
+    if kind == "a bundle":
+        if reference:
+            raise InputError(f"--reference: {source} has frames of its own")
+        precision = options["precision"] or ("float16" if options["fp16"] else None)
+        request = builder.of_bundle(bundle.read(source), precision, chosen)
+    else:
+        if options["precision"]:
+            raise InputError(f"--precision: the file's; give another one than {source}, or the bundle")
+        if bool(reference) == chosen.pop("unverified"):
+            raise InputError(
+                f"{source}: give --reference FILE, NAME.reference.npz of ssn-export NAME.ssn --unpack, to "
+                "compare the engine with, or else --unverified for one that says so of itself"
+            )
+        request = builder.Request(source, reference, options["fp16"], **chosen)
+    _wrote(builder.write_file(request, out, click.echo))
 
 
-def _show_layers(engine: Path) -> None:
-    for line in _builder(f"{engine}: cannot be opened").show_layers(engine):
-        click.echo(line)
+def _engine_options(options: Any) -> Dict[str, Any]:
+    names = ("batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible", "unverified")
+    return {**{name: options[name] for name in names}, "show_layers": options["layers"]}
+
+
+def _pack(source: Path, options: Any) -> None:
+    from ssn_export import pack
+
+    if not options["out"]:
+        raise InputError(f"--pack: give --out NAME{bundle.SUFFIX} too")
+    pack.pack(source, options["out"], click.echo)
+    click.echo(f"wrote {options['out']}")
 
 
 def _builder(what: str) -> ModuleType:
@@ -170,18 +294,6 @@ def _builder(what: str) -> ModuleType:
     from ssn_export import engine
 
     return engine
-
-
-def _triton(model: Path, options: Any) -> None:
-    if options["triton"]:
-        from ssn_export import triton
-
-        engine = options["engine"] or engine_path(model)
-        models = [model]
-        if engine.is_file():
-            check_described(engine, model)
-            models.append(engine)
-        triton.write(models, options["triton"], click.echo)
 
 
 def _wrote(paths: List[Path]) -> None:

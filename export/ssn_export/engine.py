@@ -12,18 +12,19 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ssn_edge import Detector, backends
+from ssn_edge import Detector, backends, bundle, opening
 from ssn_edge.backends import gpu, tensorrt_backend
-from ssn_edge.engine_file import EngineInfo, description_path, read_description
+from ssn_edge.bundle import Bundle, Entry
+from ssn_edge.engine_file import EngineInfo
 from ssn_edge.errors import InputError, ModelError, SsnEdgeError
-from ssn_edge.files import beside, check_writable, replacing, sha256, write_json
+from ssn_edge.files import check_writable, replacing, sha256
 from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import ModelInfo
-from ssn_export import layers, parity, trt_build
+from ssn_export import bundle_writer, layers, parity, trt_build
 from ssn_export.trt_build import MIB
 
 MOST_BATCH = 16
@@ -37,10 +38,11 @@ ENGINE_SLACK = 2.0
 
 @dataclass(frozen=True)
 class Request:
-    """``engine`` to write from ``model``, for up to ``batch`` images; ``workspace`` in MiB."""
+    """An engine of the ONNX file ``model`` for up to ``batch`` images; ``workspace`` in MiB. It is compared
+    with the answers in ``reference``; None leaves it unverified, and it says so of itself."""
 
     model: Path
-    engine: Path
+    reference: Optional[Path]
     fp16: bool = False
     batch: int = 1
     workspace: Optional[int] = None
@@ -50,21 +52,105 @@ class Request:
     show_layers: bool = False
 
     def __post_init__(self) -> None:
-        if self.engine.suffix != ".engine":
-            raise InputError(f"--engine {self.engine}: give a name that ends in .engine")
         if not 1 <= self.batch <= MOST_BATCH:
             raise InputError(f"--batch {self.batch}: choose 1 to {MOST_BATCH}")
 
 
-def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
-    """Write the engine and the ``.json`` beside it. Beyond the limits of ``parity`` neither is kept.
+class Built(NamedTuple):
+    """A serialized plan, what it says of itself, the full description of what it computes, its sha256, and
+    what is worth keeping of the build."""
+
+    plan: bytes
+    core: EngineInfo
+    info: ModelInfo
+    digest: str
+    record: Dict[str, Any]
+
+
+def write_file(request: Request, out: Path, say: Callable[[str], object] = print) -> List[Path]:
+    """A plain engine. Beyond the limits of ``parity`` it is not kept; errors as of :func:`build`."""
+    if out.suffix != ".engine":
+        raise InputError(f"--engine-out {out}: give a name that ends in .engine")
+    check_writable(out)
+    built = build(request, say)
+    with replacing(out) as temporary:
+        temporary.write_bytes(built.plan)
+        with _as_asked_for(out, temporary):
+            verify(temporary, request, built, say)
+            _layers(temporary, request, built, say)
+    say(f"sha256 {built.digest}")
+    return [out]
+
+
+def add(
+    path: Path, precision: Optional[str], options: Mapping[str, Any], say: Callable[[str], object] = print
+) -> List[Path]:
+    """Build an engine of the bundle's graph that suits this TensorRT, and add it; ``options`` as of
+    :class:`Request`. It takes the place of one for the same device, precision and batch."""
+    bundle.read(path)  # what is none is not made one
+    with bundle_writer.writing(path, say) as writer:
+        found = bundle.read(path)
+        request = of_bundle(found, precision, options)
+        built = build(request, say)
+        info = built.info
+        entry = writer.add(bundle_writer.Content(
+            "engine", lambda place: place.write_bytes(built.plan), info.precision, info.plan, built.core,
+        ))
+        place = found.place(entry)
+        measured = {
+            **built.record, "parity": verify(place, request, built, say),
+            "layers": _layers(place, request, built, say),
+        }
+        replaced = [old for old in found.of_role("engine") if _target(old) == _target(entry)]
+        writer.commit_more([dataclasses.replace(entry, measured=measured)], replaced)
+        for old in replaced:
+            if old.name != entry.name:
+                say(f"in place of {old.name}")
+    return [place]
+
+
+def _target(entry: Entry) -> Any:
+    """What an engine is for: two with the same are the old one and the new one."""
+    engine = entry.engine
+    return engine and (
+        entry.precision, engine.tensorrt, engine.compute_capability, engine.device, engine.batch,
+        engine.version_compatible, engine.hardware_compatible,
+    )
+
+
+def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any]) -> Request:
+    """The graph and the flag that give this precision here; None: half where the bundle has it. InputError
+    where it has not."""
+    graphs = {one.precision: one for one in found.entries if one.name.endswith(".onnx")}
+    wanted = precision or ("float16" if "float16" in graphs else "float32")
+    source = wanted if trt_build.typed() else "float32"
+    if wanted not in graphs or source not in graphs:
+        raise InputError(f"{found.path}: no {wanted} graph in it; export it again with --fp16")
+    frames = found.of_role("reference")
+    if not frames and not options.get("unverified"):
+        raise InputError(f"{found.path}: {NO_FRAMES}")
+    return Request(
+        bundle.check(found, graphs[source], force=True),
+        bundle.check(found, frames[0], force=True) if frames else None,
+        fp16=wanted == "float16" and not trt_build.typed(),
+        **{name: value for name, value in options.items() if name != "unverified"},
+    )
+
+
+NO_FRAMES = (
+    "no reference frames to compare an engine with; pack it with NAME.reference.npz, or give --unverified "
+    "for an engine that says so"
+)
+
+
+def build(request: Request, say: Callable[[str], object] = print) -> Built:
+    """Serialize a plan.
 
     Raises InputError for a file of the wrong precision for this TensorRT, ModelError and
     BackendError as :func:`ssn_export.trt_build.serialize`.
     """
     info = read_info(request.model)
     info = dataclasses.replace(info, precision=_precision(info, request))
-    check_writable(request.engine)
     if request.timing_cache is not None:
         check_writable(request.timing_cache)
     start = time.monotonic()
@@ -75,36 +161,19 @@ def build(request: Request, say: Callable[[str], object] = print) -> List[Path]:
     with device.active("building an engine"):
         show = sys.stderr.isatty()
         plan = trt_build.serialize(request.model, core.to_name(), options, say, show)
-    warnings = trt_build.warnings()
-    digest = hashlib.sha256(plan).hexdigest()
-    with replacing(request.engine) as temporary:
-        temporary.write_bytes(plan)
-        description: Dict[str, Any] = {
-            "schema": core.schema, "engine": dataclasses.asdict(core),
-            "model": dataclasses.asdict(info), "sha256": digest, **memory,
-            "build_seconds": round(time.monotonic() - start, 1), "warnings": warnings,
-        }
-        stated = description_path(temporary)
-        try:
-            with _as_asked_for(request.engine, temporary):
-                write_json(stated, description)
-                description["parity"] = verify(temporary, request, info, digest, say)
-                description["layers"] = _layers(temporary, request, info, digest, say)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                stated.unlink()
-    write_json(description_path(request.engine), description)
-    say(f"sha256 {digest}")
-    return [request.engine, description_path(request.engine)]
+    record = {
+        **memory, "build_seconds": round(time.monotonic() - start, 1), "warnings": trt_build.warnings(),
+    }
+    return Built(plan, core, info, hashlib.sha256(plan).hexdigest(), record)
 
 
 @contextlib.contextmanager
 def _as_asked_for(engine: Path, temporary: Path) -> Iterator[None]:
-    """Errors about the engine, or the ``.json`` beside it, say the name that it will have."""
+    """Errors about the engine say the name that it will have."""
     try:
         yield
     except SsnEdgeError as error:
-        raise type(error)(str(error).replace(temporary.stem, engine.stem)) from None
+        raise type(error)(str(error).replace(temporary.name, engine.name)) from None
 
 
 def _precision(info: ModelInfo, request: Request) -> str:
@@ -113,14 +182,13 @@ def _precision(info: ModelInfo, request: Request) -> str:
     if trt_build.typed():
         if request.fp16 and info.precision == "float32":
             raise InputError(
-                f"{name}: TensorRT {version} takes half precision from the file; give "
-                f"{name.stem}.fp16.onnx, which ssn-export RUN --fp16 writes"
+                f"{name}: TensorRT {version} takes half precision from the file; give the half graph, "
+                "which ssn-export RUN --fp16 writes"
             )
         return info.precision
     if info.precision != "float32":
         raise InputError(
-            f"{name}: TensorRT {version} chooses precisions itself; give the float32 file with --fp16: "
-            f"ssn-export {beside(name, '.onnx')} --engine {request.engine} --fp16"
+            f"{name}: TensorRT {version} chooses precisions itself; give the float32 file, with --fp16"
         )
     if request.fp16 and info.float32_nodes is None:
         raise InputError(
@@ -142,6 +210,7 @@ def _core(info: ModelInfo, request: Request, device: gpu.Device) -> EngineInfo:
         fp16_flag=request.fp16 and not trt_build.typed(),
         version_compatible=request.version_compatible,
         hardware_compatible=request.hardware_compatible,
+        unverified=request.reference is None,
     )
 
 
@@ -169,20 +238,19 @@ def _options(
     return options, {"memory": {"free": free, "total": total, "workspace": workspace, "tactics": tactics}}
 
 
-def verify(
-    engine: Path, request: Request, info: ModelInfo, digest: str, say: Callable[[str], object]
-) -> Dict[str, Any]:
+def verify(engine: Path, request: Request, built: Built, say: Callable[[str], object]) -> Dict[str, Any]:
     """The engine against the trained model's stored answers, and against ONNX Runtime where that is
-    installed; ModelError beyond the limits. Without a reference file it is left unverified, and
-    said so."""
-    path = parity.reference_path(request.model)
-    if not path.is_file():
-        say(f"NOT VERIFIED: no {path.name} beside the model; copy it from the export and build again")
+    installed; ModelError beyond the limits. Empty where there is nothing to compare with."""
+    info = built.info
+    if request.reference is None:
+        say("not compared with the trained model, as asked for: the engine says so of itself")
         return {}
-    truth = parity.read_reference(path)
+    truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
-        raise ModelError(f"{path}: frames of another model; copy the one of {request.model.name}")
-    answers = run(engine, "tensorrt", truth.images, request.batch, digest)
+        raise ModelError(
+            f"{request.reference}: frames of another model; give the one of {request.model.name}"
+        )
+    answers = run(engine, "tensorrt", truth.images, request.batch, built.digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}
     say(f"engine against the trained model: {figures['trained model'].line()}")
     parity.gate(figures["trained model"], info.precision, judged="engine")
@@ -204,11 +272,10 @@ def run(
     return tuple(np.concatenate([p[i] for p in parts]) for i in (0, 1))
 
 
-def _layers(
-    engine: Path, request: Request, info: ModelInfo, digest: str, say: Callable[[str], object]
-) -> Dict[str, Any]:
+def _layers(engine: Path, request: Request, built: Built, say: Callable[[str], object]) -> Dict[str, Any]:
     """The inspector's report in short; printed in full with ``--layers``."""
-    found, device_memory = _inspect(engine, digest)
+    info = built.info
+    found, device_memory = _inspect(engine, built.digest)
     odd = layers.oddities(found, info.float32_nodes or ()) if info.precision == "float16" else []
     for line in layers.lines(found) if request.show_layers else []:
         say(line)
@@ -217,21 +284,22 @@ def _layers(
     return {"table": layers.table(found), "warnings": odd, "activation_bytes": device_memory}
 
 
-def show_layers(engine: Path) -> List[str]:
-    """The layers of an engine that exists, line by line."""
-    if not engine.is_file():
-        raise InputError(f"{engine}: no such engine")
-    description = read_description(engine)
-    found, device_memory = _inspect(engine, None)
-    warnings = description.get("layers", {}).get("warnings", [])
+def show_layers(model: Path) -> List[str]:
+    """The layers of an engine that exists, line by line; of a bundle, the one that fits this machine."""
+    choice = opening.choose(model, "tensorrt")
+    warnings: List[str] = []
+    if bundle.is_bundle(model):
+        (entry,) = (one for one in bundle.read(model).entries if one.name == choice.path.name)
+        warnings = entry.measured.get("layers", {}).get("warnings", [])
+    found, device_memory = _inspect(choice.path, choice.digest)
     return [
-        *layers.lines(found), f"{device_memory / MIB:.1f} MiB of activations",
+        choice.path.name, *layers.lines(found), f"{device_memory / MIB:.1f} MiB of activations",
         *(f"warning: {line}" for line in warnings),
     ]
 
 
 def _inspect(engine: Path, digest: Optional[str]) -> Tuple[List[layers.Layer], int]:
-    session = tensorrt_backend.open_session(engine, 1, digest)
+    session = tensorrt_backend.open_session(engine, 1, digest, digest is not None)
     try:
         return layers.read(session.layers()), session.device_memory()
     finally:

@@ -13,7 +13,6 @@ from typing import Any, Dict
 import numpy as np
 
 from ssn_edge.errors import ModelError, one_line
-from ssn_edge.files import beside, replacing
 from ssn_edge.judge import Judge
 from ssn_edge.schema import Verdict
 
@@ -119,20 +118,14 @@ def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "expo
         )
 
 
-def reference_path(model: Path) -> Path:
-    """``NAME.reference.npz`` of NAME.onnx, NAME.fp16.onnx or NAME.engine."""
-    return beside(model, ".reference.npz")
-
-
 def write_reference(path: Path, truth: Reference) -> None:
     """A few frames with their maps and scores, so that a device can check an engine alone."""
-    with replacing(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            images=truth.images,
-            anomaly_map=truth.maps.astype(np.float32),
-            score=truth.scores.astype(np.float32),
-        )
+    np.savez_compressed(
+        path,
+        images=truth.images,
+        anomaly_map=truth.maps.astype(np.float32),
+        score=truth.scores.astype(np.float32),
+    )
 
 
 def read_reference(path: Path) -> Reference:

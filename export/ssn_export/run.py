@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
 
+from ssn_edge.bundle import MANIFEST
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import replacing, sha256
 from ssn_edge.images import fit_image, list_images, read_image
 from ssn_edge.schema import ModelInfo
-from ssn_export import lint, onnx_file, parity, precision, timing, verify
+from ssn_export import bundle_writer, lint, onnx_file, parity, precision, timing, verify
+from ssn_export.bundle_writer import Content
 from ssn_export.frame import FRONTS
 from ssn_export.graph import Deployed, Options
 from ssn_export.plans import PLANS
@@ -27,7 +30,7 @@ MAX_IMAGES = 16
 """Images of the comparison; more only costs time, since each has tens of thousands of pixels."""
 
 FRAMES_KEPT = 4
-"""Camera frames kept in ``NAME.reference.npz``: they are megabytes each."""
+"""Camera frames kept as reference: they are megabytes each."""
 
 HALF_RATIO = 1.1
 """A plan's error in half against the naive graph's, all nodes in half, on the same images."""
@@ -35,10 +38,9 @@ HALF_RATIO = 1.1
 
 @dataclass(frozen=True)
 class Request:
-    """What to write: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
+    """What to make: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
     (height, width) takes camera frames; ``verdict`` puts the thresholds inside."""
 
-    out: Path
     fp16: bool = False
     data: Optional[Path] = None
     plan: str = "auto"
@@ -47,18 +49,51 @@ class Request:
     verdict: bool = False
 
     def __post_init__(self) -> None:
-        if self.out.suffix != ".onnx":
-            raise InputError(f"--out {self.out}: give a name that ends in .onnx")
         if self.frame and min(self.frame) < 2:
             raise InputError(f"--frame {self.frame[0]}x{self.frame[1]}: give the camera's HxW in pixels")
 
 
-def export(run: Path, request: Request, say: Callable[[str], object] = print) -> List[Path]:
-    """Write ``out`` (float32), with ``fp16`` also ``NAME.fp16.onnx``, and ``NAME.reference.npz``.
+@dataclass(frozen=True)
+class Exported:
+    """Graphs by precision, each with its description, and the frames with the trained model's answers that
+    they were compared on."""
 
-    Every file is compared with the trained model first; ModelError beyond tolerance, and then
-    nothing is written.
-    """
+    graphs: Mapping[str, Tuple[onnx.ModelProto, ModelInfo]]
+    truth: parity.Reference
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the graphs have in common."""
+        return self.graphs["float32"][1].core()
+
+    def contents(self) -> List[Content]:
+        """A bundle's files."""
+        roles = {"float32": "float32", "float16": "half"}
+        files = [
+            Content(roles[kind], partial(_save, graph), kind, info.plan)
+            for kind, (graph, info) in self.graphs.items()
+        ]
+        return [*files, Content("reference", partial(_write_reference, self.truth))]
+
+    def write(self, out: Path) -> List[Path]:
+        """Plain files: ``out``, and ``NAME.fp16.onnx`` beside it where there is a half graph."""
+        places = {"float32": out, "float16": out.with_suffix(".fp16.onnx")}
+        for kind, (graph, _) in self.graphs.items():
+            with replacing(places[kind]) as temporary:
+                _save(graph, temporary)
+        return [places[kind] for kind in self.graphs]
+
+
+def _save(graph: onnx.ModelProto, path: Path) -> None:
+    onnx.save(graph, str(path))
+
+
+def _write_reference(truth: parity.Reference, path: Path) -> None:
+    parity.write_reference(path, truth)
+
+
+def export(run: Path, request: Request, say: Callable[[str], object] = print) -> Exported:
+    """The run's graphs, each compared with the trained model; ModelError beyond tolerance."""
     model, header, backbone = checkpoint.load_model(run)
     if header.verdict is None:
         raise InputError(f"{run}: its model has no calibrated thresholds; train again")
@@ -87,23 +122,37 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
             "{resize_map_rms:.1e} rms of its deviation".format(**resized)
         )
     digest = sha256(run / MODEL_FILE)
-    ready: List[Tuple[Path, onnx.ModelProto]] = []
+    ready: Dict[str, Tuple[onnx.ModelProto, ModelInfo]] = {}
     for kind, (name, graph) in graphs.items():
-        path = request.out if kind == "float32" else request.out.with_suffix(".fp16.onnx")
         figures = _judge(graph, kind, truth, header, say)
         figures.update(resized)
         info = _info(header, request, kind, name, table, digest, figures)
         if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
             info = dataclasses.replace(info, float32_nodes=float_nodes)
         onnx_file.describe(graph, info)
-        ready.append((path, graph))
-    for path, graph in ready:
-        with replacing(path) as temporary:
-            onnx.save(graph, str(temporary))
-    kept = truth.first(FRAMES_KEPT) if request.frame else truth
-    beside = parity.reference_path(request.out)
-    parity.write_reference(beside, kept)
-    return [path for path, _ in ready] + [beside]
+        ready[kind] = graph, info
+    return Exported(ready, truth.first(FRAMES_KEPT) if request.frame else truth)
+
+
+def to_bundle(
+    run: Path, out: Path, request: Request, say: Callable[[str], object] = print
+) -> List[Path]:
+    """Export into the bundle ``out``, in place of what it holds; engines of the same graphs stay."""
+    with bundle_writer.writing(out, say) as writer:
+        old = writer.current
+        if writer.problem is not None:
+            say(f"replacing a bundle that no longer opens: {writer.problem}")
+        exported = export(run, request, say)
+        entries = [writer.add(content) for content in exported.contents()]
+        graphs = {entry.sha256 for entry in entries}
+        for entry in old.of_role("engine") if old is not None else ():
+            assert old is not None and entry.engine is not None
+            if old.model == exported.model and entry.engine.onnx_sha256 in graphs:
+                entries.append(entry)
+            else:
+                say(f"without {entry.name}, an engine of another graph; build one: ssn-export {out} --engine")
+        found = writer.commit(exported.model, entries)
+    return [out / MANIFEST, *(found.place(entry) for entry in found.entries)]
 
 
 class _Maker:

@@ -1,4 +1,4 @@
-"""A Triton model repository from a model file: ``config.pbtxt``, the file, a label.
+"""A Triton model repository from a bundle or an ONNX file: ``config.pbtxt``, the file, a label.
 
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
 describes the fields, ``model_config.proto`` their types; a test parses what is written with it.
@@ -10,9 +10,9 @@ import re
 import shutil
 from pathlib import Path
 from string import Template
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
-from ssn_edge.engine_file import core_of, read_description
+from ssn_edge import bundle, opening
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
 from ssn_edge.onnx_metadata import read_info
@@ -49,36 +49,68 @@ $parameters
 class Kind(NamedTuple):
     """How Triton runs one kind of file."""
 
-    suffix: str
     backend: str
     file: str
     group: str
 
 
 KINDS: Dict[str, Kind] = {
-    ".onnx": Kind("onnx", 'backend: "onnxruntime"', "model.onnx", "KIND_AUTO"),
-    ".engine": Kind("tensorrt", 'platform: "tensorrt_plan"', "model.plan", "KIND_GPU"),
+    "onnx": Kind('backend: "onnxruntime"', "model.onnx", "KIND_AUTO"),
+    "tensorrt": Kind('platform: "tensorrt_plan"', "model.plan", "KIND_GPU"),
 }
 
 
-def write(models: List[Path], folder: Path, say: Callable[[str], object] = print) -> List[Path]:
-    """One model of the repository ``folder`` for every ``.onnx`` and ``.engine`` file.
+class Served(NamedTuple):
+    """A file to be served: its ``kind`` of :data:`KINDS`, the name of the model that it becomes in the
+    repository, and the largest batch that the server may form."""
 
-    Returns the files written. Raises InputError for anything else, or an existing file instead of a
-    folder.
+    file: Path
+    kind: str
+    name: str
+    info: ModelInfo
+    batch: int
+
+
+def of_file(model: Path) -> List[Served]:
+    """A plain ONNX file."""
+    return [Served(model, "onnx", _name(model.stem, "onnx"), read_info(model), ONNX_BATCH)]
+
+
+def of_bundle(path: Path, precision: Optional[str] = None) -> List[Served]:
+    """The bundle's graph in ``precision`` (float32 if None), and its engines."""
+    found = bundle.read(path)
+    graph = opening.graph_of(found, precision or "float32")
+    file = bundle.check(found, graph)
+    served = [Served(file, "onnx", _name(path.stem, "onnx"), read_info(file), ONNX_BATCH)]
+    engines = found.of_role("engine")
+    for entry in engines:
+        assert entry.engine is not None
+        which = "tensorrt" if len(engines) == 1 else f"tensorrt_{entry.sha256[:8]}"
+        file = bundle.check(found, entry, force=True)
+        served.append(
+            Served(file, "tensorrt", _name(path.stem, which), entry.engine.model, entry.engine.batch)
+        )
+    return served
+
+
+def _name(stem: str, what: str) -> str:
+    return "{}_{}".format(re.sub(r"[^A-Za-z0-9_-]+", "_", stem), what)
+
+
+def write(models: List[Served], folder: Path, say: Callable[[str], object] = print) -> List[Path]:
+    """One model of the repository ``folder`` for every file; returns the files written.
+
+    Raises InputError for an existing file instead of a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--triton {folder}: is a file; give a folder")
     written: List[Path] = []
     for model in models:
-        if model.suffix not in KINDS:
-            raise InputError(f"{model}: Triton takes {' or '.join(KINDS)} files")
-        name, text = config(model)
-        place = folder / name
-        copy = place / "1" / KINDS[model.suffix].file
+        place = folder / model.name
+        copy = place / "1" / KINDS[model.kind].file
         with replacing(copy) as temporary:
-            shutil.copyfile(model, temporary)
-        for file, content in ((LABELS, "defect\n"), ("config.pbtxt", text)):
+            shutil.copyfile(model.file, temporary)
+        for file, content in ((LABELS, "defect\n"), ("config.pbtxt", config(model))):
             with replacing(place / file) as temporary:
                 temporary.write_text(content, encoding="utf-8")
         written += [copy, place / LABELS, place / "config.pbtxt"]
@@ -86,27 +118,16 @@ def write(models: List[Path], folder: Path, say: Callable[[str], object] = print
     return written
 
 
-def config(model: Path) -> Tuple[str, str]:
-    """Name of the model in the repository and the text of its ``config.pbtxt``."""
-    kind = KINDS[model.suffix]
-    if model.suffix == ".engine":
-        description = read_description(model)
-        if not description:
-            raise InputError(f"{model}: no {model.stem}.json beside it; build the engine again")
-        core = core_of(description, str(model))
-        info, batch = core.model, core.batch
-    else:
-        info, batch = read_info(model), ONNX_BATCH
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", model.stem)
-    name = f"{stem}_{kind.suffix}"
+def config(model: Served) -> str:
+    """The text of its ``config.pbtxt``."""
+    kind, info, batch = KINDS[model.kind], model.info, model.batch
     height, width = info.input_hw
-    text = CONFIG.substitute(
-        source=model.name, name=name, backend=kind.backend, batch=batch, height=height, width=width,
-        kind=kind.group, queue=QUEUE_US, outputs=_outputs(info), parameters=_parameters(info),
+    return CONFIG.substitute(
+        source=model.file.name, name=model.name, backend=kind.backend, batch=batch, height=height,
+        width=width, kind=kind.group, queue=QUEUE_US, outputs=_outputs(info), parameters=_parameters(info),
         preferred=f"preferred_batch_size: [ {batch} ]" if batch > 1 else "",
         warmup=",\n".join(_warmup(n, height, width) for n in sorted({1, batch})),
     )
-    return name, text
 
 
 def _outputs(info: ModelInfo) -> str:

@@ -1,7 +1,7 @@
 """Inference libraries behind one door, chosen by a dictionary. Each is a module with
 
     NAME, version()
-    open_session(path, batch, sha256=None) -> Session      raises BackendError or ModelError
+    open_session(path, batch, sha256=None, host_code=False) -> Session    raises BackendError or ModelError
 
 and a session has
 
@@ -20,13 +20,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from pathlib import Path
 from types import ModuleType
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
-from ssn_edge.engine_file import check_described
-from ssn_edge.errors import BackendError, InputError, one_line
-from ssn_edge.files import beside
+from ssn_edge.errors import BackendError, one_line
 
 BACKENDS: Dict[str, str] = {  # name -> importable library, best first
     "tensorrt": "tensorrt",
@@ -35,15 +32,7 @@ BACKENDS: Dict[str, str] = {  # name -> importable library, best first
 }
 
 FILES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".engine": ("tensorrt",)}
-"""Which back ends read which files; for an ``.onnx`` file TensorRT takes the engine beside it."""
-
-
-class Choice(NamedTuple):
-    """A back end's module, the file it opens, and in one line why it was taken."""
-
-    library: ModuleType
-    path: Path
-    why: str
+"""Which back ends read which files."""
 
 
 def installed() -> List[str]:
@@ -87,48 +76,3 @@ def tensorrt_problem() -> Optional[str]:
     except Exception as error:  # a library that is broken in its own way must not stop the others
         return f"tensorrt does not load ({one_line(error)})"
     return None
-
-
-def engine_path(model: Path) -> Path:
-    """Where an ONNX file's engine is looked for: ``NAME.engine`` for NAME.onnx and NAME.fp16.onnx."""
-    return beside(model, ".engine")
-
-
-def choose(model: Path, name: str) -> Choice:
-    """The back end for a model file. ``auto`` runs an ONNX file's engine where one lies beside it
-    and TensorRT and a GPU are there; else the first library installed, and ``why`` says why.
-
-    Raises InputError for a file that no back end reads, or not this one, ModelError where the engine's
-    description says that it comes from another training than the file (which the engine itself is asked
-    once it is open).
-    """
-    readers = FILES.get(model.suffix)
-    if readers is None:
-        raise InputError(
-            f"{model}: not an .onnx, .engine or .xml file; write one with ssn-export RUN"
-        )
-    if model.suffix != ".onnx":
-        if name not in ("auto", *readers):
-            raise InputError(f"{model}: runs on {readers[0]} alone; give --backend auto")
-        return Choice(load(readers[0]), model, "the file's own library")
-    engine = engine_path(model)
-    build = f"ssn-export {model} --engine {engine}"
-    if name == "tensorrt":
-        if not engine.is_file():
-            raise InputError(f"{engine}: no such engine; build it: {build}")
-        return _engine_of(model, engine, "asked for")
-    if name != "auto":
-        return Choice(load(name), model, "asked for")
-    if importlib.util.find_spec("tensorrt") and not engine.is_file():
-        problem: Optional[str] = f"no {engine.name} beside it; build one: {build}"
-    else:  # asked only now: a CUDA context takes its share of the GPU's memory
-        problem = tensorrt_problem()
-    if problem is None:
-        return _engine_of(model, engine, f"{engine.name} lies beside {model.name}")
-    return Choice(load("auto"), model, f"not TensorRT: {problem}")
-
-
-def _engine_of(model: Path, engine: Path, why: str) -> Choice:
-    library = load("tensorrt")
-    check_described(engine, model)
-    return Choice(library, engine, why)

@@ -18,8 +18,10 @@ def version() -> str:
     return onnxruntime.__version__
 
 
-def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
-    """A session for any batch size (the graph's batch axis is free)."""
+def open_session(
+    path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+) -> Session:
+    """A session for any batch size (the graph's batch axis is free). ``host_code``: engines' alone."""
     if digest is not None:
         check_sha256(path, sha256(path), digest)
     options = onnxruntime.SessionOptions()

@@ -18,8 +18,11 @@ def version() -> str:
     return openvino.__version__
 
 
-def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
-    """A session for 1 to ``batch`` images; for one alone its shape is fixed, which OpenVINO plans better."""
+def open_session(
+    path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+) -> Session:
+    """A session for 1 to ``batch`` images; for one alone its shape is fixed, which OpenVINO plans better.
+    ``host_code``: engines' alone."""
     if digest is not None:
         check_sha256(path, sha256(path), digest)
     core = openvino.Core()

@@ -15,7 +15,7 @@ import numpy as np
 import tensorrt as trt
 
 from ssn_edge.backends import gpu
-from ssn_edge.engine_file import EngineInfo, core_of, read_description, rebuild_advice
+from ssn_edge.engine_file import BUILD, EngineInfo, check_trust
 from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.files import check_sha256
 from ssn_edge.schema import METADATA_KEY, ModelInfo
@@ -63,16 +63,18 @@ def version() -> str:
     return str(trt.__version__)
 
 
-def open_session(path: Path, batch: int, digest: Optional[str] = None) -> Session:
-    """The engine on the first GPU, for one batch size.
+def open_session(
+    path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+) -> Session:
+    """The engine on the first GPU, for 1 to ``batch`` images; ``digest`` is that of the bytes that are run.
 
-    Raises ModelError for an engine of another TensorRT, GPU or model, BackendError without a GPU.
-    A version-compatible engine brings host code, which runs only if the sha256 ``digest`` is given.
+    Raises ModelError for an engine of another TensorRT, GPU or program, BackendError without a GPU.
+    A version-compatible engine brings code for the host, which runs only with ``host_code``.
     """
     plan = path.read_bytes()
     if digest is not None:
         check_sha256(path, hashlib.sha256(plan).hexdigest(), digest)
-    return Session(path, plan, batch, trusted=digest is not None)
+    return Session(path, plan, batch, host_code)
 
 
 class _LayerClock(trt.IProfiler):
@@ -89,34 +91,32 @@ class _LayerClock(trt.IProfiler):
 class Session:
     """An engine with its execution context: one call at a time."""
 
-    def __init__(self, path: Path, plan: bytes, batch: int, trusted: bool):
+    def __init__(self, path: Path, plan: bytes, batch: int, host_code: bool):
         device = gpu.open_device()
         self._path, self._batch, self._device = path, batch, device
         self._open = contextlib.ExitStack()  # unwound in reverse: context, engine, runtime
         self._buffers: Dict[str, gpu.Buffer] = {}
-        stated = _stated(path, device)
         with self._cleaned_up("opening the engine"):
             LOG.clear()
             self._runtime: trt.Runtime = created(trt.Runtime, LOG)
             self._open.callback(self._forget, "_runtime")
-            if stated is not None and stated.version_compatible:
-                _check_trust(path, trusted)
-                if hasattr(trt.Runtime, "engine_host_code_allowed"):
-                    self._runtime.engine_host_code_allowed = True
+            if host_code and hasattr(trt.Runtime, "engine_host_code_allowed"):
+                self._runtime.engine_host_code_allowed = True
             self._engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
             self._open.callback(self._forget, "_engine")
             if self._engine is None:
-                again = rebuild_advice(path.name, stated)
-                raise ModelError(f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); {again}")
-            self.info = EngineInfo.from_text(self._engine.name, str(path))
-            self.info.check_host(str(path), version(), device.compute_capability, device.name)
-            self.info.check_source(path)
+                raise ModelError(f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); {BUILD}")
+            self.info = EngineInfo.from_name(self._engine.name, str(path))
+            misfit = self.info.misfit(version(), device.compute_capability, device.name)
+            if misfit is not None:
+                raise ModelError(f"{path}: {misfit}; {BUILD}")
+            check_trust(path, self.info, host_code)
             self.max_batch = self.info.batch
             self._shapes = _tensors(self._engine)
             if self._shapes != _expected(self.info.model):
                 raise ModelError(
                     f"{path}: its inputs and outputs ({', '.join(sorted(self._shapes))}) are not what "
-                    f"its description says; {rebuild_advice(path.name, self.info)}"
+                    f"its description says; {BUILD}"
                 )
         self.metadata = {METADATA_KEY: self.info.model.to_json()}
 
@@ -232,24 +232,6 @@ class Session:
         """Drop references; the last one destroys the object."""
         for name in names:
             setattr(self, name, None)
-
-
-def _stated(path: Path, device: gpu.Device) -> Optional[EngineInfo]:
-    """What the ``.json`` beside the engine says, checked before TensorRT sees the plan; None without."""
-    description = read_description(path)
-    if not description:
-        return None
-    info = core_of(description, str(path))
-    info.check_host(str(path), version(), device.compute_capability, device.name)
-    return info
-
-
-def _check_trust(path: Path, trusted: bool) -> None:
-    if not trusted:
-        raise ModelError(
-            f"{path}: a version-compatible engine brings host code of its own; give the sha256 that "
-            "ssn-export printed, with --sha256, to allow it"
-        )
 
 
 def _tensors(engine: trt.ICudaEngine) -> Dict[str, Tuple[Tuple[int, ...], Any]]:

@@ -79,7 +79,7 @@ def guarded(ffi: Any, lib: Any, call: Callable[..., None], input_code: int) -> C
             call(*given)
             status[0] = lib.SSN_OK
         except BaseException as error:  # SystemExit too: the program is the caller's
-            found = codes.get(type(error), lib.SSN_INTERNAL)
+            found = next((codes[kind] for kind in type(error).__mro__ if kind in codes), lib.SSN_INTERNAL)
             text = str(error) if found != lib.SSN_INTERNAL else f"{type(error).__name__}: {error}"
             data = one_line(text, MESSAGE_SIZE).encode(errors="replace")[: MESSAGE_SIZE - 1]
             ffi.memmove(message, data + b"\0", len(data) + 1)

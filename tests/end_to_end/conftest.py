@@ -31,16 +31,19 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(data, tmp_path_factory):
-    """Folder with run/, model.onnx, model.fp16.onnx and model.reference.npz."""
+    """Folder with run/, model.ssn, and its files under plain names."""
     folder = tmp_path_factory.mktemp("trained")
     code, output = call(train_main, data, "--out", folder / "run", *OPTIONS)
     assert code == 0, output
     code, export_output = call(
-        export_main, folder / "run", "--out", folder / "model.onnx", "--fp16",
+        export_main, folder / "run", "--out", folder / "model.ssn", "--fp16",
         "--plan", "full",
     )
     assert code == 0, export_output
+    code, output = call(export_main, folder / "model.ssn", "--unpack", folder)
+    assert code == 0, output
     return SimpleNamespace(
-        run=folder / "run", model=folder / "model.onnx", half=folder / "model.fp16.onnx",
+        run=folder / "run", bundle=folder / "model.ssn",
+        model=folder / "model.onnx", half=folder / "model.fp16.onnx",
         reference=folder / "model.reference.npz", export_output=export_output,
     )

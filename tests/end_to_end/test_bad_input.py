@@ -155,7 +155,8 @@ def test_checkpoints_of_another_kind(trained, tmp_path):
 
 
 def test_export_options(trained, tmp_path):
-    assert "ends in .onnx" in fails(export_main, trained.run, "--out", tmp_path / "m.engine")
+    line = fails(export_main, trained.run, "--out", tmp_path / "m.engine")
+    assert "give NAME.ssn, a bundle, or NAME.onnx, plain files" in line
     line = fails(export_main, trained.run, "--data", tmp_path, "--out", tmp_path / "m.onnx")
     assert "no images to compare on" in line
     for frame in ("1080", "axb", "0x10"):

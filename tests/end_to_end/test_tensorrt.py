@@ -40,7 +40,7 @@ def simulated(simulation, pycuda, trained, request):
         path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
-            "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.model.parent), **more,
+            "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.bundle), **more,
         }
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fakegpu", *words]
         done = subprocess.run(
@@ -64,13 +64,14 @@ def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):
 def test_export(tmp_path):
     from click.testing import CliRunner
     from ssn_export.cli import main
-    words = [{str(trained.run)!r}, "--out", tmp_path / "m.onnx", "--fp16", "--plan", "full"]
+    from ssn_edge.bundle import read
+    words = [{str(trained.run)!r}, "--out", tmp_path / "m.ssn", "--fp16", "--plan", "full"]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     assert "engine against the trained model" in result.output
-    assert {{p.name for p in tmp_path.iterdir()}} == {{
-        "m.onnx", "m.fp16.onnx", "m.reference.npz", "m.engine", "m.json"
-    }}
+    entries = read(tmp_path / "m.ssn").entries
+    assert [one.role for one in entries] == ["float32", "half", "reference", "engine"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m.ssn"]
 """)
     assert simulated("10.13.3", "-c", str(HERE.parent / "setup.cfg"), str(test)) == 1
 

@@ -1,8 +1,8 @@
 """What only a GPU can tell: ``make gpu-test``. Figures go to ``gpu-report.json``.
 
-The models come from the folder that ``SSN_EXPORTED`` names (model.onnx, model.fp16.onnx and
-model.reference.npz of ``ssn-export RUN --fp16``); without it, and with PyTorch, from a few steps of
-training on made-up photos, whose speed is that of any model of its size.
+The model comes from the bundle that ``SSN_EXPORTED`` names (of ``ssn-export RUN --fp16``); without it,
+and with PyTorch, from a few steps of training on made-up photos, whose speed is that of any model of its
+size.
 """
 
 import importlib.util
@@ -75,7 +75,7 @@ def command(module, *words):
 def run(tmp_path_factory):
     """A run folder made here; skips without PyTorch."""
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("no PyTorch here: set SSN_EXPORTED to a folder with an exported model")
+        pytest.skip("no PyTorch here: set SSN_EXPORTED to a bundle")
     from ssn_train import surfaces
 
     folder = tmp_path_factory.mktemp("trained")
@@ -87,14 +87,10 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(request, tmp_path_factory):
-    """Folder of its own with model.onnx, model.fp16.onnx and model.reference.npz."""
-    folder = tmp_path_factory.mktemp("exported")
+    """A copy of the bundle."""
+    path = tmp_path_factory.mktemp("exported") / "model.ssn"
     given = os.environ.get("SSN_EXPORTED")
     if given:
-        for name in ("model.onnx", "model.fp16.onnx", "model.reference.npz"):
-            shutil.copy(Path(given) / name, folder)
-    else:
-        run = request.getfixturevalue("run")
-        command("ssn_export", run, "--out", folder / "model.onnx", "--fp16", "--plan", "full")
-        (folder / "model.engine").unlink()
-    return folder
+        return Path(shutil.copytree(given, path))
+    command("ssn_export", request.getfixturevalue("run"), "--out", path, "--fp16", "--plan", "full")
+    return path

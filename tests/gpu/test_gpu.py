@@ -1,7 +1,6 @@
 """Build, parity, latency, throughput and memory on a real device."""
 
 import importlib.util
-import json
 import os
 import threading
 import time
@@ -11,27 +10,35 @@ import numpy as np
 import pytest
 from conftest import command
 
-from ssn_edge import Detector, backends
+from ssn_edge import Detector, backends, bundle
 from ssn_export import parity
 
 FRAMES = int(os.environ.get("SSN_GPU_FRAMES", "1000"))
 
 
-def build(source, engine, *words):
-    """The engine of an ONNX file in its precision; what was printed, and the description."""
-    output = command("ssn_export", source, "--engine", engine, "--layers", *words)
-    return output, json.loads(engine.with_suffix(".json").read_text())
+def build(path, precision, *words):
+    """Add an engine to the bundle; its place, what was printed, and what was measured."""
+    output = command("ssn_export", path, "--engine", "--layers", "--precision", precision, *words)
+    found = bundle.read(path)
+    entry = [one for one in found.of_role("engine") if one.precision == precision][-1]
+    return found.place(entry), output, entry.measured
+
+
+def frames(path):
+    """The bundle's reference frames with their answers."""
+    found = bundle.read(path)
+    return parity.read_reference(found.place(found.of_role("reference")[0]))
+
+
+def graph(path, role):
+    found = bundle.read(path)
+    return found.place(found.of_role(role)[0])
 
 
 @pytest.fixture(scope="module")
 def half(exported):
     """Half-precision engine for up to 16 images, the way this release builds it."""
-    from ssn_export.trt_build import typed
-
-    source = exported / ("model.fp16.onnx" if typed() else "model.onnx")
-    engine = exported / "half.engine"
-    extra = ["--batch", "16"] + ([] if typed() else ["--fp16"])
-    return engine, *build(source, engine, *extra, "--timing-cache", exported / "timings.bin")
+    return build(exported, "float16", "--batch", "16", "--timing-cache", exported.with_name("timings.bin"))
 
 
 def ms(call, count=None):
@@ -49,21 +56,20 @@ def ms(call, count=None):
 
 
 def test_float32_engine(exported, figures):
-    _, description = build(exported / "model.onnx", exported / "single.engine")
+    _, _, description = build(exported, "float32")
     figures["float32"] = {k: description[k] for k in ("parity", "layers", "build_seconds", "warnings")}
     assert description["parity"]["trained model"]["map_rms"] <= parity.FLOAT_LIMITS["map_rms"]
 
 
 def test_half_engine(half, figures):
-    engine, output, description = half
+    engine, _, description = half
     figures["float16"] = {k: description[k] for k in ("parity", "layers", "build_seconds", "warnings")}
     figures["float16"]["bytes"] = engine.stat().st_size
     assert description["parity"]["trained model"]["map_rms"] <= parity.HALF_LIMITS["map_rms"]
-    assert "NOT VERIFIED" not in output
 
 
 def test_every_way_gives_the_same(half, exported):
-    images = parity.read_reference(exported / "model.reference.npz").images
+    images = frames(exported).images
     with Detector.open(half[0]) as detector:
         for image in images:
             found, map_out = detector.detect(image), np.empty(detector.info.size_hw, np.float32)
@@ -72,7 +78,7 @@ def test_every_way_gives_the_same(half, exported):
 
 
 def test_latency_and_throughput(half, exported, figures):
-    image = parity.read_reference(exported / "model.reference.npz").images[0]
+    image = frames(exported).images[0]
     with Detector.open(half[0]) as detector:
         maps = np.empty(detector.info.size_hw, np.float32)
         figures["latency_ms"] = ms(lambda: detector.infer_into(image, maps))
@@ -86,7 +92,7 @@ def test_latency_and_throughput(half, exported, figures):
 
 
 def test_memory_comes_back(half, exported, figures):
-    image = parity.read_reference(exported / "model.reference.npz").images[0]
+    image = frames(exported).images[0]
     device = backends.load("tensorrt").gpu.open_device()
 
     def free():
@@ -108,7 +114,7 @@ def test_memory_comes_back(half, exported, figures):
 
 
 def test_two_detectors_in_two_threads(half, exported):
-    truth = parity.read_reference(exported / "model.reference.npz")
+    truth = frames(exported)
     with Detector.open(half[0]) as one, Detector.open(half[0]) as two:
         expected = [one.detect(image).score for image in truth.images]
         wrong = []
@@ -135,7 +141,7 @@ def test_shares_the_gpu_with_torch(half, exported):
 
     if not torch.cuda.is_available():
         pytest.skip("PyTorch without CUDA")
-    image = parity.read_reference(exported / "model.reference.npz").images[0]
+    image = frames(exported).images[0]
     x = torch.ones(1000, device="cuda")
     with Detector.open(half[0]) as detector:
         score = detector.detect(image).score
@@ -149,9 +155,9 @@ def test_fused_against_naive(run, figures, tmp_path):
 
     calls, open_now = {}, []
     for plan in ("none", "full"):
-        model = tmp_path / plan / "model.onnx"
+        model = tmp_path / plan / "model.ssn"
         command("ssn_export", run, "--out", model, "--fp16", "--plan", plan)
-        detector = Detector.open(model.with_suffix(".engine"))
+        detector = Detector.open(model, "tensorrt")
         image = np.zeros((*detector.info.input_hw, 3), np.uint8)
         maps = np.empty(detector.info.size_hw, np.float32)
         calls[plan] = lambda d=detector, i=image, m=maps: d.infer_into(i, m)
@@ -170,8 +176,8 @@ def test_onnx_runtime_on_the_gpu(exported, figures):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime without CUDA; pip install onnxruntime-gpu")
-    truth = parity.read_reference(exported / "model.reference.npz")
-    path = exported / "model.fp16.onnx"
+    truth = frames(exported)
+    path = graph(exported, "half")
     session = onnxruntime.InferenceSession(str(path), providers=["CUDAExecutionProvider"])
     parts = [session.run(["anomaly_map", "score"], {"image": i[None]}) for i in truth.images]
     with Detector.open(path, "onnxruntime") as detector:
@@ -196,7 +202,7 @@ def test_trtexec_takes_the_file(exported, figures):
     from ssn_edge.onnx_metadata import read_info
     from ssn_export.trt_build import typed
 
-    path = exported / ("model.fp16.onnx" if typed() else "model.onnx")
+    path = graph(exported, "half" if typed() else "float32")
     shape = "image:1x{}x{}x3".format(*read_info(path).input_hw)
     words = [f"--onnx={path}", f"--shapes={shape}", "--stronglyTyped" if typed() else "--fp16"]
     done = subprocess.run([program, *words], capture_output=True, text=True, timeout=1800)

@@ -7,16 +7,16 @@ precision, or which operators TensorRT supports.
 """
 
 import gc
-import json
 import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
+
+from ssn_edge import bundle
 
 try:
     import fakegpu
@@ -68,37 +68,46 @@ def tiny_onnx(tmp_path):
     from ssn_export import parity
 
     path = tiny.write_model(tmp_path / "m.onnx", tiny.info(float32_nodes=()).to_json())
-    images = np.random.default_rng(3).integers(0, 256, (3, tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
-    maps = images.astype(np.float64).mean(3)
-    truth = parity.Reference(images, maps, maps.max((1, 2)) / 255)
-    parity.write_reference(parity.reference_path(path), truth)
+    parity.write_reference(frames_of(path), tiny.reference())
     return path
+
+
+def frames_of(onnx):
+    return onnx.with_suffix(".reference.npz")
+
+
+def build(onnx, engine, *words):
+    """(exit code, output) of building a plain engine, compared with the frames beside the file."""
+    return export(onnx, "--engine-out", engine, "--reference", frames_of(onnx), *words)
 
 
 @pytest.fixture
 def tiny_engine(tiny_onnx):
-    code, output = export(tiny_onnx, "--engine", tiny_onnx.with_suffix(".engine"), "--batch", "2")
+    code, output = build(tiny_onnx, tiny_onnx.with_suffix(".engine"), "--batch", "2")
     assert code == 0, output
     return tiny_onnx.with_suffix(".engine")
 
 
+@pytest.fixture
+def tiny_bundle(tmp_path):
+    """The same as a bundle, without an engine."""
+    return tiny.write_bundle(tmp_path / "m.ssn", float32_nodes=())
+
+
 @pytest.fixture(scope="session")
 def exported():
-    """Folder with a trained model's model.onnx, model.fp16.onnx and model.reference.npz."""
+    """A trained model's bundle."""
     return Path(os.environ["SSN_EXPORTED"])
 
 
 @pytest.fixture
 def real(exported, tmp_path, typed):
-    """The trained model's engine in half precision, built from a copy; its ONNX file; the output."""
-    for file in exported.glob("model.*"):
-        shutil.copy(file, tmp_path)
-    source = tmp_path / ("model.fp16.onnx" if typed else "model.onnx")
-    engine = tmp_path / "model.engine"
-    words = [source, "--engine", engine, "--batch", "2"] + ([] if typed else ["--fp16"])
-    code, output = export(*words, "--layers")
+    """The trained model's engine in half precision, added to a copy; its graph; the output."""
+    path = shutil.copytree(exported, tmp_path / "model.ssn")
+    code, output = export(path, "--engine", "--batch", "2", "--layers")
     assert code == 0, output
+    found = bundle.read(path)
+    (entry,), (graph,) = found.of_role("engine"), found.of_role("half" if typed else "float32")
     return SimpleNamespace(
-        engine=engine, source=source, output=output,
-        description=json.loads(engine.with_suffix(".json").read_text()),
+        bundle=path, entry=entry, engine=found.place(entry), source=found.place(graph), output=output,
     )

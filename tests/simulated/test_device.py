@@ -49,11 +49,12 @@ def test_device_option_selects_the_visible_gpu(monkeypatch):
     from conftest import export
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert "no such model file" in export("none.onnx", "--engine", "x.engine", "--device", "gpu:1")[1]
+    words = ("none.onnx", "--engine-out", "x.engine", "--unverified", "--device")
+    assert "no such model file" in export(*words, "gpu:1")[1]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     cases = {"2": "lets 1 be seen", "dla:0": "the DLA runs no uint8", "tpu": "give a GPU"}
     for word, expected in cases.items():
-        code, output = export("none.onnx", "--engine", "x.engine", "--device", word)
+        code, output = export(*words, word)
         assert code == 2 and expected in " ".join(output.split()), output
 
 
@@ -63,7 +64,8 @@ def test_no_torch_and_no_onnx_on_the_device(tiny_onnx):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['timm'] = None; "
         "from ssn_export.cli import main; "
-        f"main([{str(tiny_onnx)!r}, '--engine', {str(engine)!r}, '--layers'], standalone_mode=False); "
+        f"main([{str(tiny_onnx)!r}, '--engine-out', {str(engine)!r}, '--layers', '--unverified'], "
+        "standalone_mode=False); "
         "ours = [m for m in sys.modules.values() if getattr(m, '__name__', '').startswith('ssn_')]; "
         "assert not [m for m in ours if 'onnx' in vars(m)], ours"
     )

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import tensorrt as trt
 import tiny
-from conftest import check_ledger, export
+from conftest import build, check_ledger, export
 from test_build import make_integrated
 
-from ssn_edge import BackendError, Detector, ModelError, SsnEdgeError, backends
-from ssn_edge.engine_file import description_path
+from ssn_edge import BackendError, Detector, InputError, ModelError, SsnEdgeError, backends, bundle
+from ssn_edge.files import sha256
 from ssn_edge.images import list_images, read_image
+from ssn_export import bundle_writer
 
 FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
 
@@ -45,17 +46,28 @@ def test_same_results_as_onnx_runtime_on_tiles(real, tiles):
             np.testing.assert_array_equal(map_out, b.anomaly_map)
 
 
-def test_auto_takes_the_engine_beside_the_onnx_file(tiny_engine):
+def test_auto_takes_a_bundles_engine(tiny_bundle):
+    with Detector.open(tiny_bundle) as detector:
+        assert detector.backend_name.startswith("onnxruntime")
+        assert f"no engine in it; build one: ssn-export {tiny_bundle} --engine" in detector.choice
+    assert export(tiny_bundle, "--engine")[0] == 0
+    with Detector.open(tiny_bundle) as detector:
+        assert detector.backend_name.startswith("tensorrt") and "built for this GPU" in detector.choice
+        assert detector.path.name.startswith("engine-")
+        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
+    with Detector.open(tiny_bundle, "onnxruntime") as detector:
+        assert detector.path.name.startswith("float32-") and "asked for" in detector.choice
+    with pytest.raises(InputError, match="no float32 engine in it; build one"):
+        Detector.open(tiny_bundle, "tensorrt", precision="float32")
+
+
+def test_a_plain_file_is_that_file(tiny_engine):
+    """The engine beside it is no part of it."""
     onnx = tiny_engine.with_suffix(".onnx")
     with Detector.open(onnx) as detector:
-        assert detector.backend_name.startswith("tensorrt") and "beside" in detector.choice
-        np.testing.assert_allclose(detector.detect(FRAME).anomaly_map, expected_map(FRAME), rtol=1e-5)
-    with Detector.open(onnx, "onnxruntime") as detector:
-        assert detector.choice == "asked for"
-    tiny_engine.unlink()
-    with Detector.open(onnx) as detector:
-        assert detector.backend_name.startswith("onnxruntime")
-        assert "no m.engine beside it; build one: ssn-export" in detector.choice
+        assert detector.backend_name.startswith("onnxruntime") and detector.path == onnx
+    with Detector.open(tiny_engine) as detector:
+        assert detector.backend_name.startswith("tensorrt")
 
 
 def test_timeline_of_a_stream(tiny_engine):
@@ -118,13 +130,6 @@ def set_capability(value):
     libc.setenv(b"FAKEGPU_CC", value.encode(), 1) if value else libc.unsetenv(b"FAKEGPU_CC")
 
 
-def rewrite(engine, **changes):
-    path = description_path(engine)
-    document = json.loads(path.read_text())
-    document["engine"].update(changes)
-    path.write_text(json.dumps(document))
-
-
 def test_the_gpus_clock_and_layer_times(tiny_engine):
     """Values are invented by the stand-in; that they arrive, in order, is not."""
     with Detector.open(tiny_engine) as detector:
@@ -139,37 +144,68 @@ def test_the_gpus_clock_and_layer_times(tiny_engine):
     np.testing.assert_allclose(maps, 7)
 
 
-def test_another_gpu(tiny_engine):
-    rewrite(tiny_engine, compute_capability="7.5", device="T4")
-    with pytest.raises(ModelError, match=r"T4 .*7.5\), here.*8.6.*ssn-export m.onnx --engine"):
-        Detector.open(tiny_engine)
-    description_path(tiny_engine).unlink()
+def test_another_gpu(tiny_engine, tiny_bundle):
+    assert export(tiny_bundle, "--engine")[0] == 0
+    (entry,) = bundle.read(tiny_bundle).of_role("engine")
     try:
-        set_capability("7.5")  # and TensorRT itself refuses
+        set_capability("7.5")
         with pytest.raises(ModelError, match="build it again: ssn-export"):
             Detector.open(tiny_engine)
     finally:
         set_capability("")
+    built = {**tiny.engine_info(onnx_sha256=entry.engine.onnx_sha256).__dict__, "tensorrt": trt.__version__}
+    path = tiny.write_bundle(tiny_bundle.with_name("t4.ssn"), [
+        tiny.engine_info(**{**built, "compute_capability": "7.5", "device": "T4"})
+    ])
+    with Detector.open(path) as detector:  # not tried: the manifest says that it does not fit
+        assert "built on T4 (compute capability 7.5), here is" in detector.choice
+        assert f"build one: ssn-export {path} --engine" in detector.choice
+    with pytest.raises(InputError, match=r"T4 .*7.5\), here.*8.6.*ssn-export .* --engine"):
+        Detector.open(path, "tensorrt")
 
 
-def test_another_tensorrt(tiny_engine):
-    rewrite(tiny_engine, tensorrt="9.9.9.9")
-    with pytest.raises(ModelError, match="built with TensorRT 9.9.9.9, here is"):
-        Detector.open(tiny_engine)
+def test_another_tensorrt(tiny_bundle, tiny_onnx):
+    core = tiny.engine_info(model=tiny.info(), tensorrt="9.9.9.9", compute_capability="8.6")
+    path = tiny.write_bundle(tiny_bundle.with_name("old.ssn"), [core])
+    with pytest.raises(InputError, match="built with TensorRT 9.9.9.9, here is"):
+        Detector.open(path, "tensorrt")
+    engine = serialized(tiny_onnx, core)
+    with pytest.raises(ModelError, match="built with TensorRT 9.9.9.9, here is .*; build it again"):
+        Detector.open(engine)
 
 
-def test_name_wins_over_the_file_beside_it(tiny_engine):
-    rewrite(tiny_engine, batch=16)
-    document = json.loads(description_path(tiny_engine).read_text())
-    assert document["engine"]["batch"] == 16
-    with pytest.raises(SsnEdgeError, match="built for up to 2"):
-        Detector.open(tiny_engine, batch=16)
+def serialized(onnx, core):
+    """An engine that says ``core`` of itself."""
+    from ssn_export import trt_build
+
+    device = backends.load("tensorrt").gpu.open_device()
+    with device.active("building"):
+        plan = trt_build.serialize(onnx, core.to_name(), trt_build.Options(), print)
+    onnx.with_suffix(".engine").write_bytes(plan)
+    return onnx.with_suffix(".engine")
 
 
-def test_another_onnx_file_beside_it(tiny_engine):
-    tiny.write_model(tiny_engine.with_suffix(".onnx"), tiny.info(plan="other").to_json())
-    with pytest.raises(ModelError, match="built from another m.onnx"):
-        Detector.open(tiny_engine)
+def test_a_swapped_engine_is_never_loaded(tiny_bundle, tiny_engine):
+    """By its digest; by what it says of itself, where somebody made a manifest for it."""
+    assert export(tiny_bundle, "--engine")[0] == 0
+    found = bundle.read(tiny_bundle)
+    (entry,) = found.of_role("engine")
+    found.place(entry).write_bytes(b"x" * entry.size)
+    before = fakegpu.report()["calls"].get("deserializeCudaEngine", 0)
+    with pytest.raises(ModelError, match=f"{entry.name}: its sha256 is .* not the {entry.sha256[:12]}"):
+        Detector.open(tiny_bundle)
+    assert fakegpu.report()["calls"].get("deserializeCudaEngine", 0) == before
+    path = tiny_bundle.with_name("other.ssn")
+    other = tiny.engine_info(tensorrt=trt.__version__, compute_capability="8.6", batch=2)
+    with bundle_writer.writing(path, print) as writer:
+        entries = [writer.add(content) for content in tiny.contents(checkpoint_sha256="b" * 64)]
+        entries.append(writer.add(bundle_writer.Content(
+            "engine", lambda place: place.write_bytes(tiny_engine.read_bytes()), "float32", "none", other,
+            {"parity": {"trained model": {}}},
+        )))
+        writer.commit(tiny.info(checkpoint_sha256="b" * 64), entries)
+    with pytest.raises(ModelError, match="made from another training .checkpoint 0000.*the bundle's is bbbb"):
+        Detector.open(path)
 
 
 def test_damaged_foreign_and_wrong_digest(tiny_engine):
@@ -182,9 +218,6 @@ def test_damaged_foreign_and_wrong_digest(tiny_engine):
     for digest in ("0" * 64, ""):
         with pytest.raises(ModelError, match="its sha256 is"):
             Detector.open(tiny_engine, sha256=digest)
-    description_path(tiny_engine).write_text("{")
-    with pytest.raises(ModelError, match="not JSON"):
-        Detector.open(tiny_engine)
 
 
 def test_engine_of_another_program(tiny_onnx, tmp_path):
@@ -199,30 +232,29 @@ def test_engine_of_another_program(tiny_onnx, tmp_path):
         Detector.open(engine)
 
 
-def test_inputs_must_be_the_descriptions(tiny_onnx, tmp_path):
+def test_inputs_must_be_the_descriptions(tiny_onnx):
     """A name that promises another size than the tensors have."""
-    from ssn_edge.engine_file import EngineInfo
-    from ssn_export import trt_build
-
-    core = EngineInfo(tiny.info(height=64), "n.onnx", "0", str(trt.__version__), "8.6", "x")
-    device = backends.load("tensorrt").gpu.open_device()
-    with device.active("building"):
-        plan = trt_build.serialize(tiny_onnx, core.to_name(), trt_build.Options(), print)
-    engine = tmp_path / "n.engine"
-    engine.write_bytes(plan)
+    engine = serialized(tiny_onnx, tiny.engine_info(
+        model=tiny.info(height=64), tensorrt=trt.__version__, compute_capability="8.6"
+    ))
     with pytest.raises(ModelError, match="not what its description says"):
         Detector.open(engine)
 
 
-def test_version_compatible_engines_need_trust(tiny_onnx):
-    from ssn_edge.files import sha256
-
+def test_version_compatible_engines_need_trust(tiny_onnx, tiny_bundle):
     engine = tiny_onnx.with_suffix(".engine")
-    assert export(tiny_onnx, "--engine", engine, "--version-compatible")[0] == 0
+    assert build(tiny_onnx, engine, "--version-compatible")[0] == 0
     with pytest.raises(ModelError, match="host code.*--sha256"):
         Detector.open(engine)
     with Detector.open(engine, sha256=sha256(engine).upper()) as detector:
         detector.detect(FRAME)
+    assert export(tiny_bundle, "--engine", "--version-compatible")[0] == 0
+    with pytest.raises(ModelError, match="host code.*--sha256"):
+        Detector.open(tiny_bundle)
+    with Detector.open(tiny_bundle, sha256=sha256(tiny_bundle / "manifest.json")) as detector:
+        detector.detect(FRAME)
+    with pytest.raises(ModelError, match="manifest.json: its sha256 is"):
+        Detector.open(tiny_bundle, sha256="0" * 64)
 
 
 OPENING = [

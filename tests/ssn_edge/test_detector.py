@@ -228,12 +228,12 @@ def test_openvinos_own_files(tmp_path):
 
 
 def test_engines_where_there_is_no_tensorrt(tmp_path, monkeypatch):
-    path = tiny.write_model(tmp_path / "m.fp16.onnx")
+    path = tiny.write_model(tmp_path / "m.onnx")
+    (tmp_path / "m.engine").write_bytes(b"plan")  # a neighbour is no part of a plain file
     with Detector.open(path) as detector:
-        assert detector.choice.startswith("not TensorRT: ")
-    with pytest.raises(InputError, match="m.engine: no such engine; build it: ssn-export .*m.fp16.onnx"):
+        assert (detector.choice, detector.path) == ("the file as given", path)
+    with pytest.raises(InputError, match="onnxruntime or openvino alone.* or a bundle with an engine"):
         Detector.open(path, "tensorrt")
-    (tmp_path / "m.engine").write_bytes(b"plan")
     with pytest.raises(InputError, match="runs on tensorrt alone"):
         Detector.open(tmp_path / "m.engine", "openvino")
     monkeypatch.setitem(sys.modules, "tensorrt", None)

@@ -1,13 +1,12 @@
 """The model repository, parsed with Triton's own protobuf definition."""
 
-import dataclasses
-import json
+import re
 
 import pytest
 import tiny
 from click.testing import CliRunner
 
-from ssn_edge.engine_file import EngineInfo, description_path
+from ssn_edge.bundle import read
 from ssn_edge.errors import InputError, ModelError
 from ssn_export import triton
 from ssn_export.cli import main
@@ -18,15 +17,6 @@ def parsed(text):
     from google.protobuf import text_format
 
     return text_format.Parse(text, pb.ModelConfig()), pb
-
-
-def engine(folder, **changes):
-    path = folder / "line 3.engine"
-    path.write_bytes(b"plan")
-    core = EngineInfo(tiny.info(**changes), "m.onnx", "0" * 64, "10.3.0", "8.7", "Orin", batch=4)
-    description = {"schema": 1, "engine": dataclasses.asdict(core)}
-    description_path(path).write_text(json.dumps(description))
-    return path
 
 
 def test_onnx(tmp_path):
@@ -58,11 +48,15 @@ def test_onnx(tmp_path):
     assert config.parameters["image_threshold"].string_value == "0.5"
 
 
-def test_engine(tmp_path):
-    model = engine(tmp_path, frame=(90, 150))
-    assert triton.write([model], tmp_path / "repo", lambda _: None)
+def test_bundle_with_an_engine(tmp_path):
+    path = tiny.write_bundle(tmp_path / "line 3.ssn", [tiny.engine_info()], frame=(90, 150))
+    result = CliRunner().invoke(main, [str(path), "--triton", str(tmp_path / "repo")])
+    assert result.exit_code == 0, result.output
+    (entry,) = read(path).of_role("float32")
+    copied = tmp_path / "repo" / "line_3_onnx" / "1" / "model.onnx"
+    assert copied.read_bytes() == (path / entry.name).read_bytes()
     place = tmp_path / "repo" / "line_3_tensorrt"
-    assert (place / "1" / "model.plan").read_bytes() == b"plan"
+    assert (place / "1" / "model.plan").read_bytes() == b"plan 0"
     config, pb = parsed((place / "config.pbtxt").read_text())
     assert (config.platform, config.max_batch_size) == ("tensorrt_plan", 4)
     assert list(config.input[0].dims) == [90, 150, 3]
@@ -70,33 +64,42 @@ def test_engine(tmp_path):
     assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
 
 
+def test_bundle_with_several_engines(tmp_path):
+    engines = [tiny.engine_info(), tiny.engine_info(batch=1)]
+    served = triton.of_bundle(tiny.write_bundle(tmp_path / "m.ssn", engines), "float16")
+    names = [f"m_tensorrt_{entry.sha256[:8]}" for entry in read(tmp_path / "m.ssn").of_role("engine")]
+    assert [one.name for one in served] == ["m_onnx", *names] and [one.batch for one in served] == [16, 4, 1]
+    assert served[0].info.precision == "float16"
+
+
 def test_wrong_input(tmp_path):
     (tmp_path / "file").write_text("no model")
-    model = tiny.write_model(tmp_path / "m.onnx")
+    served = triton.of_file(tiny.write_model(tmp_path / "m.onnx"))
     with pytest.raises(InputError, match="is a file"):
-        triton.write([model], tmp_path / "file")
-    with pytest.raises(InputError, match="Triton takes .onnx or .engine"):
-        triton.write([tmp_path / "m.xml"], tmp_path / "repo")
-    bare = tmp_path / "bare.engine"
-    bare.write_bytes(b"")
-    with pytest.raises(InputError, match="no bare.json beside it"):
-        triton.write([bare], tmp_path / "repo")
+        triton.write(served, tmp_path / "file")
+    path = tiny.write_bundle(tmp_path / "m.ssn", [tiny.engine_info()])
+    (entry,) = read(path).of_role("engine")
+    (path / entry.name).write_bytes(b"plan 1")
+    with pytest.raises(ModelError, match=f"{entry.name}: its sha256 is"):
+        triton.of_bundle(path)
     with pytest.raises(ModelError, match="not an ONNX file"):
-        triton.write([(tmp_path / "file").rename(tmp_path / "x.onnx")], tmp_path / "repo")
-    assert not (tmp_path / "repo").exists()
+        triton.of_file((tmp_path / "file").rename(tmp_path / "x.onnx"))
 
 
 @pytest.mark.parametrize(
     "words, expected",
     [
         (["--plan", "none"], "--plan: for a run folder"),
-        ([], "give --engine FILE to build, or --triton DIR"),
+        ([], "give --engine-out, --info, --triton, --pack"),
         (["--device", "²"], "'²': give a GPU's number, as 0 or gpu:0"),
-        (["--engine", "x.plan"], "a name that ends in .engine|tensorrt is not installed"),
-        (["--engine", "x.engine"], "not built: tensorrt is not installed; run this on the device"),
+        (["--engine", "x.engine"], "takes no file; --engine-out x.engine writes a plain engine"),
+        (["--engine"], "--engine: not for an .onnx file, as .* is; --engine-out FILE builds a plain engine"),
+        (["--unpack", "x"], "--unpack: not for an .onnx file"),
+        (["--out", "x.ssn"], "--out: for a run folder, or with --pack"),
+        (["--engine-out", "x.engine"], "x.engine: not built: tensorrt is not installed; run this on the"),
     ],
 )
 def test_options_of_a_model_file(tmp_path, words, expected):
     model = tiny.write_model(tmp_path / "m.onnx")
     result = CliRunner().invoke(main, [str(model), *words])
-    assert result.exit_code == 2 and any(e in result.output for e in expected.split("|")), result.output
+    assert result.exit_code == 2 and re.search(expected, result.output), result.output

@@ -1,0 +1,258 @@
+"""Writing a bundle: content files first, then the manifest that names them, in one step.
+
+A reader sees the old manifest or the new one, and each names files that are whole and stay. Nothing is
+overwritten: a content file is named by its digest, and what no manifest names any more is removed by the next
+writer, once no reader can be about to open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+
+from ssn_edge import bundle
+from ssn_edge.bundle import MANIFEST, Bundle, Entry
+from ssn_edge.engine_file import EngineInfo
+from ssn_edge.errors import InputError, ModelError, VersionError, one_line
+from ssn_edge.files import UMASK, sha256
+from ssn_edge.schema import SCHEMA, ModelInfo
+from ssn_export.write_lock import LOCK, locked
+
+Say = Callable[[str], object]
+
+NEW = ".new-"
+"""How names of files begin that are being written."""
+
+GRACE_S = 3600.0
+"""How long a file stays that no manifest names any more: a reader may have read the manifest before."""
+
+MINOR = 0
+"""Raised with every field that is added; :data:`ssn_edge.schema.SCHEMA` when a meaning changes."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file to be added: ``write`` is given the path to write it to."""
+
+    role: str
+    write: Callable[[Path], object]
+    precision: str = ""
+    plan: str = ""
+    engine: Optional[EngineInfo] = None
+    measured: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def writing(path: Path, say: Say = print) -> Iterator[Writer]:
+    """The one writer of the bundle ``path`` until the block ends. What it added and did not commit goes.
+
+    Raises InputError where another process writes it, where there is something else, or where nothing can
+    be written.
+    """
+    if path.suffix != bundle.SUFFIX:
+        raise InputError(f"{path}: give a name that ends in {bundle.SUFFIX}")
+    path = path.resolve() if path.is_symlink() else path  # the folder may be linked to, nothing in it
+    made = _make_folder(path)
+    try:
+        with contextlib.ExitStack() as held:
+            with _told(path):
+                held.enter_context(locked(path, say))
+                writer = Writer(path, say)
+            held.callback(writer.drop_uncommitted)
+            yield writer
+    finally:
+        if made and not os.path.lexists(path / MANIFEST):
+            _remove_folder(path)
+
+
+def _make_folder(path: Path) -> bool:
+    """Whether it was made now. InputError if it cannot be, or is there and no bundle."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return True
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder that you can write to"
+        ) from None
+    if not path.is_dir():
+        raise InputError(f"{path}: is a file; remove it, or choose another name")
+    foreign = [name for name in os.listdir(path) if not _ours(name)]
+    if foreign and not os.path.lexists(path / MANIFEST):
+        raise InputError(
+            f"{path}: is a folder with other files ({one_line(foreign[0], 60)}); choose another name"
+        )
+    return False
+
+
+def _ours(name: str) -> bool:
+    known = name in (LOCK, MANIFEST) or name.startswith((NEW, bundle.CHECKED))
+    return known or bool(bundle.NAME.fullmatch(name))
+
+
+def _remove_folder(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):
+            if name == LOCK or name.startswith(bundle.CHECKED):
+                os.unlink(path / name)
+        path.rmdir()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the system refuses, as one line that says what became of the bundle."""
+    try:
+        yield
+    except OSError as error:
+        state = "is as it was" if os.path.lexists(path / MANIFEST) else "was not made"
+        raise InputError(
+            f"{error.filename or path}: not written ({error.strerror or error}); the bundle {state}; free "
+            "some space, or choose a place that you can write to"
+        ) from None
+
+
+class Writer:
+    """What :func:`writing` gives. ``current`` is the bundle that is there; None for none, or a damaged one,
+    of which ``problem`` says what is wrong."""
+
+    def __init__(self, path: Path, say: Say):
+        self._path, self._say = path, say
+        self._added: List[str] = []
+        self.current: Optional[Bundle] = None
+        self.problem: Optional[ModelError] = None
+        if os.path.lexists(path / MANIFEST):
+            try:
+                self.current = bundle.read(path)
+            except VersionError:
+                raise  # not ours to replace
+            except ModelError as error:
+                self.problem = error
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what dead writers left, and what no manifest names, once it has been so for a while."""
+        now, count, freed = time.time(), 0, 0
+        named = self._named()
+        for name in os.listdir(self._path):
+            path = self._path / name
+            state = os.lstat(path)
+            old = now - state.st_mtime > GRACE_S
+            unnamed = bundle.NAME.fullmatch(name) and name not in named and self.problem is None
+            rest = name.startswith(bundle.CHECKED) and name != bundle.CHECKED
+            if name.startswith(NEW) or old and (unnamed or rest):
+                path.unlink()
+                count, freed = count + 1, freed + state.st_size
+        if count:
+            self._say(f"{self._path}: removed {count} files that nothing names ({freed / 1e6:.1f} MB)")
+
+    def add(self, content: Content) -> Entry:
+        """Write a content file, synced, under its final name; no reader knows of it before the commit."""
+        suffix = bundle.ROLES[content.role].suffix
+        temporary = self._path / f"{NEW}{content.role}{suffix}"
+        with _told(self._path), _gone_after(temporary):
+            content.write(temporary)
+            _sync(temporary)
+            digest, size = sha256(temporary), temporary.stat().st_size
+            name = self._name(content.role, digest, suffix)
+            place = self._path / name
+            if not (place.is_file() and sha256(place) == digest):
+                temporary.chmod(0o666 & ~UMASK)
+                os.replace(temporary, place)
+            if name not in self._named():
+                self._added.append(name)
+        return Entry(
+            name, content.role, digest, size, content.precision, content.plan, content.engine,
+            content.measured,
+        )
+
+    def _name(self, role: str, digest: str, suffix: str) -> str:
+        """With as much of the digest as no other file in use begins with."""
+        short, full = (f"{role}-{digest[:length]}{suffix}" for length in (8, 64))
+        return short if self._named().get(short, digest) == digest else full
+
+    def _named(self) -> Dict[str, str]:
+        """The digests by name of the files in use."""
+        return {one.name: one.sha256 for one in self.current.entries} if self.current else {}
+
+    def commit(self, model: ModelInfo, entries: Sequence[Entry]) -> Bundle:
+        """Replace the manifest by one of ``model`` and ``entries``, whole, and return the bundle."""
+        return self._replace({
+            "schema": SCHEMA, "minor": MINOR, "model": bundle.model_document(model),
+            "files": [bundle.entry_document(entry) for entry in entries],
+        })
+
+    def commit_more(self, entries: Sequence[Entry], without: Sequence[Entry] = ()) -> Bundle:
+        """Add entries to the manifest that is there, in place of some: fields of later versions stay."""
+        assert self.current is not None
+        gone = {entry.name for entry in (*without, *entries)}
+        kept = [one for one in self.current.document["files"] if one["name"] not in gone]
+        return self._replace({
+            **self.current.document, "files": [*kept, *(bundle.entry_document(entry) for entry in entries)],
+        })
+
+    def _replace(self, document: Mapping[str, Any]) -> Bundle:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        data = text.encode("utf-8")
+        found = bundle.parsed(data, self._path)  # never one that no reader would take
+        with _told(self._path):
+            for name in self._named().keys() - {entry.name for entry in found.entries}:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self._path / name)  # its grace begins now
+            _sync_folder(self._path)  # the content files' names before the manifest that has them
+            temporary = self._path / f"{NEW}{MANIFEST}"
+            with _gone_after(temporary):
+                temporary.write_bytes(data)
+                temporary.chmod(0o666 & ~UMASK)
+                _sync(temporary)
+                os.replace(temporary, self._path / MANIFEST)
+        self._added, self.current, self.problem = [], found, None
+        try:
+            _sync_folder(self._path)
+        except OSError as error:
+            raise InputError(
+                f"{self._path}: written, but the disk does not promise to keep it ({error.strerror}); check "
+                "the disk, then write it again"
+            ) from None
+        return found
+
+    def drop_uncommitted(self) -> None:
+        """Remove what was added and is named by no manifest."""
+        while self._added:
+            with contextlib.suppress(OSError):
+                (self._path / self._added.pop()).unlink()
+
+
+@contextlib.contextmanager
+def _gone_after(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """So that names survive a power cut; Windows has no such call, and some network file systems neither."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
