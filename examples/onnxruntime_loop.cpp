@@ -152,6 +152,8 @@ int main(int count, char **words) {
         std::fprintf(stderr, "usage: %s MODEL.onnx frames.raw [FRAMES]\n", words[0]);
         return 2;
     }
+    // From 1.29 on ONNX Runtime reports to its maker unless this is set before it is first called.
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     try {
         api = OrtGetApiBase()->GetApi(1);  // the first version has all that is used here
         if (!api) throw std::runtime_error("this ONNX Runtime does not offer version 1 of its C API");

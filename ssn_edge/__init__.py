@@ -1,5 +1,6 @@
 """ssn-edge's runtime: a model file and frames in, verdicts out. NumPy and OpenCV only."""
 
+from ssn_edge import telemetry  # noqa: F401  (first)
 from ssn_edge.detector import Detection, Detector, Latency
 from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
 from ssn_edge.judge import Judge
