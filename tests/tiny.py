@@ -23,9 +23,9 @@ def info(**changes):
     return ModelInfo(**fields)
 
 
-def write_model(path, metadata=None, with_metadata=True, breaks=None):
+def write_model(path, metadata=None, with_metadata=True, breaks=None, full=255.0):
     """``breaks``: the output, "score" or "anomaly_map", that is NaN for a frame that is black, or has a
-    black pixel: 0 / 0, as a damaged weight makes it."""
+    black pixel: 0 / 0, as a damaged weight makes it. ``full``: the map's value for a score of 1."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
@@ -45,7 +45,7 @@ def write_model(path, metadata=None, with_metadata=True, breaks=None):
             helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", HEIGHT, WIDTH]),
             helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
         ],
-        [numpy_helper.from_array(np.float32(255), "full")],
+        [numpy_helper.from_array(np.float32(full), "full")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
@@ -55,13 +55,13 @@ def write_model(path, metadata=None, with_metadata=True, breaks=None):
     return path
 
 
-def reference(count=3):
+def reference(count=3, full=255.0):
     """Seeded frames with the model's answers."""
     from ssn_export import parity
 
     images = np.random.default_rng(3).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)
     maps = images.astype(np.float64).mean(3)
-    return parity.Reference(images, maps, maps.max((1, 2)) / 255)
+    return parity.Reference(images, maps, maps.max((1, 2)) / full)
 
 
 def engine_info(**changes):

@@ -143,13 +143,14 @@ class Writer:
         named = self._named()
         for name in os.listdir(self._path):
             path = self._path / name
-            state = os.lstat(path)
-            old = now - state.st_mtime > GRACE_S
             unnamed = bundle.NAME.fullmatch(name) and name not in named and self.problem is None
             rest = name.startswith(bundle.CHECKED) and name != bundle.CHECKED
-            if name.startswith(NEW) or old and (unnamed or rest):
-                path.unlink()
-                count, freed = count + 1, freed + state.st_size
+            with contextlib.suppress(FileNotFoundError):  # a reader's note has just got its name
+                state = os.lstat(path)
+                old = now - state.st_mtime > GRACE_S
+                if name.startswith(NEW) or old and (unnamed or rest):
+                    path.unlink()
+                    count, freed = count + 1, freed + state.st_size
         if count:
             self._say(f"{self._path}: removed {count} files that nothing names ({freed / 1e6:.1f} MB)")
 
@@ -181,6 +182,25 @@ class Writer:
     def _named(self) -> Dict[str, str]:
         """The digests by name of the files in use."""
         return {one.name: one.sha256 for one in self.current.entries} if self.current else {}
+
+    def replace(self, model: ModelInfo, contents: Sequence[Content]) -> Bundle:
+        """Commit ``contents`` in place of what there is. Engines of the same graphs stay, others are told."""
+        old = self.current
+        if self.problem is not None:
+            self._say(f"in place of a bundle that does not open: {self.problem}")
+        elif old is not None and old.model != model:
+            self._say(f"in place of another model (checkpoint {old.model.checkpoint_sha256[:12]}...)")
+        entries = [self.add(content) for content in contents]
+        graphs = {entry.sha256 for entry in entries}
+        for entry in old.of_role("engine") if old is not None else ():
+            assert old is not None and entry.engine is not None
+            if entry.name in {one.name for one in entries}:
+                continue
+            if old.model == model and entry.engine.onnx_sha256 in graphs:
+                entries.append(entry)
+            else:
+                self._say(f"without {entry.name}, an engine of another graph; build one with --engine")
+        return self.commit(model, entries)
 
     def commit(self, model: ModelInfo, entries: Sequence[Entry]) -> Bundle:
         """Replace the manifest by one of ``model`` and ``entries``, whole, and return the bundle."""

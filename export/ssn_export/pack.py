@@ -68,9 +68,7 @@ def pack(model: Path, out: Path, say: Say = print) -> List[Path]:
         contents.append(_engine(found, core, {sha256(path) for path in taken}))
         taken.append(found.engine)
     with bundle_writer.writing(out, say) as writer:
-        if writer.current is not None:
-            raise InputError(f"{out}: is there already; choose another name, or remove it")
-        writer.commit(core, [writer.add(content) for content in contents])
+        writer.replace(core, contents)
     for path in taken:
         say(f"took {path}")
     return taken

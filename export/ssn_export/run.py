@@ -139,19 +139,8 @@ def to_bundle(
 ) -> List[Path]:
     """Export into the bundle ``out``, in place of what it holds; engines of the same graphs stay."""
     with bundle_writer.writing(out, say) as writer:
-        old = writer.current
-        if writer.problem is not None:
-            say(f"replacing a bundle that no longer opens: {writer.problem}")
         exported = export(run, request, say)
-        entries = [writer.add(content) for content in exported.contents()]
-        graphs = {entry.sha256 for entry in entries}
-        for entry in old.of_role("engine") if old is not None else ():
-            assert old is not None and entry.engine is not None
-            if old.model == exported.model and entry.engine.onnx_sha256 in graphs:
-                entries.append(entry)
-            else:
-                say(f"without {entry.name}, an engine of another graph; build one: ssn-export {out} --engine")
-        found = writer.commit(exported.model, entries)
+        found = writer.replace(exported.model, exported.contents())
     return [out / MANIFEST, *(found.place(entry) for entry in found.entries)]
 
 
