@@ -64,7 +64,7 @@ c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn
 
 MINUTES ?= 10
 MODEL ?= soak/ssn-lite0-b1.onnx
-soak: .venv/demo $(MODEL)  ## a line with faults: MINUTES=10, MODEL=model.onnx (default: made, random weights)
+soak: .venv/demo $(MODEL)  ## a line with faults: MINUTES=10, MODEL=model.ssn (default: made, random weights)
 	.venv/bin/python -m ssn_bench.soak $(MODEL) --minutes $(MINUTES) --out soak
 
 soak/ssn-lite0-b1.onnx: | .venv/demo

@@ -151,7 +151,7 @@ int32_t ssn_open(int32_t abi, const ssn_options *options, ssn_detector *detector
     if (!READABLE(ssn_options, options))
         return SSN_BAD_ARGUMENT;
     if (!options->model)
-        return refuse("ssn_open: model is NULL; give the path of an .onnx or .engine file");
+        return refuse("ssn_open: model is NULL; give the path of a bundle, or of an .onnx or .engine file");
     if (begin(&status))
         py_open(options, detector, &status, message);
     return end(status);

@@ -1,4 +1,4 @@
-/* ssn-edge for C and C++: a model file opened once, frames in, verdicts out.
+/* ssn-edge for C and C++: a model opened once, frames in, verdicts out.
 
    Every function returns SSN_OK or another ssn_status, and never throws, exits or raises a signal;
    ssn_last_error() then says in one line what was wrong and what helps. Memory is the caller's: nothing
@@ -73,9 +73,9 @@ typedef uint64_t ssn_detector; /* 0 is never one */
 typedef struct ssn_options { /* 64 bytes */
     uint32_t struct_size;
     uint32_t reserved[9];
-    const char *model;   /* path of an .onnx or .engine file written by ssn-export */
+    const char *model;   /* path of a bundle (NAME.ssn), or of a plain .onnx or .engine file, of ssn-export */
     const char *backend; /* "onnxruntime", "openvino", "tensorrt"; NULL: the best there is */
-    const char *sha256;  /* what the file must hash to, or NULL */
+    const char *sha256;  /* what the file, of a bundle its manifest.json, must hash to, or NULL */
 } ssn_options;
 
 typedef struct ssn_frame { /* 64 bytes */

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ssn_edge import Detector, Verdict
+from ssn_edge import Detector, Verdict, bundle
 from ssn_edge.c.build import LIBRARY, LINK
 from ssn_edge.pixels import FORMATS
 from ssn_edge.regions import MOST_REGIONS
@@ -196,6 +196,22 @@ def test_the_whole_verdict_is_pythons(told, tmp_path, source, name, geometry):
         np.testing.assert_array_equal(mask, one.mask)
     assert len(found) == len(frames) and {one.is_defect for one in truth} == {False, True}
     assert truth[-1].region_count > len(truth[-1].regions) == MOST_REGIONS
+
+
+def test_a_bundle_is_opened_as_python_does(loop, tmp_path):
+    """The same answers as of the file that is taken; a changed byte is refused, and a bundle that is none."""
+    path = tiny.write_bundle(tmp_path / "m.ssn")
+    (entry,) = bundle.read(path).of_role("float32")
+    raw = tmp_path / "frames.raw"
+    raw.write_bytes(noisy_frames("BGR").tobytes())
+    words = (raw, "64x80", "BGR")
+    assert lines(run(loop, path, *words).stdout) == lines(run(loop, path / entry.name, *words).stdout)
+    data = bytearray((path / entry.name).read_bytes())
+    data[-1] ^= 1
+    (path / entry.name).write_bytes(data)
+    for model, said in ((path, f"{entry.name}: its sha256 is"), (tmp_path / "none.ssn", "no such model")):
+        done = subprocess.run([str(word) for word in (loop, model, *words)], capture_output=True, text=True)
+        assert done.returncode and said in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("output", ["score", "anomaly_map"])

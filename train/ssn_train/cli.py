@@ -192,4 +192,4 @@ def _print(document: Dict[str, Any], run: Path) -> None:
     if "at_threshold" in document:
         counts = ", ".join(f"{v} {k}" for k, v in document["at_threshold"].items())
         click.echo(f"  at this threshold: {counts}")
-    click.echo(f"{run}: model, metrics.json, report.html, pictures.  Next: ssn-export {run} --out model.onnx")
+    click.echo(f"{run}: model, metrics.json, report.html, pictures.  Next: ssn-export {run} --out model.ssn")
