@@ -84,7 +84,7 @@ def test_ssn_run_gives_the_scores_of_training(trained, backend, tmp_path):
     assert len(rows) == 12
     for row in rows:
         lines = tmp_path / "lines.jsonl"
-        words = (trained.model, row["file"], "--json", lines, "--backend", backend)
+        words = (trained.bundle, row["file"], "--json", lines, "--backend", backend)
         code, output = call(run_main, *words)
         assert code == 0, output
         found = json.loads(lines.read_text())
@@ -150,7 +150,7 @@ def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, mon
 def test_bench(trained, tmp_path):
     out = tmp_path / "bench.json"
     words = ("--protocol", "supersimplenet", "--budget", "2", "--claim", "paper", "--out", out)
-    code, output = call(bench_main, trained.model, trained.run, *words)
+    code, output = call(bench_main, trained.bundle, trained.run, *words)
     assert code == 0, output
     assert "not comparable" in output and "9.3 " in output and "268.8" in output
     assert "Shortened, not the protocol" in output
@@ -163,7 +163,7 @@ def test_bench(trained, tmp_path):
 
 def test_the_deployed_file_is_the_trained_detector(trained, data, tmp_path):
     out = tmp_path / "accuracy.json"
-    code, output = call(bench_main, trained.model, "--data", data, "--run", trained.run, "--out", out)
+    code, output = call(bench_main, trained.bundle, "--data", data, "--run", trained.run, "--out", out)
     assert code == 0 and "no gap" in output, output
     training = json.loads(out.read_text())["training"]
     assert training["verdicts_changed"] == 0 and training["largest_score_difference"] < 1e-5
@@ -172,7 +172,7 @@ def test_the_deployed_file_is_the_trained_detector(trained, data, tmp_path):
 def test_profile(trained, tmp_path):
     out = tmp_path / "profile.json"
     words = ("--backend", "all", "--profile", "--predict", "all", "--out", out)
-    code, output = call(bench_main, trained.model, *words)
+    code, output = call(bench_main, trained.bundle, *words)
     assert code == 0, output
     document = json.loads(out.read_text())
     for one in document["profiles"]:
@@ -187,8 +187,8 @@ def test_without_torch(trained, data, tmp_path):
     image = next((data / "test" / "good").iterdir())
     block = "import sys; sys.modules['torch'] = None; "
     for code in (
-        f"from ssn_edge.cli import main; main([{str(trained.model)!r}, {str(image)!r}])",
-        f"from ssn_bench.cli import main; main([{str(trained.model)!r}, '--budget', '1', "
+        f"from ssn_edge.cli import main; main([{str(trained.bundle)!r}, {str(image)!r}])",
+        f"from ssn_bench.cli import main; main([{str(trained.bundle)!r}, '--budget', '1', "
         f"'--out', {str(tmp_path / 'b.json')!r}])",
     ):
         done = subprocess.run(

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from ssn_bench import contenders, run
 from ssn_bench.cli import main
 from ssn_bench.protocol import Call
-from ssn_edge import Detector, backends
+from ssn_edge import Detector, backends, bundle
 from ssn_edge.images import read_image, write_image
 
 
 @pytest.fixture
 def model(tmp_path):
-    return tiny.write_model(tmp_path / "tiny.onnx")
+    return tiny.write_bundle(tmp_path / "tiny.ssn")
 
 
 def bench(*words, code=0):
@@ -39,6 +39,30 @@ def test_one_model(model, tmp_path):
     assert len(entry["sha256"]) == 64 and document["environment"]["affinity"]
     assert "throughput" not in entry and "Not measured: throughput" in output
     assert out.with_suffix(".png").stat().st_size > 5000
+
+
+def test_a_bundles_files_by_precision(model, tmp_path):
+    """Every report is of the file that ran, whose name and digest it has; a plain file is that file."""
+    out = tmp_path / "x.json"
+    (half,) = bundle.read(model).of_role("half")
+    words = ("--budget", 0.5, "--precision", "float16", "--out", out)
+    bench(model, *words)
+    (entry,) = json.loads(out.read_text())["contenders"]
+    assert (entry["file"], entry["sha256"]) == (f"tiny.ssn/{half.name}", half.sha256)
+    assert entry["precision"] == "float16" and entry["name"].startswith("tiny.ssn, ")
+    reports = (
+        ("--protocol", "camera", "--frame", "64x96"), ("--overhead", "--backend", "onnxruntime"),
+        ("--data", photos(tmp_path / "data")),
+    )
+    for report in reports:
+        bench(model, *report, *words)
+        document = json.loads(out.read_text())
+        assert document["model"]["sha256"] == half.sha256
+        assert document["model"]["file"] == f"tiny.ssn/{half.name}"
+    plain = tiny.write_model(tmp_path / "plain.onnx")
+    bench(plain, "--budget", 0.1, "--out", out)
+    assert json.loads(out.read_text())["contenders"][0]["file"] == "plain.onnx"
+    assert "is float32, not float16" in bench(plain, *words, code=2)
 
 
 def test_the_same_model_twice(model, tmp_path):

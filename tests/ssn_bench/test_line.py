@@ -14,7 +14,7 @@ from ssn_edge import Detector
 
 @pytest.fixture
 def model(tmp_path):
-    return tiny.write_model(tmp_path / "m.onnx")
+    return tiny.write_bundle(tmp_path / "m.ssn")
 
 
 @pytest.fixture
