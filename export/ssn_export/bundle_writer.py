@@ -185,7 +185,7 @@ class Writer:
 
     def replace(self, model: ModelInfo, contents: Sequence[Content]) -> Bundle:
         """Commit ``contents`` in place of what there is. Engines of the same graphs stay, others are told."""
-        old = self.current
+        old, model = self.current, model.core()
         if self.problem is not None:
             self._say(f"in place of a bundle that does not open: {self.problem}")
         elif old is not None and old.model != model:

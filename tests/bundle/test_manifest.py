@@ -174,6 +174,22 @@ def test_no_symlink_is_followed(path, tmp_path):
         Detector.open(path)
 
 
+@pytest.mark.parametrize("role", ["manifest", "float32"])
+def test_what_may_not_be_read(path, monkeypatch, role):
+    (entry,) = bundle.read(path).of_role("float32")
+    name = bundle.MANIFEST if role == "manifest" else entry.name
+    real = os.open
+
+    def refuse(place, *words, **more):
+        if str(place).endswith(name):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place, *words, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ModelError, match=f"{name}: cannot be read .Permission denied"):
+        Detector.open(path, "onnxruntime")
+
+
 def test_what_is_not_there(path, tmp_path):
     with pytest.raises(InputError, match="none.ssn: no such model; write one with ssn-export RUN --out"):
         Detector.open(tmp_path / "none.ssn")

@@ -16,6 +16,7 @@ from waiting import PATIENCE_S, until
 
 from ssn_edge import ModelError, bundle
 from ssn_edge.errors import InputError, VersionError
+from ssn_edge.files import sha256
 from ssn_export import bundle_writer
 from ssn_export.cli import main
 
@@ -68,6 +69,33 @@ def test_an_equal_file_stays_as_it_is(path):
     place.write_bytes(data[:-1] + b"\0")
     replace(path, checkpoint=OLD)
     assert place.read_bytes() == data
+
+
+def test_engines_of_the_same_graphs_stay(tmp_path):
+    """Where a model is exported again: others are told, and so is what was there."""
+    half = tiny.write_model(tmp_path / "half.onnx", tiny.info(precision="float16").to_json())
+    engines = [tiny.engine_info(onnx_sha256=sha256(half)), tiny.engine_info()]
+    path = tiny.write_bundle(tmp_path / "m.ssn", engines)
+    stays, goes = bundle.read(path).of_role("engine")
+
+    def again(said, **changes):
+        with bundle_writer.writing(path, said.append) as writer:
+            found = writer.replace(tiny.info(**changes), tiny.contents(**changes))
+        return found.of_role("engine")
+
+    said = []
+    assert again(said) == [stays]
+    assert said == [f"without {goes.name}, an engine of another graph; build one with --engine"]
+    said.clear()
+    assert again(said, checkpoint_sha256=NEW) == []
+    assert said == [
+        f"in place of another model (checkpoint {'0' * 12}...)",
+        f"without {stays.name}, an engine of another graph; build one with --engine",
+    ]
+    (path / bundle.MANIFEST).write_text("{")
+    said.clear()
+    assert again(said) == [] and said[0].startswith("in place of a bundle that does not open: ")
+    assert bundle.read(path).model == tiny.info().core()
 
 
 def test_names_that_begin_alike(path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -10,8 +11,9 @@ import onnxruntime
 import pytest
 from conftest import OPTIONS, call
 
-from ssn_edge import Detector, backends
+from ssn_edge import Detector, backends, bundle
 from ssn_edge.errors import InputError
+from ssn_edge.files import sha256
 from ssn_edge.images import list_images, read_image
 from ssn_edge.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
@@ -24,6 +26,22 @@ FRAME = (90, 150)
 def info(path):
     metadata = {p.key: p.value for p in onnx.load(path).metadata_props}
     return ModelInfo.from_json(metadata[METADATA_KEY], str(path))
+
+
+def test_a_bundle_is_what_is_written_unless_told_otherwise(trained, tmp_path):
+    """In the run folder; plain files are one or two, as given."""
+    run = shutil.copytree(trained.run, tmp_path / "run")
+    code, output = call(export_main, run, "--plan", "none")
+    assert code == 0 and f"Next: ssn-run {run / 'model.ssn'} SOURCE" in output, output
+    found = bundle.read(run / "model.ssn")
+    assert [one.role for one in found.entries] == ["float32", "reference"]
+    assert found.model.checkpoint_sha256 == sha256(run / "model.safetensors")
+    code, output = call(export_main, run, "--plan", "none", "--out", tmp_path / "plain" / "m.onnx")
+    assert code == 0 and [one.name for one in (tmp_path / "plain").iterdir()] == ["m.onnx"], output
+    refused = ((["--engine"], "--engine: adds to a bundle"), (["--engine-out", "x"], "exported already"))
+    for words, said in refused:
+        code, output = call(export_main, run, "--out", tmp_path / "x.onnx", *words)
+        assert code == 2 and output.count("\n") == 1 and said in output
 
 
 def test_letterboxed_training_is_judged_letterboxed(data, tmp_path):
