@@ -157,6 +157,9 @@ def _entry(document: Mapping[str, Any], model: ModelInfo, name: str) -> Entry:
     measured = document.get("measured", {})
     if not isinstance(measured, Mapping):
         raise ValueError(f"{file}: measured")
+    for key in ("parity", "layers"):
+        if not isinstance(measured.get(key, {}), Mapping):
+            raise ValueError(f"{file}: {key}")
     return Entry(file, role, digest, size, precision, plan, engine, measured)
 
 

@@ -19,6 +19,8 @@ from ssn_edge.schema import SCHEMA, ModelInfo, known, parse
 NAME_BYTES = 4095
 """Longest name that TensorRT takes, without the final zero."""
 
+MOST_BATCH = 1 << 16
+
 VERSION = r"[0-9]{1,6}\.[0-9]{1,6}(\.[0-9A-Za-z]{1,9})*"
 
 BUILD = "build it again: ssn-export MODEL.ssn --engine, or ssn-export MODEL.onnx --engine-out FILE"
@@ -77,8 +79,11 @@ class EngineInfo:
             for found_version in (info.tensorrt, info.compute_capability):
                 if not re.fullmatch(VERSION, found_version):
                     raise ValueError(f"version {found_version}")
-            if type(info.batch) is not int or info.batch < 1:
+            if type(info.batch) is not int or not 1 <= info.batch <= MOST_BATCH:
                 raise ValueError(f"batch {info.batch}")
+            for text in (info.source, info.onnx_sha256, info.device):
+                if not isinstance(text, str):
+                    raise ValueError(f"{text}: no text")
             return info
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{name}: its description does not fit ({one_line(error)}); {BUILD}") from None

@@ -11,7 +11,7 @@ from typing import List, Optional, Tuple
 from ssn_edge import backends, bundle
 from ssn_edge.bundle import Bundle, Entry
 from ssn_edge.engine_file import check_trust
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import InputError, ModelError, one_line
 from ssn_edge.files import PathLike
 from ssn_edge.schema import ModelInfo
 
@@ -94,9 +94,9 @@ def graph_of(found: Bundle, precision: str) -> Entry:
     graphs = {one.precision: one for one in found.entries if one.name.endswith(".onnx")}
     if precision not in graphs:
         option = " with --fp16" if precision == "float16" else ""
+        others = one_line(", ".join(sorted(graphs)) or "none at all")
         raise InputError(
-            f"{found.path}: no {precision} graph in it, but {', '.join(sorted(graphs)) or 'none at all'}; "
-            f"export it again{option}"
+            f"{found.path}: no {precision} graph in it, but {others}; export it again{option}"
         )
     return graphs[precision]
 
@@ -163,7 +163,7 @@ def check_core(choice: Choice, info: ModelInfo) -> None:
     """ModelError unless a bundle's file says of itself what the manifest says of the model."""
     if choice.core is None or info.core() == choice.core:
         return
-    ours, theirs = info.checkpoint_sha256, choice.core.checkpoint_sha256
+    ours, theirs = map(one_line, (info.checkpoint_sha256, choice.core.checkpoint_sha256))
     what = f"made from another training (checkpoint {ours[:12]}..., the bundle's is {theirs[:12]}...)"
     raise ModelError(
         f"{choice.path}: {what if ours != theirs else 'describes another model than the manifest'}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -22,6 +23,8 @@ GEOMETRIES = ("stretch", "letterbox")
 
 MOST_PIXELS = 1 << 16
 """Largest height or width."""
+
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 MOST_DEPTH = 16
 """Of a document: deeper is none of ours."""
@@ -104,10 +107,11 @@ class ModelInfo:
     def __post_init__(self) -> None:
         for name, (height, width) in (("size", self.size_hw), ("frame", self.frame or (1, 1))):
             if not all(type(n) is int and 0 < n <= MOST_PIXELS for n in (height, width)):
-                raise ModelError(f"{name} {height}x{width}: expected 1 to {MOST_PIXELS} pixels; export again")
+                shown = one_line(f"{height}x{width}", 40)
+                raise ModelError(f"{name} {shown}: expected 1 to {MOST_PIXELS} pixels; export again")
         for name in ("backbone", "precision", "checkpoint_sha256", "variant", "plan", "colour"):
             if not isinstance(getattr(self, name), str):
-                raise ModelError(f"{name} is {getattr(self, name)!r}, no text; export again")
+                raise ModelError(f"{name} is {one_line(getattr(self, name), 40)}, no text; export again")
         if self.geometry not in GEOMETRIES or self.geometry != "stretch" and self.frame:
             raise ModelError(
                 f"geometry {self.geometry!r} with frame {self.frame}; expected one of {GEOMETRIES}, and "
@@ -172,7 +176,7 @@ def parse(text: str, name: str) -> Dict[str, Any]:
     """A JSON object of this major version, or ModelError naming the version found."""
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-        _check_depth(document, MOST_DEPTH)
+        _check(document, MOST_DEPTH)
     except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{name}: metadata is not JSON ({one_line(error, 80)}); the file is damaged, make it again"
@@ -197,11 +201,17 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is no number")
 
 
-def _check_depth(value: Any, left: int) -> None:
+def _check(value: Any, left: int) -> None:
+    """ValueError for what is too deep, and for text that a terminal would obey or that cannot be written."""
     if not left:
         raise ValueError(f"more than {MOST_DEPTH} levels deep")
+    if isinstance(value, str) and UNPRINTABLE.search(value):
+        raise ValueError("text with control characters")
+    if isinstance(value, dict):
+        for key in value:
+            _check(key, left)
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_depth(inner, left - 1)
+        _check(inner, left - 1)
 
 
 def from_metadata(metadata: Mapping[str, str], name: str) -> ModelInfo:

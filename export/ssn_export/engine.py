@@ -290,7 +290,7 @@ def show_layers(model: Path) -> List[str]:
     warnings: List[str] = []
     if bundle.is_bundle(model):
         (entry,) = (one for one in bundle.read(model).entries if one.name == choice.path.name)
-        warnings = entry.measured.get("layers", {}).get("warnings", [])
+        warnings = list(entry.measured.get("layers", {}).get("warnings") or ())
     found, device_memory = _inspect(choice.path, choice.digest)
     return [
         choice.path.name, *layers.lines(found), f"{device_memory / MIB:.1f} MiB of activations",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, List, Mapping, Sequence
 
 from ssn_edge import bundle, opening
 from ssn_edge.bundle import Entry
-from ssn_edge.errors import SsnEdgeError
+from ssn_edge.errors import SsnEdgeError, one_line
 from ssn_edge.onnx_metadata import read_info
 from ssn_edge.schema import ModelInfo
 
@@ -37,12 +37,16 @@ def lines(path: Path, say: Callable[[str], object] = print) -> None:
 
 def _model(path: Path, info: ModelInfo) -> List[str]:
     verdict = info.verdict
+    method = one_line(f"{verdict.method}, n = {verdict.n}")
     frame = f", from frames of {info.frame[0]}x{info.frame[1]}" if info.frame else ""
     inside = ", thresholds in the graph" if info.verdict_inside else ""
     return [
-        f"{path}: {info.backbone}, {info.height}x{info.width} {info.colour} ({info.geometry}{frame}{inside})",
-        f"{verdict.rule}; mask from {verdict.pixel_threshold:.4g} ({verdict.method}, n = {verdict.n})",
-        f"checkpoint {info.checkpoint_sha256}",
+        one_line(
+            f"{path}: {info.backbone}, {info.height}x{info.width} {info.colour} "
+            f"({info.geometry}{frame}{inside})"
+        ),
+        f"{verdict.rule}; mask from {verdict.pixel_threshold:.4g} ({method})",
+        one_line(f"checkpoint {info.checkpoint_sha256}"),
     ]
 
 
@@ -59,16 +63,18 @@ def _row(entry: Entry) -> Sequence[str]:
             else "not compared with the trained model",
         ])
     size = f"{entry.size / 1e6:.1f}"
-    return entry.role, entry.precision or "-", entry.plan or "-", size, entry.name, about
+    cells = entry.role, entry.precision or "-", entry.plan or "-", size, entry.name, about
+    return [one_line(cell) for cell in cells]
 
 
 def _error(parity: Mapping[str, Any], what: str) -> str:
     """The map's error as it was measured."""
     figures = parity.get("trained model", parity)
-    rms: Optional[float] = figures.get("map_rms") if isinstance(figures, Mapping) else None
-    if not isinstance(rms, (int, float)):
+    rms = figures.get("map_rms") if isinstance(figures, Mapping) else None
+    if not isinstance(rms, float):
         return "error not measured"
-    return f"map {rms:.1e} of its deviation off {what}'s on {figures.get('images', '?')} images"
+    images = one_line(figures.get("images", "?"), 20)
+    return f"map {rms:.1e} of its deviation off {what}'s on {images} images"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:

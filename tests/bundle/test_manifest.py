@@ -7,9 +7,10 @@ import shutil
 import pytest
 import tiny
 
-from ssn_edge import Detector, ModelError, bundle
-from ssn_edge.errors import InputError, VersionError
+from ssn_edge import Detector, ModelError, bundle, opening
+from ssn_edge.errors import InputError, SsnEdgeError, VersionError
 from ssn_edge.files import sha256
+from ssn_export import info, triton
 
 
 @pytest.fixture
@@ -136,13 +137,51 @@ def test_a_manifest_that_does_not_fit(path, case):
     assert str(path / bundle.MANIFEST) in line and "\n" not in line and len(line) < 400
 
 
+ODD = [
+    None, True, -1, 0, 1.5, 1e308, 10**30, 10**4000, "", "x" * 5000, "\ud800", "\n\x1b[31m", "\n", [], [1],
+    [[[]]], {}, {"a": 1}, "../x", KeyError,
+]
+
+
+def places(document, before=()):
+    """Of every value in a document."""
+    pairs = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in pairs:
+        yield (*before, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*before, key))
+
+
+def test_odd_values_anywhere(tmp_path):
+    """Each value of a manifest replaced by each of these: read, or refused in one line, and nothing else."""
+    path = tiny.write_bundle(tmp_path / "m.ssn", [tiny.engine_info()])
+    text = (path / bundle.MANIFEST).read_text()
+    refused = 0
+    for place in list(places(json.loads(text))):
+        for odd in ODD:
+            data = json.dumps(change(place, odd)(json.loads(text))).encode()
+            (path / bundle.MANIFEST).write_bytes(data)
+            said = []
+            try:
+                found = bundle.read(path)
+                opening.choose(path)
+                info.lines(path, said.append)
+                triton.of_bundle(path)
+                assert found.document == json.loads(data)
+            except SsnEdgeError as error:
+                refused += 1
+                said.append(str(error))
+            assert all(line.isprintable() for line in said), (place, odd, said)
+    assert refused > 500
+
+
 @pytest.mark.parametrize("name", ESCAPES)
 def test_no_name_leaves_the_folder(path, name):
     document = document_of(path)
     text = name.format(document["files"][0]["sha256"][:8]) if isinstance(name, str) else name
     document["files"][0]["name"] = text
     write(path, document)
-    with pytest.raises(ModelError, match="does not follow its schema"):
+    with pytest.raises(ModelError, match="does not follow its schema|control characters"):
         Detector.open(path)
 
 
