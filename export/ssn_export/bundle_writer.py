@@ -114,8 +114,8 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         state = "is as it was" if os.path.lexists(path / MANIFEST) else "was not made"
         raise InputError(
-            f"{error.filename or path}: not written ({error.strerror or error}); the bundle {state}; free "
-            "some space, or choose a place that you can write to"
+            f"{path}: not written ({error.strerror or error}); the bundle {state}; free some space, or "
+            "choose a place that you can write to"
         ) from None
 
 

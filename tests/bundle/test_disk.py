@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_written(path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(path / write_lock.LOCK))
 
     monkeypatch.setattr(write_lock, "_taken", refuse)
-    with pytest.raises(InputError, match=r".lock: not written .Permission denied.; the bundle is as it was"):
+    with pytest.raises(InputError, match=r"m.ssn: not written .Permission denied.; the bundle is as it was"):
         replace(path)
 
 

@@ -306,6 +306,8 @@ def test_a_note_that_lies_is_found_by_verify(path):
     assert bundle.check(found, entry) == found.place(entry)
     with pytest.raises(ModelError, match=f"{entry.name}: its sha256 is"):
         Detector.open(path, "onnxruntime", verify=True)
+    with pytest.raises(ModelError, match=f"{entry.name}: its sha256 is"):
+        Detector.open(path, "onnxruntime", sha256=sha256(path / bundle.MANIFEST))
 
 
 def test_a_disk_that_cannot_be_written_only_costs_time(path, monkeypatch):
