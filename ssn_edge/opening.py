@@ -11,7 +11,7 @@ from typing import List, Optional, Tuple
 from ssn_edge import backends, bundle
 from ssn_edge.bundle import Bundle, Entry
 from ssn_edge.engine_file import check_trust
-from ssn_edge.errors import InputError, ModelError, one_line
+from ssn_edge.errors import BackendError, InputError, ModelError, one_line
 from ssn_edge.files import PathLike
 from ssn_edge.schema import ModelInfo
 
@@ -83,7 +83,10 @@ def _of_bundle(
         if library is not None:
             raise InputError(f"{path}: {reason}")
         skipped = f"; not TensorRT: {reason}"
-    library = backends.load(backend)
+    try:
+        library = backends.load(backend)
+    except BackendError as error:
+        raise BackendError(f"{error}{skipped}") from None
     graph = graph_of(found, precision or PRECISIONS[0])
     why = f"{graph.name}{skipped or ', asked for'}"
     checked = bundle.check(found, graph, verify or trusted)  # who names a digest trusts no note of ours

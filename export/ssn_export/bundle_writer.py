@@ -60,16 +60,16 @@ def writing(path: Path, say: Say = print) -> Iterator[Writer]:
         raise InputError(f"{path}: give a name that ends in {bundle.SUFFIX}")
     path = path.resolve() if path.is_symlink() else path  # the folder may be linked to, nothing in it
     made = _make_folder(path)
-    try:
-        with contextlib.ExitStack() as held:
-            with _told(path):
-                held.enter_context(locked(path, say))
-                writer = Writer(path, say)
-            held.callback(writer.drop_uncommitted)
-            yield writer
-    finally:
-        if made and not os.path.lexists(path / MANIFEST):
-            _remove_folder(path)
+    with contextlib.ExitStack() as held:
+        if made:
+            held.callback(_remove_if_empty, path)
+        with _told(path):
+            held.enter_context(locked(path, say))
+            if made:  # still under the lock, which another would take meanwhile
+                held.callback(_remove_notes, path)
+            writer = Writer(path, say)
+        held.callback(writer.drop_uncommitted)
+        yield writer
 
 
 def _make_folder(path: Path) -> bool:
@@ -98,11 +98,17 @@ def _ours(name: str) -> bool:
     return known or bool(bundle.NAME.fullmatch(name))
 
 
-def _remove_folder(path: Path) -> None:
+def _remove_notes(path: Path) -> None:
+    """What is left of a folder that did not become a bundle."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(path):
-            if name == LOCK or name.startswith(bundle.CHECKED):
-                os.unlink(path / name)
+        if not os.path.lexists(path / MANIFEST):
+            for name in os.listdir(path):
+                if name == LOCK or name.startswith(bundle.CHECKED):
+                    os.unlink(path / name)
+
+
+def _remove_if_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):
         path.rmdir()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 import click
 
@@ -16,6 +16,8 @@ from ssn_edge.errors import BackendError, InputError, is_number, needs
 from ssn_edge.files import check_writable
 from ssn_edge.opening import PRECISIONS
 
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+
 FOR_RUNS = ("data", "plan", "backend", "frame", "verdict")
 """Options that only a run folder has a use for."""
 
@@ -25,6 +27,11 @@ ACTIONS = {
     "an .engine file": ("layers",),
 }
 """What can be done with what is exported already."""
+
+OF_ENGINES = (
+    "batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible", "unverified",
+)
+"""Options of building an engine."""
 
 ENGINES = ("tensorrt",)
 """What ``--engine`` may be given; the first is the default."""
@@ -128,11 +135,13 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
     """
     _check_words(source, options)
     assert source is not None
+    given = {name for name in options if context.get_parameter_source(name) is COMMANDLINE}
+    _check_unused(given, options)
     kinds = {bundle.SUFFIX: "a bundle", ".onnx": "an .onnx file", ".engine": "an .engine file"}
     kind = kinds.get(source.suffix)
     if kind is None:
         return _run_folder(source, options)
-    _check_kind(context, source, kind, options)
+    _check_kind(given, source, kind, options)
     if options["info"]:
         from ssn_export import info
 
@@ -172,25 +181,38 @@ def _check_words(source: Optional[Path], options: Any) -> None:
         raise InputError("give a run folder, a bundle or a model file; ssn-export --help has examples")
 
 
-def _check_kind(context: click.Context, source: Path, kind: str, options: Any) -> None:
+def _check_unused(given: Set[str], options: Any) -> None:
+    """InputError for options that would have no effect."""
+    uses = {
+        **{name: ("engine", "engine_out", "fp16") for name in OF_ENGINES},
+        "reference": ("engine_out",), "precision": ("engine", "engine_out", "triton", "fp16"),
+    }
+    for name, users in uses.items():
+        if name in given and not any(options[user] for user in users):
+            words = [_shown(user) for user in users if user != "fp16"]
+            raise InputError(f"{_shown(name)}: only with {' or '.join(words)}")
+
+
+def _shown(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
     """InputError for options that mean nothing for a source that is exported already."""
-
-    def given(name: str) -> bool:
-        return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
     for name in FOR_RUNS:
-        if given(name):
+        if name in given:
             raise InputError(f"--{name}: for a run folder; {source} is exported already")
+    if options["fp16"] and not (options["engine"] or options["engine_out"]):
+        raise InputError(f"--fp16: for a run folder, or with --engine-out; {source} is exported already")
     if options["out"] and not options["pack"]:
         raise InputError(f"--out: for a run folder, or with --pack; {source} is exported already")
     everything = [name for names in ACTIONS.values() for name in names]
-    shown = {name: f"--{name.replace('_', '-')}" for name in everything}
     for name in everything:
         if options[name] and name not in ACTIONS[kind] and not (name == "layers" and options["engine_out"]):
             remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
-            raise InputError(f"{shown[name]}: not for {kind}, as {source} is{remedy}")
+            raise InputError(f"{_shown(name)}: not for {kind}, as {source} is{remedy}")
     if not any(options[name] for name in ACTIONS[kind]):
-        words = [shown[name] for name in ACTIONS[kind]]
+        words = [_shown(name) for name in ACTIONS[kind]]
         raise InputError(f"{source}: is exported already; give {', '.join(words)}")
 
 
@@ -201,10 +223,11 @@ def _run_folder(run: Path, options: Any) -> None:
         raise InputError(f"--out {out}: give NAME{bundle.SUFFIX}, a bundle, or NAME.onnx, plain files")
     for name in ("engine_out", "info", "unpack", "pack", "layers"):
         if options[name]:
-            shown = f"--{name.replace('_', '-')}"
             if run.is_dir() or name != "pack":
-                raise InputError(f"{shown}: for what is exported already; export {run}, then give it {out}")
-            raise InputError(f"{run}: {shown} takes the .onnx file of a set")
+                raise InputError(
+                    f"{_shown(name)}: for what is exported already; export {run} first, then give {out}"
+                )
+            raise InputError(f"{run}: --pack takes the .onnx file of a set")
     plain = out.suffix == ".onnx"
     if options["engine"] and plain:
         raise InputError("--engine: adds to a bundle; give --out NAME.ssn")
@@ -273,8 +296,7 @@ def _plain_engine(source: Path, kind: str, options: Any) -> None:
 
 
 def _engine_options(options: Any) -> Dict[str, Any]:
-    names = ("batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible", "unverified")
-    return {**{name: options[name] for name in names}, "show_layers": options["layers"]}
+    return {**{name: options[name] for name in OF_ENGINES}, "show_layers": options["layers"]}
 
 
 def _pack(source: Path, options: Any) -> None:

@@ -65,6 +65,8 @@ def _taken(path: Path, folder: Path) -> int:
             os.close(handle)
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise InputError(f"{folder}: {holder}, is writing it; wait until that has finished") from None
+            with contextlib.suppress(OSError):
+                os.unlink(path)
             raise InputError(
                 f"{folder}: its file system gives no locks ({error.strerror}); write to a local disk and copy"
             ) from None

@@ -168,3 +168,6 @@ def test_a_file_system_without_locks_or_folder_syncs(path, monkeypatch):
     monkeypatch.setattr(write_lock, "_lock", no_locks)
     with pytest.raises(InputError, match="gives no locks .Operation not supported.; write to a local"):
         replace(path)
+    with pytest.raises(InputError, match="gives no locks"):
+        replace(path.with_name("new.ssn"))
+    assert not path.with_name("new.ssn").exists()

@@ -112,6 +112,13 @@ def test_an_engine_that_was_never_compared_is_taken_only_by_name(tmp_path, with_
     assert chosen(path, "tensorrt") == 0
 
 
+def test_with_no_library_for_the_graph_the_engines_misfit_is_named_too(tmp_path, with_gpu, monkeypatch):
+    path = bundle_with(tmp_path, dict(tensorrt="9.0.0"))
+    monkeypatch.setattr(backends, "installed", lambda: [])
+    with pytest.raises(BackendError, match="no inference library .*; not TensorRT: engine-.* here is 10.3.0"):
+        opening.choose(path)
+
+
 def test_a_broken_gpu_is_named(tmp_path, with_gpu, monkeypatch):
     monkeypatch.setattr(backends, "tensorrt_problem", lambda: "no GPU")
     path = bundle_with(tmp_path, {})
