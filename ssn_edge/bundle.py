@@ -84,6 +84,11 @@ class Bundle:
     def of_role(self, role: str) -> List[Entry]:
         return [entry for entry in self.entries if entry.role == role]
 
+    def graphs(self) -> Dict[str, Entry]:
+        """The ONNX files by precision; of roles that this version knows, since others may be anything."""
+        known = {role: kind.precision for role, kind in ROLES.items() if kind.precision is not None}
+        return {known[entry.role]: entry for entry in self.entries if entry.role in known}
+
     def place(self, entry: Entry) -> Path:
         return self.path / entry.name
 

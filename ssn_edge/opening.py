@@ -95,7 +95,7 @@ def _of_bundle(
 
 def graph_of(found: Bundle, precision: str) -> Entry:
     """The ONNX file of a precision. InputError, saying what there is, where there is none."""
-    graphs = {one.precision: one for one in found.entries if one.name.endswith(".onnx")}
+    graphs = found.graphs()
     if precision not in graphs:
         option = " with --fp16" if precision == "float16" else ""
         others = one_line(", ".join(sorted(graphs)) or "none at all")

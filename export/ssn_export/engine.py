@@ -121,7 +121,7 @@ def _target(entry: Entry) -> Any:
 def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any]) -> Request:
     """The graph and the flag that give this precision here; None: half where the bundle has it. InputError
     where it has not."""
-    graphs = {one.precision: one for one in found.entries if one.name.endswith(".onnx")}
+    graphs = found.graphs()
     wanted = precision or ("float16" if "float16" in graphs else "float32")
     source = wanted if trt_build.typed() else "float32"
     if wanted not in graphs or source not in graphs:

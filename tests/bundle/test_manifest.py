@@ -54,14 +54,22 @@ def test_a_minor_version_may_add_fields(tmp_path):
     document["files"].append(
         {"name": f"calibration-{digest[:8]}.json", "role": "calibration", "sha256": digest, "size": 2}
     )
+    lean = tiny.write_model(path / "lean.onnx", tiny.info(backbone="lean").to_json())
+    digest = sha256(lean)
+    lean.rename(path / f"lean-{digest[:8]}.onnx")
+    document["files"].append({
+        "name": f"lean-{digest[:8]}.onnx", "role": "lean", "precision": "float32", "sha256": digest,
+        "size": (path / f"lean-{digest[:8]}.onnx").stat().st_size,
+    })
     for one in document["files"]:
         one["note"] = "new"
         if "built" in one:
             one["built"]["power_mode"] = 3
     write(path, document)
-    with Detector.open(path, "onnxruntime") as detector:
-        assert detector.info.core() == tiny.info().core()
-    assert [one.role for one in bundle.read(path).entries][-1] == "calibration"
+    for precision in ("float32", "float16"):
+        with Detector.open(path, "onnxruntime", precision=precision) as detector:
+            assert detector.info == tiny.info(precision=precision)
+    assert [one.role for one in bundle.read(path).entries][-2:] == ["calibration", "lean"]
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", 1.0, True, None, [1]])
