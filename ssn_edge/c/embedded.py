@@ -132,6 +132,8 @@ class Calls:
             mask_used = workspace.mask if mask_given is None else mask_given
             bgr = pixels.to_bgr(image, layout, workspace.scratch)
             fill(self._ffi, result, one.detector.detect(bgr, map_used, mask_used))
+        except ModelError as error:  # closed by another thread since it was found
+            raise BadHandle(f"detector {handle}: {error}") from None
         finally:
             one.give(workspace)
         result.ms = 1e3 * (time.perf_counter() - start)

@@ -73,7 +73,7 @@ static void *turns(void *unused)
         if (status == SSN_BAD_HANDLE)
             break; /* another thread closed it: told, not crashed */
         if (status || result.score != 200 / 255.f || map[7] != 200 || mask[7] != 1)
-            failures++;
+            failures++, printf("turn %d: status %d, %s\n", i, status, ssn_last_error());
         if (ssn_infer(0, &frame, NULL, 0, NULL, 0, &result) != SSN_BAD_HANDLE || !*ssn_last_error())
             failures++;
     }
