@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,11 +193,15 @@ def model_document(model: ModelInfo) -> Dict[str, Any]:
 
 def _check_present(path: Path, size: int) -> None:
     try:
-        found = os.lstat(path).st_size
+        state = os.lstat(path)
     except OSError as error:
         raise ModelError(
             f"{path}: {error.strerror}, but the manifest names it; copy the bundle again"
         ) from None
+    if not stat.S_ISREG(state.st_mode):
+        what = "a symlink, which is not followed" if stat.S_ISLNK(state.st_mode) else "not a plain file"
+        raise ModelError(f"{path}: {what}; copy the bundle again")
+    found = state.st_size
     if found != size:
         raise ModelError(
             f"{path}: {found} bytes, not the {size} that the manifest says; copy the bundle again"

@@ -76,9 +76,10 @@ class EngineInfo:
             found = known(cls, document)
             found["model"] = ModelInfo.from_document(found["model"], name)
             info = cls(**found)
-            for found_version in (info.tensorrt, info.compute_capability):
-                if not re.fullmatch(VERSION, found_version):
-                    raise ValueError(f"version {found_version}")
+            versions = ((VERSION, info.tensorrt), (r"[0-9]{1,3}\.[0-9]{1,3}", info.compute_capability))
+            for pattern, version in versions:
+                if not re.fullmatch(pattern, version):
+                    raise ValueError(f"version {version}")
             if type(info.batch) is not int or not 1 <= info.batch <= MOST_BATCH:
                 raise ValueError(f"batch {info.batch}")
             for text in (info.source, info.onnx_sha256, info.device):

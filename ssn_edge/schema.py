@@ -207,6 +207,8 @@ def _check(value: Any, left: int) -> None:
         raise ValueError(f"more than {MOST_DEPTH} levels deep")
     if isinstance(value, str) and UNPRINTABLE.search(value):
         raise ValueError("text with control characters")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number beyond all")  # as 1e999 is read
     if isinstance(value, dict):
         for key in value:
             _check(key, left)

@@ -13,7 +13,7 @@ from ssn_bench import contenders, environment, roofline
 from ssn_bench.contenders import Contender
 from ssn_bench.opened import graph_of, noise
 from ssn_bench.stages import STAGES, Graph, totals
-from ssn_edge import backends, opening, schema
+from ssn_edge import opening, schema
 from ssn_edge.errors import BackendError
 
 RUNS = 30
@@ -70,10 +70,11 @@ def profile(path: Path, backend: str, name: str, precision: Optional[str] = None
     library = choice.library.NAME
     model = onnx.load(str(graph_of(path, choice)))
     graph = Graph(model)
-    measure = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt}[library]
+    measure = {"onnxruntime": _onnxruntime, "openvino": _openvino}.get(library)
     if library == "tensorrt":  # whose peak would take an engine of its own
-        layers, peaks = measure(choice.path), None
+        layers, peaks = _tensorrt(choice), None
     else:
+        assert measure is not None
         before = roofline.measured(library)
         layers = measure(choice.path)
         peaks = roofline.better(before, roofline.measured(library))
@@ -186,10 +187,12 @@ def _openvino(path: Path) -> Layers:
     return layers
 
 
-def _tensorrt(path: Path) -> Layers:
-    session = backends.load("tensorrt").open_session(path, 1)
+def _tensorrt(choice: opening.Choice) -> Layers:
+    path = choice.path
+    session = choice.library.open_session(path, 1, choice.digest, choice.host_code)
     try:
         info = schema.from_metadata(session.metadata, str(path))
+        opening.check_core(choice, info)
         images = session.prepare(info.input_hw)
         images[:] = noise(1, info.input_hw)
         maps, scores = np.empty((1, *info.size_hw), np.float32), np.empty(1, np.float32)

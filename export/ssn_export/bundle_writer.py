@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,16 +114,25 @@ def _remove_if_empty(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the system refuses, as one line that says what became of the bundle."""
+def _told(path: Path, committed: Optional[bytes] = None) -> Iterator[None]:
+    """What the system refuses, as one line that says what became of the bundle; ``committed`` is the manifest
+    that may have been put in place."""
     try:
         yield
     except OSError as error:
         state = "is as it was" if os.path.lexists(path / MANIFEST) else "was not made"
+        if committed is not None and _is_there(path, committed):
+            state = "is the new one"  # renamed, and the answer was lost
         raise InputError(
             f"{path}: not written ({error.strerror or error}); the bundle {state}; free some space, or "
             "choose a place that you can write to"
         ) from None
+
+
+def _is_there(path: Path, manifest: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return (path / MANIFEST).read_bytes() == manifest
+    return False
 
 
 class Writer:
@@ -170,7 +180,7 @@ class Writer:
             digest, size = sha256(temporary), temporary.stat().st_size
             name = self._name(content.role, digest, suffix)
             place = self._path / name
-            if not (place.is_file() and sha256(place) == digest):
+            if not (_is_plain(place) and sha256(place) == digest):
                 temporary.chmod(0o666 & ~UMASK)
                 os.replace(temporary, place)
             if name not in self._named():
@@ -228,9 +238,9 @@ class Writer:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         data = text.encode("utf-8")
         found = bundle.parsed(data, self._path)  # never one that no reader would take
-        with _told(self._path):
+        with _told(self._path, data):
             for name in self._named().keys() - {entry.name for entry in found.entries}:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, PermissionError):  # gone, or another owner's
                     os.utime(self._path / name)  # its grace begins now
             _sync_folder(self._path)  # the content files' names before the manifest that has them
             temporary = self._path / f"{NEW}{MANIFEST}"
@@ -250,10 +260,22 @@ class Writer:
         return found
 
     def drop_uncommitted(self) -> None:
-        """Remove what was added and is named by no manifest."""
-        while self._added:
+        """Remove what was added and is not named by the manifest on the disk: an error, or Ctrl-C, may come
+        when that has just been put in place. Where it cannot be read nothing goes."""
+        try:
+            data = (self._path / MANIFEST).read_bytes()
+            named = {entry.name for entry in bundle.parsed(data, self._path).entries}
+        except FileNotFoundError:
+            named = set()
+        except (OSError, ModelError):
+            return
+        for name in set(self._added) - named:
             with contextlib.suppress(OSError):
-                (self._path / self._added.pop()).unlink()
+                (self._path / name).unlink()
+
+
+def _is_plain(path: Path) -> bool:
+    return os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode)
 
 
 @contextlib.contextmanager

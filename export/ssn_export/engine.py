@@ -290,7 +290,8 @@ def show_layers(model: Path) -> List[str]:
     warnings: List[str] = []
     if bundle.is_bundle(model):
         (entry,) = (one for one in bundle.read(model).entries if one.name == choice.path.name)
-        warnings = list(entry.measured.get("layers", {}).get("warnings") or ())
+        stated = entry.measured.get("layers", {}).get("warnings")
+        warnings = [str(line) for line in stated] if isinstance(stated, list) else []
     found, device_memory = _inspect(choice.path, choice.digest)
     return [
         choice.path.name, *layers.lines(found), f"{device_memory / MIB:.1f} MiB of activations",

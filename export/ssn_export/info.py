@@ -69,7 +69,7 @@ def _row(entry: Entry) -> Sequence[str]:
 
 def _error(parity: Mapping[str, Any], what: str) -> str:
     """The map's error as it was measured."""
-    figures = parity.get("trained model", parity)
+    figures = parity.get("trained model", parity) if isinstance(parity, Mapping) else None
     rms = figures.get("map_rms") if isinstance(figures, Mapping) else None
     if not isinstance(rms, float):
         return "error not measured"

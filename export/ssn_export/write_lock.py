@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ def locked(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
             say(f"{folder}: taking over from {left}, which ended without finishing")
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
-        name = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        name = f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})"
         os.write(handle, name.encode())
         yield
     finally:
@@ -64,9 +65,7 @@ def _taken(path: Path, folder: Path) -> int:
             holder = _holder(handle) or "another process"
             os.close(handle)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise InputError(f"{folder}: {holder}, is writing it; wait until that has finished") from None
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+                raise InputError(f"{folder}: {holder} is writing it; wait until that has finished") from None
             raise InputError(
                 f"{folder}: its file system gives no locks ({error.strerror}); write to a local disk and copy"
             ) from None
@@ -103,7 +102,8 @@ def network_type(folder: Path) -> Optional[str]:
     place, best, kind = str(folder.resolve()), "", None
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        mount = fields.split()[4].encode().decode("unicode_escape") if len(fields.split()) > 4 else ""
+        words = fields.split()
+        mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), words[4]) if len(words) > 4 else ""
         inside = place == mount or place.startswith(mount.rstrip("/") + "/")
         if mount and inside and len(mount) >= len(best):
             best, kind = mount, rest.split()[0] if rest.split() else None

@@ -168,6 +168,29 @@ def test_a_file_system_without_locks_or_folder_syncs(path, monkeypatch):
     monkeypatch.setattr(write_lock, "_lock", no_locks)
     with pytest.raises(InputError, match="gives no locks .Operation not supported.; write to a local"):
         replace(path)
-    with pytest.raises(InputError, match="gives no locks"):
-        replace(path.with_name("new.ssn"))
-    assert not path.with_name("new.ssn").exists()
+    with open(path / write_lock.LOCK, "rb") as file:  # never removed: it may be the lock of another
+        assert os.fstat(file.fileno()).st_nlink == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), IO])
+def test_what_comes_just_after_the_manifest_is_in_place(path, monkeypatch, error):
+    """Ctrl-C, or a file system that renamed and lost the answer: the new bundle is there, and stays whole."""
+    real = os.replace
+
+    def strikes(source, target):
+        real(source, target)
+        if str(target).endswith("manifest.json"):
+            raise error
+
+    monkeypatch.setattr(bundle_writer.os, "replace", strikes)
+    with pytest.raises((KeyboardInterrupt, InputError)) as caught:
+        replace(path)
+    assert error is not IO or "the bundle is the new one" in str(caught.value)
+    monkeypatch.undo()
+    assert checkpoint_of(path) == NEW
+    fresh = path.with_name("fresh.ssn")
+    monkeypatch.setattr(bundle_writer.os, "replace", strikes)
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        replace(fresh)
+    monkeypatch.undo()
+    assert checkpoint_of(fresh) == NEW

@@ -200,7 +200,7 @@ def test_one_writer_at_a_time(path):
     other = holder(path)
     try:
         for _ in range(2):
-            with pytest.raises(InputError, match=f"m.ssn: process {other.pid} on .*, is writing it; wait"):
+            with pytest.raises(InputError, match=f"m.ssn: process {other.pid} on .* is writing it; wait"):
                 replace(path)
         assert checkpoint_of(path) == OLD  # readers do not wait
     finally:
