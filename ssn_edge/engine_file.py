@@ -110,5 +110,5 @@ def check_trust(path: PathLike, info: EngineInfo, trusted: bool) -> None:
     if info.version_compatible and not trusted:
         raise ModelError(
             f"{path}: a version-compatible engine brings host code of its own; give the sha256 that "
-            "ssn-export printed, with --sha256, to allow it"
+            "ssn-export prints (of a bundle --info does, the manifest's), with --sha256, to allow it"
         )

@@ -75,7 +75,7 @@ def _of_bundle(
     skipped = ""
     if backend in ("auto", "tensorrt"):
         library = backends.load("tensorrt") if backend == "tensorrt" else None
-        entry, reason = _engine(found, precision, batch, asked=library is not None)
+        entry, reason = _engine(found, precision, batch, library is not None, trusted)
         if entry is not None and entry.engine is not None:
             check_trust(found.place(entry), entry.engine, trusted)
             with_engine = library or backends.load("tensorrt")
@@ -106,7 +106,7 @@ def graph_of(found: Bundle, precision: str) -> Entry:
 
 
 def _engine(
-    found: Bundle, precision: Optional[str], batch: int, asked: bool
+    found: Bundle, precision: Optional[str], batch: int, asked: bool, trusted: bool
 ) -> Tuple[Optional[Entry], str]:
     """The engine that suits this machine best, and why it was taken or in a few words why there is none.
     The GPU is looked at only if there is an engine: a CUDA context takes its share of the memory."""
@@ -128,6 +128,10 @@ def _engine(
             name = fitting[0].name
             return None, f"{name} was never compared with the trained model; --backend tensorrt takes it"
         fitting = compared
+    safe = [one for one in fitting if trusted or not (one.engine and one.engine.version_compatible)]
+    if not safe and not asked:
+        return None, f"{fitting[0].name} brings code for the host; --sha256 of the manifest allows it"
+    fitting = safe or fitting
     best = min(fitting, key=lambda one: _rank(one, batch))
     return best, f"{best.name}, {_of(len(fitting), len(engines))}"
 
@@ -164,12 +168,18 @@ def _rank(entry: Entry, batch: int) -> Tuple[bool, int, bool, bool, int]:
 
 
 def check_core(choice: Choice, info: ModelInfo) -> None:
+    """:func:`check_same` for what was chosen from a bundle."""
+    if choice.core is not None:
+        check_same(choice.path, info, choice.core)
+
+
+def check_same(path: Path, info: ModelInfo, core: ModelInfo) -> None:
     """ModelError unless a bundle's file says of itself what the manifest says of the model."""
-    if choice.core is None or info.core() == choice.core:
+    if info.core() == core:
         return
-    ours, theirs = map(one_line, (info.checkpoint_sha256, choice.core.checkpoint_sha256))
+    ours, theirs = map(one_line, (info.checkpoint_sha256, core.checkpoint_sha256))
     what = f"made from another training (checkpoint {ours[:12]}..., the bundle's is {theirs[:12]}...)"
     raise ModelError(
-        f"{choice.path}: {what if ours != theirs else 'describes another model than the manifest'}; "
+        f"{path}: {what if ours != theirs else 'describes another model than the manifest'}; "
         "export or copy the bundle again"
     )

@@ -147,8 +147,9 @@ class Writer:
         if os.path.lexists(path / MANIFEST):
             try:
                 self.current = bundle.read(path)
-            except VersionError:
-                raise  # not ours to replace
+            except VersionError as error:  # not ours to replace
+                reason = str(error).partition(";")[0]
+                raise InputError(f"{reason}; give another name, or remove it") from None
             except ModelError as error:
                 self.problem = error
         self._clean()

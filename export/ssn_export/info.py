@@ -31,6 +31,8 @@ def lines(path: Path, say: Callable[[str], object] = print) -> None:
         say(line)
     for entry in found.entries:
         bundle.check(found, entry, force=True)
+    for entry in found.graphs().values():
+        opening.check_same(found.place(entry), read_info(found.place(entry)), found.model)
     say(f"all {len(found.entries)} files have the digests of the manifest")
     say(f"here: {_here(path)}")
 

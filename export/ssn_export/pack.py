@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 import numpy as np
 
-from ssn_edge import Detector, bundle
+from ssn_edge import Detector, bundle, opening
 from ssn_edge.bundle import Bundle
 from ssn_edge.engine_file import EngineInfo
 from ssn_edge.errors import InputError, ModelError
@@ -149,12 +149,15 @@ def unpack(path: Path, folder: Path, say: Callable[[str], object] = print) -> Li
     targets = _targets(found, folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--unpack {folder}: is a file; give a folder")
-    for target in targets.values():
+    descriptions = [place.with_suffix(".json") for place in targets.values() if place.suffix == ".engine"]
+    for target in (*targets.values(), *descriptions):
         if target.exists():
             raise InputError(f"{target}: is there already; give another folder")
     entries = [entry for entry in found.entries if entry.name in targets]
     for entry in entries:
-        bundle.check(found, entry, force=True)
+        place = bundle.check(found, entry, force=True)
+        if place.suffix == ".onnx":
+            opening.check_same(place, read_info(place), found.model)
     for entry in entries:
         target = targets[entry.name]
         with replacing(target) as temporary:

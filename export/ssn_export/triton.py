@@ -6,6 +6,7 @@ describes the fields, ``model_config.proto`` their types; a test parses what is 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -81,7 +82,9 @@ def of_bundle(path: Path, precision: Optional[str] = None) -> List[Served]:
     found = bundle.read(path)
     graph = opening.graph_of(found, precision or "float32")
     file = bundle.check(found, graph)
-    served = [Served(file, "onnx", _name(path.stem, "onnx"), read_info(file), ONNX_BATCH)]
+    info = read_info(file)
+    opening.check_same(file, info, found.model)
+    served = [Served(file, "onnx", _name(path.stem, "onnx"), info, ONNX_BATCH)]
     engines = found.of_role("engine")
     for entry in engines:
         assert entry.engine is not None
@@ -162,6 +165,6 @@ def _parameters(info: ModelInfo) -> str:
         "backbone": info.backbone,
     }
     return "\n".join(
-        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}'
+        f'parameters {{ key: "{key}" value: {{ string_value: {json.dumps(value)} }} }}'
         for key, value in verdict.items()
     )

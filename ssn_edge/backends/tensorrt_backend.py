@@ -105,7 +105,10 @@ class Session:
             self._engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
             self._open.callback(self._forget, "_engine")
             if self._engine is None:
-                raise ModelError(f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); {BUILD}")
+                trust = "" if host_code else ", or give --sha256 if it was built to be version-compatible"
+                raise ModelError(
+                    f"{path}: TensorRT {version()} cannot load it ({LOG.reason()}); {BUILD}{trust}"
+                )
             self.info = EngineInfo.from_name(self._engine.name, str(path))
             misfit = self.info.misfit(version(), device.compute_capability, device.name)
             if misfit is not None:

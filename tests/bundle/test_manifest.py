@@ -10,7 +10,7 @@ import tiny
 from ssn_edge import Detector, ModelError, bundle, opening
 from ssn_edge.errors import InputError, SsnEdgeError, VersionError
 from ssn_edge.files import sha256
-from ssn_export import info, triton
+from ssn_export import info, pack, triton
 
 
 @pytest.fixture
@@ -338,8 +338,11 @@ def test_a_file_of_another_training_in_a_manifest_made_for_it(path, tmp_path):
     shutil.copy(other / foreign["files"][0]["name"], path)
     document["files"][0] = foreign["files"][0]
     write(path, document)
-    with pytest.raises(ModelError, match="another training .checkpoint bbbb.*, the bundle's is 0000"):
-        Detector.open(path, "onnxruntime")
+    for use in (lambda: Detector.open(path, "onnxruntime"), lambda: triton.of_bundle(path),
+                lambda: info.lines(path, str), lambda: pack.unpack(path, tmp_path / "out", str)):
+        with pytest.raises(ModelError, match="another training .checkpoint bbbb.*, the bundle's is 0000"):
+            use()
+    assert not (tmp_path / "out").exists()
     document["model"]["checkpoint_sha256"] = "b" * 64
     document["model"]["verdict"]["image_threshold"] = 0.25
     write(path, document)

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from ssn_edge import Detector, backends, bundle, opening
 from ssn_edge.cli import main as run_main
-from ssn_edge.errors import BackendError, InputError
+from ssn_edge.errors import BackendError, InputError, ModelError
+from ssn_edge.files import sha256
 from ssn_edge.images import write_image
 
 (ONE, *_) = backends.installed()
@@ -117,6 +118,17 @@ def test_with_no_library_for_the_graph_the_engines_misfit_is_named_too(tmp_path,
     monkeypatch.setattr(backends, "installed", lambda: [])
     with pytest.raises(BackendError, match="no inference library .*; not TensorRT: engine-.* here is 10.3.0"):
         opening.choose(path)
+
+
+def test_a_version_compatible_engine_does_not_stand_in_the_way(tmp_path, with_gpu):
+    """Without a digest that allows its code another entry is taken and it is named; by name it is refused."""
+    path = bundle_with(tmp_path, dict(version_compatible=True))
+    assert "brings code for the host; --sha256 of the manifest allows it" in opening.choose(path).why
+    with pytest.raises(ModelError, match="--sha256"):
+        opening.choose(path, "tensorrt")
+    assert chosen(path, sha256=sha256(path / bundle.MANIFEST)) == 0
+    both = bundle_with(tmp_path / "b", dict(version_compatible=True), single(batch=1))
+    assert chosen(both) == chosen(both, "tensorrt") == 1
 
 
 def test_a_broken_gpu_is_named(tmp_path, with_gpu, monkeypatch):

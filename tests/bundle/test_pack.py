@@ -133,6 +133,16 @@ def test_frames_of_another_training_are_refused_by_name(folder):
     refused(folder, "model.reference.npz: frames of another size than model.onnx's")
     (folder / "model.reference.npz").write_bytes(b"no zip")
     refused(folder, "model.reference.npz: not a reference file")
+    whole = (OLD / "model.reference.npz").read_bytes()
+    damaged = bytearray(whole)
+    damaged[200:400] = b"\xff" * 200
+    for content in (b"", whole[:-40], bytes(damaged)):
+        (folder / "model.reference.npz").write_bytes(content)
+        refused(folder, "model.reference.npz: not a reference file")
+    none, floats = truth.first(0), dataclasses.replace(truth, images=truth.images / 2)
+    for odd, said in ((none, "do not belong together"), (floats, "arrays of other types")):
+        parity.write_reference(folder / "model.reference.npz", odd)
+        refused(folder, f"model.reference.npz: {said}" if odd is floats else said)
 
 
 def change_engine(folder, model=None, **changes):

@@ -250,7 +250,9 @@ def test_version_compatible_engines_need_trust(tiny_onnx, tiny_bundle):
         detector.detect(FRAME)
     assert export(tiny_bundle, "--engine", "--version-compatible")[0] == 0
     with pytest.raises(ModelError, match="host code.*--sha256"):
-        Detector.open(tiny_bundle)
+        Detector.open(tiny_bundle, "tensorrt")
+    with Detector.open(tiny_bundle) as detector:
+        assert "brings code for the host; --sha256" in detector.choice
     with Detector.open(tiny_bundle, sha256=sha256(tiny_bundle / "manifest.json")) as detector:
         detector.detect(FRAME)
     with pytest.raises(ModelError, match="manifest.json: its sha256 is"):
