@@ -12,7 +12,7 @@ demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for y
 test: lint .venv-lean/ready  ## everything that CI runs
 	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
 	.venv/bin/python -m pytest
-	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench tests/bundle --ignore tests/bundle/test_kill.py
+	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench tests/ssn_export/bundles --ignore tests/ssn_export/bundles/test_kill.py
 
 # The Python that tensorrt and pycuda are installed for, with ssn-edge and pytest: PYTHON=...
 gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=model.ssn for your model
@@ -25,13 +25,13 @@ RUFF = .venv/bin/ruff check --line-length 110 --target-version py38 \
 
 # What runs on a Jetson with Python 3.8 (docs/architecture.md).
 PY38 = ssn_edge $(filter-out %/demo.py %/eager.py %/peers.py %/plans.py %/subjects.py, \
-         $(wildcard benchmarks/ssn_bench/*.py)) export/ssn_export/macs.py export/ssn_export/__init__.py \
-       export/ssn_export/cli.py export/ssn_export/lint.py export/ssn_export/engine.py export/ssn_export/trt_build.py \
-       export/ssn_export/layers.py export/ssn_export/parity.py export/ssn_export/triton.py \
-       export/ssn_export/bundle_writer.py export/ssn_export/write_lock.py export/ssn_export/pack.py \
-       export/ssn_export/info.py \
-       train/ssn_train/__init__.py train/ssn_train/datasets.py train/ssn_train/metrics.py \
-       train/ssn_train/results.py train/ssn_train/layouts.py train/ssn_train/split_files.py train/ssn_train/tables.py
+         $(wildcard benchmarks/ssn_bench/*.py)) export/ssn_bench/measure/macs.py export/ssn_export/__init__.py \
+       export/ssn_export/cli.py export/ssn_export/gates/lint.py export/ssn_export/tensorrt/engine.py export/ssn_export/tensorrt/builder.py \
+       export/ssn_export/tensorrt/engine_layers.py export/ssn_export/gates/parity.py export/ssn_export/serving/triton.py \
+       export/ssn_export/bundles/bundle_writer.py export/ssn_export/bundles/lock.py export/ssn_export/bundles/pack.py \
+       export/ssn_export/bundles/info.py \
+       train/ssn_train/__init__.py train/ssn_train/data/datasets.py train/ssn_train/report/metrics.py \
+       train/ssn_train/report/results.py train/ssn_train/data/published_layouts.py train/ssn_train/data/split_files.py train/ssn_train/report/tables.py
 
 lint: .venv/dev
 	$(RUFF)

@@ -1,11 +1,14 @@
 """ssn-edge's runtime: a model file and frames in, verdicts out. NumPy and OpenCV only."""
 
 from ssn_edge import telemetry  # noqa: F401  (first)
-from ssn_edge.detector import Detection, Detector, Latency
+from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
-from ssn_edge.judge import Judge
-from ssn_edge.regions import Region
-from ssn_edge.schema import ModelInfo, Verdict
+from ssn_edge.frames.placement import View
+from ssn_edge.line import shared_memory, sinks, sources, stream
+from ssn_edge.model.schema import ModelInfo, Verdict
+from ssn_edge.verdict.detection import Detection, Latency
+from ssn_edge.verdict.judge import Judge
+from ssn_edge.verdict.regions import Region
 
 __version__ = "0.1.0"
 
@@ -21,4 +24,9 @@ __all__ = [
     "Region",
     "SsnEdgeError",
     "Verdict",
+    "View",
+    "shared_memory",
+    "sinks",
+    "sources",
+    "stream",
 ]

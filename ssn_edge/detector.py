@@ -6,54 +6,20 @@ import dataclasses
 import threading
 import time
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from ssn_edge import opening, schema
+from ssn_edge.backends import selection
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
-from ssn_edge.geometry import Placement, Rect, View
-from ssn_edge.images import Scratch, check_frame
-from ssn_edge.judge import Judge
-from ssn_edge.regions import Region
-from ssn_edge.schema import ModelInfo
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of one frame: conversion and resize, the network, verdict and regions."""
-
-    preprocess_ms: float
-    inference_ms: float
-    postprocess_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return self.preprocess_ms + self.inference_ms + self.postprocess_ms
-
-
-@dataclass(frozen=True)
-class Detection:
-    """The verdict on one frame.
-
-    ``score`` 0..1 from the classification head and ``map_max``, the map's highest logit (the highest
-    of all tiles, where the frame was cut); ``anomaly_map`` float32 [H, W] logits and ``mask`` uint8
-    [H, W] 0/1, both at the model's size (at the canvas's with tiles); ``regions`` in the frame's own
-    pixels, the 32 highest peaks of ``region_count``. ``placement.to_frame(mask)`` has the frame's size.
-    """
-
-    score: float
-    map_max: float
-    is_defect: bool
-    anomaly_map: np.ndarray
-    mask: np.ndarray
-    regions: Tuple[Region, ...]
-    region_count: int
-    latency: Latency
-    placement: Placement
+from ssn_edge.frames.pixels import Scratch, check_frame
+from ssn_edge.frames.placement import Placement, Tile, View
+from ssn_edge.model import schema
+from ssn_edge.model.schema import ModelInfo
+from ssn_edge.verdict.detection import Detection, Latency
+from ssn_edge.verdict.judge import Judge
 
 
 class Detector:
@@ -70,7 +36,7 @@ class Detector:
     """
 
     def __init__(
-        self, info: ModelInfo, choice: opening.Choice, session: Any, batch: int, view: View
+        self, info: ModelInfo, choice: selection.Choice, session: Any, batch: int, view: View
     ):
         self.info, self.judge = info, Judge(info.verdict)
         self.view = view
@@ -113,11 +79,11 @@ class Detector:
         ModelError for a damaged or foreign one, BackendError where no library is installed.
         """
         path = Path(model)
-        choice = opening.choose(path, backend, precision, batch, sha256, verify)
+        choice = selection.choose(path, backend, precision, batch, sha256, verify)
         session = choice.library.open_session(choice.path, batch, choice.digest, choice.host_code)
         try:
             info = schema.from_metadata(session.metadata, str(choice.path))
-            opening.check_core(choice, info)
+            selection.check_core(choice, info)
             if precision not in (None, info.precision):
                 raise InputError(
                     f"{path}: is {info.precision}, not {precision}; give another file, or a bundle"
@@ -173,7 +139,7 @@ class Detector:
         frame has no verdict.
         """
         start = time.perf_counter()
-        placement = self._place(frame, map_out, mask_out)
+        placement = self._check(frame, map_out, mask_out)
         anomaly_map = np.empty(placement.map_hw, np.float32) if map_out is None else map_out
         score, preparing = self._infer(frame, placement, anomaly_map)
         inferred = time.perf_counter()
@@ -193,7 +159,7 @@ class Detector:
         .map_hw``: [H, W] at the model's size, or with tiles at the canvas's; InputError otherwise.
         BackendError where the answer is not finite; what is in the arrays then means nothing.
         """
-        placement = self._place(frame, map_out, mask_out)
+        placement = self._check(frame, map_out, mask_out)
         score, _ = self._infer(frame, placement, map_out)
         self.judge.peak(score, map_out)
         if mask_out is not None:
@@ -237,9 +203,10 @@ class Detector:
         if self._closed:
             raise ModelError("the detector is closed; open it again")
 
-    def _place(
+    def _check(
         self, frame: np.ndarray, map_out: Optional[np.ndarray], mask_out: Optional[np.ndarray]
     ) -> Placement:
+        """Where a sound frame's pixels go; InputError for a frame or an output that does not fit."""
         check_frame(frame)
         placement = self.placement((frame.shape[0], frame.shape[1]))
         for name, out, dtype in (("map_out", map_out, np.float32), ("mask_out", mask_out, np.uint8)):
@@ -248,34 +215,29 @@ class Detector:
         return placement
 
     def _infer(self, frame: np.ndarray, placement: Placement, map_out: np.ndarray) -> Tuple[float, float]:
-        """The frame's map into ``map_out``; its score, and the seconds that preparing it took."""
+        """The frame's map into ``map_out``; its score, of several tiles the highest, and the seconds that
+        preparing the images took."""
         with self._lock:
             self._check_open()
-            if self.view.tile:
-                return self._infer_tiles(frame, placement, map_out)
-            return self._infer_one(frame, placement, placement.tiles[0], map_out)
+            if not self.view.tile:
+                return self._infer_tile(frame, placement, placement.tiles[0], map_out)
+            map_out.fill(-np.inf)
+            highest, preparing = -np.inf, 0.0
+            for tile in placement.tiles:
+                score, seconds = self._infer_tile(frame, placement, tile, self._tile_map)
+                self.judge.peak(score, self._tile_map)  # max() below would pass over a NaN
+                highest, preparing = max(highest, score), preparing + seconds
+                placement.stitch(self._tile_map, tile, map_out, self._tile_scratch)
+            return highest, preparing
 
-    def _infer_one(
-        self, frame: np.ndarray, placement: Placement, tile: Rect, map_out: np.ndarray
+    def _infer_tile(
+        self, frame: np.ndarray, placement: Placement, tile: Tile, map_out: np.ndarray
     ) -> Tuple[float, float]:
         start = time.perf_counter()
         placement.load(frame, tile, self._images[0], self._scratch)
         preparing = time.perf_counter() - start
         self._session.infer(map_out[None], self._score)
         return float(self._score[0]), preparing
-
-    def _infer_tiles(
-        self, frame: np.ndarray, placement: Placement, map_out: np.ndarray
-    ) -> Tuple[float, float]:
-        """The score is the highest of all tiles."""
-        map_out.fill(-np.inf)
-        best, preparing = -np.inf, 0.0
-        for tile in placement.tiles:
-            score, seconds = self._infer_one(frame, placement, tile, self._tile_map)
-            self.judge.peak(score, self._tile_map)  # max() below would pass over a NaN
-            best, preparing = max(best, score), preparing + seconds
-            placement.stitch(self._tile_map, tile, map_out, self._tile_scratch)
-        return best, preparing
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

@@ -8,11 +8,13 @@ from typing import Any, Dict, Optional, Tuple
 
 import click
 
-from ssn_bench import compare, contenders, plots, protocol, report, run
-from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import InputError, is_number, needs
+from ssn_bench.measure import contenders, protocol, timing_run
+from ssn_bench.report import compare, console, plots
+from ssn_edge.backends.selection import PRECISIONS
+from ssn_edge.commands.error_line import one_line_errors
+from ssn_edge.errors import InputError, needs
 from ssn_edge.files import check_writable, write_json
-from ssn_edge.opening import PRECISIONS
+from ssn_edge.text import is_number
 
 path = click.Path(path_type=Path)
 
@@ -92,12 +94,12 @@ def _time(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str,
     out = options["out"] or Path("bench.json")
     check_writable(out)
     chosen = protocol.PROTOCOLS[options["name"] or "efficientad"]
-    document = run.bench(run.Request(
+    document = timing_run.bench(timing_run.Request(
         models, backends, chosen, options["budget"], options["keep"], options["claim"] is not None,
         options["seed"], options["precision"],
     ))
     write_json(out, document)
-    click.echo(report.text(document))
+    click.echo(console.text(document))
     written = [out, *_pictures(document, out)]
     click.echo(f"wrote {', '.join(map(str, written))}")
     verdicts = [row["verdict"] for rows in document.get("claim", {}).values() for row in rows]
@@ -125,22 +127,22 @@ def _one(models: Tuple[str, ...], backends: Tuple[str, ...], what: str) -> Tuple
 
 
 def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
-    from ssn_bench import camera
+    from ssn_bench.measure import camera
 
     model, backend = _one(models, backends, "--protocol camera")
     settings = camera.Camera(options["fps"], _size(options["frame"], "--frame"), options["budget"] or 60.0)
-    with run.progress("frames") as tick:
+    with timing_run.progress("frames") as tick:
         document = camera.bench(model, backend, settings, tick, options["precision"])
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
 
 
 def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
-    from ssn_bench import overhead
+    from ssn_bench.measure import overhead
 
     model, backend = _one(models, backends, "--overhead")
     frame_hw = _size(options["frame"], "--frame")
     settings = overhead.Settings(frame_hw, options["budget"] or 30.0, options["program"])
-    with run.progress("frames") as tick:
+    with timing_run.progress("frames") as tick:
         document = overhead.bench(model, backend, settings, tick, options["precision"])
     _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))
 
@@ -148,10 +150,10 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
 def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
     model, backend = _one(models, backends, "--data")
     with needs("bench", "--data"):
-        from ssn_bench import accuracy
-        from ssn_train.layouts import Selection
+        from ssn_bench.measure import accuracy
+        from ssn_train.data.published_layouts import Selection
     select = Selection(options["category"], options["fold"])
-    with run.progress("photos") as tick:
+    with timing_run.progress("photos") as tick:
         document = accuracy.bench(
             model, backend, options["data"], select, options["trained"], tick, options["precision"]
         )
@@ -164,17 +166,17 @@ def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[s
     with needs("bench", "--profile" if options["profile"] else "--predict"):
         import onnx  # noqa: F401
 
-        from ssn_bench import profiles
+        from ssn_bench.profile import layer_times
         if options["profile"]:  # the picture comes last, after minutes
             import matplotlib  # noqa: F401
     rivals = contenders.parse(models, backends, options["precision"])
-    document = profiles.bench(
+    document = layer_times.bench(
         rivals, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
     )
     out = options["out"] or Path("profile.json")
     if options["profile"]:
         plots.stages(document, out.with_suffix(".png"))
-    _finish(document, profiles.document_text(document), out)
+    _finish(document, layer_times.document_text(document), out)
 
 
 def _compare(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
@@ -203,12 +205,12 @@ def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str
     with needs("demo", "--plans"):
         import matplotlib  # noqa: F401  (for the picture at the end)
 
-        from ssn_bench import plans
+        from ssn_bench.methods import plan_comparison
     size = _size(options["size"], "--size")
-    document = plans.bench(models[0], size, options["step"], options["half_seeds"])
+    document = plan_comparison.bench(models[0], size, options["step"], options["half_seeds"])
     out: Path = options["out"] or Path("plans.json")
-    plans.plot(document, out.with_suffix(".png"))
-    _finish(document, plans.text(document), out)
+    plan_comparison.plot(document, out.with_suffix(".png"))
+    _finish(document, plan_comparison.text(document), out)
 
 
 def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:

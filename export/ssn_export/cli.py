@@ -9,12 +9,13 @@ from typing import Any, Dict, List, Optional, Set
 
 import click
 
-from ssn_edge import bundle
 from ssn_edge.backends import BACKENDS, tensorrt_problem
-from ssn_edge.cli import one_line_errors
-from ssn_edge.errors import BackendError, InputError, is_number, needs
+from ssn_edge.backends.selection import PRECISIONS
+from ssn_edge.commands.error_line import one_line_errors
+from ssn_edge.errors import BackendError, InputError, needs
 from ssn_edge.files import check_writable
-from ssn_edge.opening import PRECISIONS
+from ssn_edge.model import bundle
+from ssn_edge.text import is_number
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
@@ -143,13 +144,13 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         return _run_folder(source, options)
     _check_kind(given, source, kind, options)
     if options["info"]:
-        from ssn_export import info
+        from ssn_export.bundles import info
 
         info.lines(source, click.echo)
     if options["pack"]:
         _pack(source, options)
     if options["unpack"]:
-        from ssn_export import pack
+        from ssn_export.bundles import pack
 
         pack.unpack(source, options["unpack"], click.echo)
     if options["engine"]:
@@ -160,7 +161,7 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         for line in _builder(f"{source}: cannot be opened").show_layers(source):
             click.echo(line)
     if options["triton"]:
-        from ssn_export import triton
+        from ssn_export.serving import triton
 
         of_bundle = kind == "a bundle"
         served = triton.of_bundle(source, options["precision"]) if of_bundle else triton.of_file(source)
@@ -243,7 +244,7 @@ def _run_folder(run: Path, options: Any) -> None:
         else:
             click.echo(f"no engine: {problem}; on the device: ssn-export {out} --engine")
     if options["triton"]:
-        from ssn_export import triton
+        from ssn_export.serving import triton
 
         served = triton.of_file(out) if plain else triton.of_bundle(out, options["precision"])
         triton.write(served, options["triton"], click.echo)
@@ -255,8 +256,8 @@ def _export(run: Path, out: Path, options: Any) -> None:
         import torch  # noqa: F401, I001  (first, so that it is the one that is named)
         import onnxscript  # noqa: F401  (torch asks for it only when it exports)
 
-        from ssn_export import run as export_run
-        from ssn_train.settings import parse_size
+        from ssn_export.graph import export_run
+        from ssn_train.protocol.settings import parse_size
     frame = parse_size(options["frame"], "--frame") if options["frame"] else None
     request = export_run.Request(
         options["fp16"], options["data"], options["plan"], options["backend"], frame, options["verdict"]
@@ -300,7 +301,7 @@ def _engine_options(options: Any) -> Dict[str, Any]:
 
 
 def _pack(source: Path, options: Any) -> None:
-    from ssn_export import pack
+    from ssn_export.bundles import pack
 
     if not options["out"]:
         raise InputError(f"--pack: give --out NAME{bundle.SUFFIX} too")
@@ -313,7 +314,7 @@ def _builder(what: str) -> ModuleType:
     problem = tensorrt_problem()
     if problem:
         raise BackendError(f"{what}: {problem}; run this on the device")
-    from ssn_export import engine
+    from ssn_export.tensorrt import engine
 
     return engine
 

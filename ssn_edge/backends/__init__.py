@@ -23,7 +23,8 @@ import importlib.util
 from types import ModuleType
 from typing import Dict, List, Optional
 
-from ssn_edge.errors import BackendError, one_line
+from ssn_edge.errors import BackendError
+from ssn_edge.text import one_line
 
 BACKENDS: Dict[str, str] = {  # name -> importable library, best first
     "tensorrt": "tensorrt",

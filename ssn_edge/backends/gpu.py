@@ -16,7 +16,8 @@ from typing import Any, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import pycuda.driver as cuda
 
-from ssn_edge.errors import BackendError, one_line
+from ssn_edge.errors import BackendError
+from ssn_edge.text import one_line
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""

@@ -8,8 +8,9 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 import openvino
 
-from ssn_edge.errors import BackendError, ModelError, one_line
+from ssn_edge.errors import BackendError, ModelError
 from ssn_edge.files import check_sha256, sha256
+from ssn_edge.text import one_line
 
 NAME = "openvino"
 

@@ -15,10 +15,11 @@ import numpy as np
 import tensorrt as trt
 
 from ssn_edge.backends import gpu
-from ssn_edge.engine_file import BUILD, EngineInfo, check_trust
-from ssn_edge.errors import BackendError, InputError, ModelError, one_line
+from ssn_edge.errors import BackendError, InputError, ModelError
 from ssn_edge.files import check_sha256
-from ssn_edge.schema import METADATA_KEY, ModelInfo
+from ssn_edge.model.engine_file import BUILD, EngineInfo, check_trust
+from ssn_edge.model.schema import METADATA_KEY, ModelInfo
+from ssn_edge.text import one_line
 
 NAME = "tensorrt"
 

@@ -18,7 +18,7 @@ from typing import List
 import click
 
 import ssn_edge
-from ssn_edge.cli import one_line_errors
+from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import BackendError
 from ssn_edge.files import replacing
 

@@ -13,13 +13,15 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from ssn_edge import pixels
-from ssn_edge.detector import Detection, Detector
-from ssn_edge.errors import BackendError, InputError, ModelError, one_line
-from ssn_edge.images import Scratch
+from ssn_edge.detector import Detector
+from ssn_edge.errors import BackendError, InputError, ModelError
+from ssn_edge.frames import pixel_formats
+from ssn_edge.frames.pixels import Scratch
+from ssn_edge.text import one_line
+from ssn_edge.verdict.detection import Detection
 
 MESSAGE_SIZE = 512
-NAMES = {form.number: name for name, form in pixels.FORMATS.items()}
+NAMES = {form.number: name for name, form in pixel_formats.FORMATS.items()}
 
 
 class BadHandle(Exception):
@@ -130,7 +132,7 @@ class Calls:
         try:
             map_used = workspace.map if map_given is None else map_given
             mask_used = workspace.mask if mask_given is None else mask_given
-            bgr = pixels.to_bgr(image, layout, workspace.scratch)
+            bgr = pixel_formats.to_bgr(image, layout, workspace.scratch)
             fill(self._ffi, result, one.detector.detect(bgr, map_used, mask_used))
         except ModelError as error:  # closed by another thread since it was found
             raise BadHandle(f"detector {handle}: {error}") from None
@@ -154,13 +156,13 @@ class Calls:
     def _text(self, pointer: Any) -> Optional[str]:
         return os.fsdecode(self._ffi.string(pointer)) if pointer else None
 
-    def _image(self, frame: Any) -> Tuple[np.ndarray, pixels.Layout]:
+    def _image(self, frame: Any) -> Tuple[np.ndarray, pixel_formats.Layout]:
         """The caller's pixels, without a copy."""
         name = NAMES.get(frame.format, f"number {frame.format}")
-        layout = pixels.checked(name, frame.height, frame.width, frame.stride)
+        layout = pixel_formats.checked(name, frame.height, frame.width, frame.stride)
         if frame.size < layout.size:
             raise InputError(f"frame of {frame.size} bytes; {layout} needs {layout.size}")
-        return pixels.view(self._ffi.buffer(frame.data, layout.size), layout), layout
+        return pixel_formats.view(self._ffi.buffer(frame.data, layout.size), layout), layout
 
     def _array(self, pointer: Any, count: int, dtype: type, hw: Any, name: str) -> Optional[np.ndarray]:
         """The caller's room for a map or mask; None for NULL."""

@@ -3,23 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
+from commands import OPTIONS, call
 
 pytest.importorskip("torch", reason="training needs torch")
 
+from ssn_bench.demo import surfaces  # noqa: E402
 from ssn_export.cli import main as export_main  # noqa: E402
-from ssn_train import surfaces  # noqa: E402
 from ssn_train.cli import main as train_main  # noqa: E402
-
-OPTIONS = ["--size", "64x96", "--steps", "6", "--batch", "4", "--workers", "2"]
-
-
-def call(command, *words):
-    """(exit code, output) of one of our commands."""
-    result = CliRunner().invoke(command, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="session")

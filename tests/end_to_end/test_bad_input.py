@@ -7,17 +7,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import OPTIONS, call
+from commands import OPTIONS, call
 from safetensors.torch import load_file, save_file
 
 from ssn_bench.cli import main as bench_main
 from ssn_edge.errors import ModelError
-from ssn_edge.schema import Verdict
-from ssn_export import parity
-from ssn_export import run as export_run
+from ssn_edge.model.schema import Verdict
 from ssn_export.cli import main as export_main
-from ssn_train import backbones
+from ssn_export.gates import parity
+from ssn_export.graph import export_run
 from ssn_train.cli import main as train_main
+from ssn_train.network import backbones
 
 
 def fails(command, *words):

@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import OPTIONS, call
+from commands import OPTIONS, call
 
-from ssn_edge import Detector, backends, bundle
+from ssn_edge import Detector, backends
 from ssn_edge.errors import InputError
 from ssn_edge.files import sha256
-from ssn_edge.images import list_images, read_image
-from ssn_edge.schema import METADATA_KEY, ModelInfo
+from ssn_edge.frames.image_files import list_images, read_image
+from ssn_edge.model import bundle
+from ssn_edge.model.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
-from ssn_export.plans import PLANS
+from ssn_export.graph.head_plans import PLANS
 from ssn_train.cli import main as train_main
 
 FRAME = (90, 150)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import OPTIONS, call
+from commands import OPTIONS, call
 
 from ssn_train.cli import main as train_main
 
@@ -93,13 +93,14 @@ def test_other_files_are_noticed(study, photos, tmp_path):
 
 
 def test_all_ablations_of_unlabelled_data_leave_out_what_needs_labels(data):
-    from ssn_train import datasets, protocol
-    from ssn_train.settings import Settings
+    from ssn_train.data import datasets
+    from ssn_train.protocol.settings import Settings
+    from ssn_train.training import many_runs
 
     layout = datasets.scan(data)
-    cells = protocol.cells(layout, None, "0", "all", [1])
-    task = protocol.Task("x", Settings("resnet18"), cells, {}, {}, [])
-    possible = protocol.check(task, datasets.open_dataset(data), all_ablations=True)
+    cells = many_runs.cells(layout, None, "0", "all", [1])
+    task = many_runs.Task("x", Settings("resnet18"), cells, {}, {}, [])
+    possible = many_runs.check(task, datasets.open_dataset(data), all_ablations=True)
     kept = [cell.ablation for cell in possible.cells]
     assert len(cells) == 10 and len(kept) == 8 and not {"no_anom", "overlap"} & set(kept)
 

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from conftest import OPTIONS, call
+from commands import OPTIONS, call
 from safetensors import safe_open
 
 from ssn_bench.cli import main as bench_main
 from ssn_edge import Detector, backends
-from ssn_edge.cli import main as run_main
-from ssn_edge.images import read_image
-from ssn_edge.schema import METADATA_KEY, ModelInfo
+from ssn_edge.commands.ssn_run import main as run_main
+from ssn_edge.frames.image_files import read_image
+from ssn_edge.model.schema import METADATA_KEY, ModelInfo
 from ssn_train.cli import main as train_main
 
 TRAIN = [sys.executable, "-c", "from ssn_train.cli import main; main()"]
@@ -123,8 +123,8 @@ def test_interrupted_run_resumes_to_the_same_result(trained, data, tmp_path):
 
 
 def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, monkeypatch):
-    from ssn_train import fit
-    from ssn_train.resume import ResumeFile
+    from ssn_train.training import fit
+    from ssn_train.training.resume import ResumeFile
 
     run = tmp_path / "run"
     monkeypatch.setattr(fit, "SAVE_EVERY_S", 0.0)
@@ -187,7 +187,7 @@ def test_without_torch(trained, data, tmp_path):
     image = next((data / "test" / "good").iterdir())
     block = "import sys; sys.modules['torch'] = None; "
     for code in (
-        f"from ssn_edge.cli import main; main([{str(trained.bundle)!r}, {str(image)!r}])",
+        f"from ssn_edge.commands.ssn_run import main; main([{str(trained.bundle)!r}, {str(image)!r}])",
         f"from ssn_bench.cli import main; main([{str(trained.bundle)!r}, '--budget', '1', "
         f"'--out', {str(tmp_path / 'b.json')!r}])",
     ):

@@ -64,7 +64,7 @@ def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):
 def test_export(tmp_path):
     from click.testing import CliRunner
     from ssn_export.cli import main
-    from ssn_edge.bundle import read
+    from ssn_edge.model.bundle import read
     words = [{str(trained.run)!r}, "--out", tmp_path / "m.ssn", "--fp16", "--plan", "full"]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output

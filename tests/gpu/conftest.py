@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from commands import command
 
 from ssn_edge import backends
 from ssn_edge.files import write_json
@@ -63,20 +63,12 @@ def figures():
     return FIGURES
 
 
-def command(module, *words):
-    """Run one of our commands; its output."""
-    main = importlib.import_module(f"{module}.cli").main
-    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A run folder made here; skips without PyTorch."""
     if importlib.util.find_spec("torch") is None:
         pytest.skip("no PyTorch here: set SSN_EXPORTED to a bundle")
-    from ssn_train import surfaces
+    from ssn_bench.demo import surfaces
 
     folder = tmp_path_factory.mktemp("trained")
     surfaces.write_dataset(folder / "data", "fabric", size=256, n_train=12, n_test_good=4, n_per_defect=2)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command
+from commands import command
 
-from ssn_edge import Detector, backends, bundle
-from ssn_export import parity
+from ssn_edge import Detector, backends
+from ssn_edge.model import bundle
+from ssn_export.gates import parity
 
 FRAMES = int(os.environ.get("SSN_GPU_FRAMES", "1000"))
 
@@ -151,7 +152,7 @@ def test_shares_the_gpu_with_torch(half, exported):
 
 def test_fused_against_naive(run, figures, tmp_path):
     """Both plans' half engines in turn; the ratio is the fusion's gain on this device."""
-    from ssn_export.trt_build import typed
+    from ssn_export.tensorrt.builder import typed
 
     calls, open_now = {}, []
     for plan in ("none", "full"):
@@ -199,8 +200,8 @@ def test_trtexec_takes_the_file(exported, figures):
     program = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
     if not Path(program).is_file():
         pytest.skip("trtexec is not installed")
-    from ssn_edge.onnx_metadata import read_info
-    from ssn_export.trt_build import typed
+    from ssn_edge.model.onnx_metadata import read_info
+    from ssn_export.tensorrt.builder import typed
 
     path = graph(exported, "half" if typed() else "float32")
     shape = "image:1x{}x{}x3".format(*read_info(path).input_hw)

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
-from click.testing import CliRunner
+from simulated_device import build, check_ledger, export, frames_of
 
-from ssn_edge import bundle
+from ssn_edge.model import bundle
 
 try:
     import fakegpu
@@ -36,28 +36,9 @@ def ledger():
     check_ledger()
 
 
-def check_ledger():
-    """Only the process's hold on the primary context may be left."""
-    gc.collect()
-    found = fakegpu.report()
-    assert not found["violations"], found["violations"]
-    assert set(found["live"]) <= {"context"} and found["live"].get("context", 1) == 1, found["live"]
-    assert not found["queued_ops"]
-
-
-def export(*words):
-    """(exit code, output) of ssn-export."""
-    from ssn_export.cli import main
-
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
 @pytest.fixture(scope="session")
 def typed():
-    from ssn_export.trt_build import typed
+    from ssn_export.tensorrt.builder import typed
 
     return typed()
 
@@ -65,20 +46,11 @@ def typed():
 @pytest.fixture
 def tiny_onnx(tmp_path):
     """The model with known answers, and frames with theirs beside it."""
-    from ssn_export import parity
+    from ssn_export.gates import parity
 
     path = tiny.write_model(tmp_path / "m.onnx", tiny.info(float32_nodes=()).to_json())
     parity.write_reference(frames_of(path), tiny.reference())
     return path
-
-
-def frames_of(onnx):
-    return onnx.with_suffix(".reference.npz")
-
-
-def build(onnx, engine, *words):
-    """(exit code, output) of building a plain engine, compared with the frames beside the file."""
-    return export(onnx, "--engine-out", engine, "--reference", frames_of(onnx), *words)
 
 
 @pytest.fixture

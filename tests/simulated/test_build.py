@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import tensorrt as trt
 import tiny
-from conftest import build, export, frames_of
+from simulated_device import build, export, frames_of, make_integrated
 
-from ssn_edge import Detector, bundle
+from ssn_edge import Detector
 from ssn_edge.backends import tensorrt_backend
 from ssn_edge.files import sha256
-from ssn_edge.onnx_metadata import read_info
-from ssn_export import parity, trt_build
+from ssn_edge.model import bundle
+from ssn_edge.model.onnx_metadata import read_info
+from ssn_export.gates import parity
+from ssn_export.tensorrt import builder
 
 
 def test_engine_describes_itself(real, typed):
@@ -189,12 +191,6 @@ def test_memory_budget(tiny_onnx, monkeypatch):
     ]
 
 
-def make_integrated(monkeypatch):
-    from ssn_edge.backends import gpu
-
-    monkeypatch.setattr(gpu.open_device(), "integrated", True)
-
-
 def test_options_of_later_releases(tiny_onnx):
     engine = tiny_onnx.with_suffix(".engine")
     code, output = build(tiny_onnx, engine, "--version-compatible", "--hardware-compatible")
@@ -245,9 +241,9 @@ def test_a_name_that_tensorrt_refuses_is_no_engine(tiny_onnx, monkeypatch):
     monkeypatch.setattr(trt.INetworkDefinition, "name", property(real.__get__, set_name))
     said = []
     with gpu.open_device().active("building"):
-        assert trt_build.serialize(tiny_onnx, "x" * 4095, trt_build.Options(), said.append)
+        assert builder.serialize(tiny_onnx, "x" * 4095, builder.Options(), said.append)
         with pytest.raises(ModelError, match=r"m.onnx: TensorRT .* \(4096 bytes; it takes 4095\); shorten"):
-            trt_build.serialize(tiny_onnx, "x" * 4096, trt_build.Options(), said.append)
+            builder.serialize(tiny_onnx, "x" * 4096, builder.Options(), said.append)
 
 
 def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
@@ -288,13 +284,13 @@ def test_parser_names_the_node(tmp_path):
 
 @pytest.mark.skipif(not hasattr(trt, "IProgressMonitor"), reason="no monitor in this release")
 def test_ctrl_c_ends_the_build(tiny_onnx, monkeypatch):
-    original = trt_build.Progress.step_complete
+    original = builder.Progress.step_complete
 
     def step(self, name, number):
         signal.raise_signal(signal.SIGINT)
         return original(self, name, number)
 
-    monkeypatch.setattr(trt_build.Progress, "step_complete", step)
+    monkeypatch.setattr(builder.Progress, "step_complete", step)
     before = signal.getsignal(signal.SIGINT)
     code, output = build(tiny_onnx, tiny_onnx.with_suffix(".engine"))
     assert code == 1 and "Aborted" in output and signal.getsignal(signal.SIGINT) is before
@@ -303,7 +299,7 @@ def test_ctrl_c_ends_the_build(tiny_onnx, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(trt, "IProgressMonitor"), reason="no monitor in this release")
 def test_progress_is_one_line(capsys):
-    monitor = trt_build.Progress(True)
+    monitor = builder.Progress(True)
     monitor.phase_start("outer", None, 2)
     monitor.phase_start("inner", "outer", 5)
     assert monitor.step_complete("inner", 0) is True
@@ -326,8 +322,8 @@ def test_batches_of_the_profile(tiny_engine):
 
 
 def test_benchmark_of_an_engine(tiny_bundle):
-    from ssn_bench.protocol import PROTOCOLS
-    from ssn_bench.run import Request, bench
+    from ssn_bench.measure.protocol import PROTOCOLS
+    from ssn_bench.measure.timing_run import Request, bench
 
     assert export(tiny_bundle, "--engine", "--batch", "2")[0] == 0
     document = bench(Request((str(tiny_bundle),), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))

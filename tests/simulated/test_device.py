@@ -46,7 +46,7 @@ def test_opened_on_a_thread_that_is_gone():
 
 
 def test_device_option_selects_the_visible_gpu(monkeypatch):
-    from conftest import export
+    from simulated_device import export
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     words = ("none.onnx", "--engine-out", "x.engine", "--unverified", "--device")

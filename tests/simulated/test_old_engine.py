@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorrt as trt
-from conftest import export
+from simulated_device import export
 
-from ssn_edge import Detector, ModelError, bundle
-from ssn_edge.engine_file import EngineInfo
-from ssn_export import parity
+from ssn_edge import Detector, ModelError
+from ssn_edge.model import bundle
+from ssn_edge.model.engine_file import EngineInfo
+from ssn_export.gates import parity
 
-OLD = Path(__file__).resolve().parents[1] / "bundle" / "old"
+OLD = Path(__file__).resolve().parents[1] / "ssn_export" / "bundles" / "old"
 BUILT_WITH = "10.13.3.9"
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import tensorrt as trt
 import tiny
-from conftest import build, check_ledger, export
-from test_build import make_integrated
+from simulated_device import build, check_ledger, export, make_integrated
 
-from ssn_edge import BackendError, Detector, InputError, ModelError, SsnEdgeError, backends, bundle
+from ssn_edge import BackendError, Detector, InputError, ModelError, SsnEdgeError, backends
 from ssn_edge.files import sha256
-from ssn_edge.images import list_images, read_image
-from ssn_export import bundle_writer
+from ssn_edge.frames.image_files import list_images, read_image
+from ssn_edge.model import bundle
+from ssn_export.bundles import bundle_writer
 
 FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
 
@@ -72,7 +72,7 @@ def test_a_plain_file_is_that_file(tiny_engine):
 
 def test_timeline_of_a_stream(tiny_engine):
     """A frame is taken when the one before it is judged, so that it is the newest: none is queued ahead."""
-    from ssn_edge import stream
+    from ssn_edge.line import stream
 
     with Detector.open(tiny_engine) as detector:
         before = len(fakegpu.trace())
@@ -176,11 +176,11 @@ def test_another_tensorrt(tiny_bundle, tiny_onnx):
 
 def serialized(onnx, core):
     """An engine that says ``core`` of itself."""
-    from ssn_export import trt_build
+    from ssn_export.tensorrt import builder
 
     device = backends.load("tensorrt").gpu.open_device()
     with device.active("building"):
-        plan = trt_build.serialize(onnx, core.to_name(), trt_build.Options(), print)
+        plan = builder.serialize(onnx, core.to_name(), builder.Options(), print)
     onnx.with_suffix(".engine").write_bytes(plan)
     return onnx.with_suffix(".engine")
 
@@ -221,11 +221,11 @@ def test_damaged_foreign_and_wrong_digest(tiny_engine):
 
 
 def test_engine_of_another_program(tiny_onnx, tmp_path):
-    from ssn_export import trt_build
+    from ssn_export.tensorrt import builder
 
     device = backends.load("tensorrt").gpu.open_device()
     with device.active("building"):
-        plan = trt_build.serialize(tiny_onnx, "somebody's network", trt_build.Options(), print)
+        plan = builder.serialize(tiny_onnx, "somebody's network", builder.Options(), print)
     engine = tmp_path / "foreign.engine"
     engine.write_bytes(plan)
     with pytest.raises(ModelError, match="not built by ssn-edge"):

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from ssn_edge.errors import BackendError, needs
-from ssn_edge.images import write_image
+from ssn_edge.frames.image_files import write_image
 
 PHOTOS, MODEL = "photos", "m.onnx"
 CASES = [  # command, its words, the module that is missing, what the line says it is for, the extra

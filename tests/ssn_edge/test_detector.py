@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from ssn_edge import BackendError, Detector, InputError, ModelError, backends, schema
+from ssn_edge import BackendError, Detector, InputError, ModelError, backends
 from ssn_edge.files import sha256
-from ssn_edge.schema import ModelInfo, Verdict
+from ssn_edge.model import schema
+from ssn_edge.model.schema import ModelInfo, Verdict
 
 FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
 

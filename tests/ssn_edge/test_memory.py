@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from ssn_edge import Detector, backends
-from ssn_edge.geometry import View
+from ssn_edge.frames.placement import View
 
 VIEWS = {"turned": View(rotate=90, flip="vertical"), "tiles": View(tile=(200, 300), overlap=20)}
 KINDS = {

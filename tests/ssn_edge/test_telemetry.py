@@ -9,8 +9,8 @@ import tiny
 
 CASES = {
     "the runtime": "from ssn_edge import Detector; Detector.open(sys.argv[1], sys.argv[2]).close()",
-    "the export": "import ssn_export.parity, onnxruntime",
-    "a command": "from ssn_edge.cli import main; main([sys.argv[1], sys.argv[3]])",
+    "the export": "import ssn_export.gates.parity, onnxruntime",
+    "a command": "from ssn_edge.commands.ssn_run import main; main([sys.argv[1], sys.argv[3]])",
 }
 
 

@@ -10,12 +10,12 @@ from typing import Any, Dict, List, Optional
 import click
 from click.core import ParameterSource
 
-from ssn_edge.cli import one_line_errors
+from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
-from ssn_edge.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
-from ssn_train import datasets
-from ssn_train.datasets import DataSet
-from ssn_train.settings import Settings, parse_size, presets
+from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
+from ssn_train.data import datasets
+from ssn_train.data.datasets import DataSet
+from ssn_train.protocol.settings import Settings, parse_size, presets
 
 
 def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:
@@ -99,24 +99,24 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     with needs("train"):
         import torch
 
-        from ssn_train import protocol
-        from ssn_train.fit import Interrupted
+        from ssn_train.training import many_runs
+        from ssn_train.training.fit import Interrupted
     settings = Settings(
         size=parse_size(size), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))
-    cells = protocol.cells(layout, categories, folds, ablation, seed_list)
+    cells = many_runs.cells(layout, categories, folds, ablation, seed_list)
     chosen = presets()[preset] if preset else {}
     if layout.name not in chosen.get("layouts", [layout.name]):  # its settings, not its table
         chosen = {**chosen, "data": f"{layout.name} with the settings of {preset}", "table": None}
     by_hand = context.get_parameter_source("size") is ParameterSource.COMMANDLINE
-    task = protocol.Task(
+    task = many_runs.Task(
         data.resolve().name, settings, cells, chosen,
         {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen),
     )
     dataset = datasets.open_dataset(data, task.settings_of(cells[0]).selection)
-    task = protocol.check(task, dataset, ablation == "all")
+    task = many_runs.check(task, dataset, ablation == "all")
     single = seeds is None and len(cells) == 1
     out = run or Path("runs") / (preset or data.resolve().name)
     try:
@@ -148,7 +148,7 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
 
 
 def _one_run(task: Any, dataset: DataSet, out: Path, device: str, workers: int, resume: bool) -> None:
-    from ssn_train import run as training_run
+    from ssn_train.training import training_run
 
     settings = task.settings_of(task.cells[0])
     click.echo(dataset.describe())
@@ -156,11 +156,11 @@ def _one_run(task: Any, dataset: DataSet, out: Path, device: str, workers: int, 
 
 
 def _many_runs(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:
-    from ssn_train import protocol
+    from ssn_train.training import many_runs
 
     if resume:
         raise InputError("--resume: not needed with several runs; the same command goes on by itself")
-    paths = protocol.run_all(task, data, out, device, workers, click.echo)
+    paths = many_runs.run_all(task, data, out, device, workers, click.echo)
     for path in paths:
         if path.suffix == ".md":
             click.echo(path.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Ratios with their intervals, and the paper's figures. No torch."""

@@ -1,0 +1,1 @@
+"""Models made for comparison, in torch: other methods, random weights, eager PyTorch."""

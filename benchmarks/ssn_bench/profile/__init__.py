@@ -1,0 +1,1 @@
+"""Where the time goes: stages, layers, multiply-accumulates, roofline. No torch."""

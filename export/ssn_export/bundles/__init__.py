@@ -1,0 +1,1 @@
+"""Bundles: written, packed, listed. No torch."""

@@ -1,0 +1,1 @@
+"""What a graph must satisfy before it is written. No torch."""

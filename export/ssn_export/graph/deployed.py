@@ -1,0 +1,90 @@
+"""The module that is exported: camera pixels in, anomaly map, score and verdict out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ssn_edge.model.schema import Verdict
+from ssn_edge.verdict.judge import Judge
+from ssn_export.graph import folding
+from ssn_export.graph.backbone_folding import deployable
+from ssn_export.graph.camera_resize import FRONTS
+from ssn_export.graph.head_plans import PLANS, constants, feature_sizes, trained
+from ssn_train.network.backbones import Backbone
+from ssn_train.network.map_matrices import map_matrix
+from ssn_train.network.model import SuperSimpleNet
+
+
+class Options(NamedTuple):
+    """What is exported beside the plan: ``frame`` (height, width) of the camera with its resize in
+    the graph, ``front`` how (:data:`.camera_resize.FRONTS`), ``verdict`` thresholds inside."""
+
+    frame: Optional[Tuple[int, int]] = None
+    front: str = "gather"
+    verdict: Optional[Verdict] = None
+
+
+class Deployed(nn.Module):
+    """uint8 BGR [N, height, width, 3] -> map logits [N, height, width], score [N]; with a verdict
+    also mask uint8 [N, height, width] and is_defect uint8 [N].
+
+    All constants are computed in float64. ``mean`` [C] are the features' means on training images:
+    subtracted before the products, returned exactly behind them, so that half precision carries
+    no large common offset.
+    """
+
+    def __init__(
+        self,
+        model: SuperSimpleNet,
+        backbone: Backbone,
+        plan: str = "none",
+        mean: Optional[Sequence[float]] = None,
+        options: Optional[Options] = None,
+    ):
+        super().__init__()
+        height, width = model.image_size
+        options = options or Options()
+        self.front = FRONTS[options.front](options.frame, model.image_size) if options.frame else None
+        self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
+        sizes = feature_sizes(model)
+        self.heads = PLANS[plan](trained(model, mean), sizes)
+        map_hw = folding.map_size(sizes)
+        self.verdict = options.verdict
+        constants(
+            self,
+            pixel_mean=pixel_mean,
+            map_rows=map_matrix(map_hw[0], height),
+            map_columns=map_matrix(map_hw[1], width).T,
+        )
+
+    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
+        pixels = image.to(self.map_rows.dtype)
+        if self.front is not None:
+            pixels = self.front(pixels)
+        features = self.backbone((pixels - self.pixel_mean).permute(0, 3, 1, 2))
+        seg_logits, score_logit = self.heads(features)
+        anomaly_map = self.map_rows @ seg_logits @ self.map_columns
+        score = torch.sigmoid(score_logit)
+        if self.verdict is None:
+            return anomaly_map, score
+        return (anomaly_map, score, *self._judge(anomaly_map, score))
+
+    def _judge(self, anomaly_map: Tensor, score: Tensor) -> Tuple[Tensor, Tensor]:
+        """The runtime's rule (:mod:`ssn_edge.verdict.judge`), which fails closed here too: NG and a pixel of
+        the mask are what is *not below* its threshold, as a value that is not a number is.
+
+        The map's maximum is not taken: ReduceMax may pass over a NaN. Whether any pixel reaches the
+        limit says the same. A source that does not count has a limit that only +inf and NaN
+        reach. (An infinite logit alone cannot hide as -inf: the map's products make NaN of it.)
+        """
+        limits, dtype = Judge(self.verdict).limits, anomaly_map.dtype
+
+        def reaches(values: Tensor, limit: float) -> Tensor:
+            return torch.logical_not(values < limit).to(dtype)
+
+        peak = reaches(anomaly_map, limits.map_max).amax((1, 2))
+        is_defect = torch.maximum(reaches(score, limits.score), peak)
+        return reaches(anomaly_map, limits.pixel).to(torch.uint8), is_defect.to(torch.uint8)

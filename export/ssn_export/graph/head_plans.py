@@ -1,0 +1,288 @@
+"""The plans: where the linear part between features and heads is computed.
+
+All compute the same numbers (docs/fusion.md). A plan is a module from the two raw feature levels
+to map logits [N, H, W] and score logits [N]. The folded ones are channels-last: positions x
+channels matrices, no large transposes.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssn_export.graph import folding
+from ssn_train.network.model import CLS_HIDDEN, LEAKY_SLOPE, SuperSimpleNet
+from ssn_train.network.operators import KERNEL, pooled_upscale, tap_columns, tap_rows
+
+Sizes = Tuple[Tuple[int, int], ...]
+Weights = Tuple[folding.Trained, Tuple[np.ndarray, np.ndarray]]
+
+
+def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Weights:
+    """The heads' weights with their BatchNorm folded, and the last layer's weight [258] and bias
+    [1]; ``mean`` [C] of raw features (default: the shift of the standardisation)."""
+    p = {k: v.double().numpy() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+
+    def folded(head: str, norm: nn.BatchNorm2d) -> Tuple[np.ndarray, np.ndarray]:
+        name = f"discriminator.{head}"
+        stats = (p[f"{name}.1.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
+        return folding.batch_norm(p[f"{name}.0.weight"], p[f"{name}.0.bias"], *stats, norm.eps)
+
+    seg, seg_bias = folded("seg", model.discriminator.seg[1])
+    cls, cls_bias = folded("dec_head", model.discriminator.dec_head[1])
+    weights = folding.Trained(
+        adaptor=p["feature_adaptor.projection.weight"][:, :, 0, 0],
+        adaptor_bias=p["feature_adaptor.projection.bias"],
+        seg=seg[:, :, 0, 0],
+        seg_bias=seg_bias,
+        last=p["discriminator.seg.3.weight"][0, :, 0, 0],
+        taps=cls[:, :-1].transpose(2, 3, 0, 1),
+        cls_bias=cls_bias,
+        map_taps=cls[:, -1].transpose(1, 2, 0),
+        shift=p["feature_shift"],
+        scale=p["feature_scale"],
+        mean=p["feature_shift"] if mean is None else np.asarray(mean, np.float64),
+        channels=model.channels,
+        adapted_cls=model.variant == "icpr",
+    )
+    return weights, (p["discriminator.fc_score.weight"][0], p["discriminator.fc_score.bias"])
+
+
+class _Score(nn.Module):
+    """Pooled statistics and the linear layer: hidden [N, 128, ...], map [N, ...] -> logits [N]."""
+
+    def __init__(self, weights: Weights):
+        super().__init__()
+        constants(self, weight=weights[1][0][:, None], bias=weights[1][1])
+
+    def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int]) -> Tensor:
+        hidden = torch.relu(hidden)
+        pooled = [hidden.amax(axes), hidden.mean(axes)]
+        pooled += [f((1, 2))[:, None] for f in (seg.amax, seg.mean)]
+        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias
+
+
+class AsTrained(nn.Module):
+    """Plan ``none``: standardise, upscale and pool, adaptor, both heads, all at the map's size.
+
+    Plan ``adaptor`` (``early``): the adaptor's products at low resolution, then as ``none``.
+    """
+
+    def __init__(self, weights: Weights, sizes: Sizes, early: bool = False):
+        super().__init__()
+        w = weights[0]
+        self.early, self.adapted_cls = early, w.adapted_cls
+        self.upscale = _Upscale(sizes)
+        levels = folding.levels(w)
+        for n, level in enumerate(levels):
+            constants(
+                self,
+                **{
+                    f"shift{n}": w.shift[level.part][:, None, None],
+                    f"scale{n}": w.scale[level.part][:, None, None],
+                    f"centre{n}": level.centre[:, None, None],
+                    f"adapt{n}": level.adapt[:, :, None, None],
+                    f"offset{n}": level.adapt @ level.offset,
+                },
+            )
+        taps = np.concatenate([w.taps, w.map_taps[..., None]], axis=3).transpose(2, 3, 0, 1)
+        constants(
+            self,
+            adaptor=w.adaptor[:, :, None, None], adaptor_bias=w.adaptor_bias,
+            seg=w.seg[:, :, None, None], seg_bias=w.seg_bias,
+            last=w.last[None, :, None, None], taps=taps, cls_bias=w.cls_bias,
+        )
+        self.score = _Score(weights)
+
+    def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        pooled = adapted = None
+        if not self.early or not self.adapted_cls:
+            standard = [
+                (x - self.get_buffer(f"shift{n}")) * self.get_buffer(f"scale{n}")
+                for n, x in enumerate(features)
+            ]
+            pooled = torch.cat([self.upscale(x, n) for n, x in enumerate(standard)], dim=1)
+        if self.early:
+            for n, x in enumerate(features):
+                low = F.conv2d(
+                    x - self.get_buffer(f"centre{n}"),
+                    self.get_buffer(f"adapt{n}"), self.get_buffer(f"offset{n}"),
+                )
+                part = self.upscale(low, n)
+                adapted = part if adapted is None else adapted + part
+            adapted = adapted + self.adaptor_bias[:, None, None]
+        else:
+            adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)
+        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)
+        seg = F.conv2d(hidden, self.last)
+        seen = torch.cat([adapted if self.adapted_cls else pooled, seg], dim=1)
+        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=KERNEL // 2)
+        return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
+
+
+class Full(nn.Module):
+    """Plan ``full``: every channel product at low resolution, both heads' first layers composed with
+    the adaptor; the map's size is met only behind the two spatial products."""
+
+    def __init__(self, weights: Weights, sizes: Sizes):
+        super().__init__()
+        w, levels = weights[0], folding.levels(weights[0])
+        self.sizes, self.map_hw = sizes, folding.map_size(sizes)
+        columns, tap_cols = [], []
+        for n, (level, hw) in enumerate(zip(levels, sizes)):
+            rows_u, columns_u = (pooled_upscale(*pair) for pair in zip(hw, self.map_hw))
+            taps = level.taps.transpose(0, 3, 1, 2).reshape(KERNEL, level.taps.shape[3], -1)
+            constants(
+                self,
+                **{
+                    f"centre{n}": level.centre[:, None, None],
+                    f"seg{n}": level.seg.T, f"taps{n}": taps,
+                    f"rows{n}": rows_u, f"tap_rows{n}": tap_rows(rows_u),
+                },
+            )
+            columns.append(columns_u)
+            tap_cols.append(tap_columns(columns_u))
+        constants(
+            self,
+            columns=np.concatenate(columns, axis=1),
+            tap_columns=np.concatenate(tap_cols, axis=1),
+            seg_constant=_low_bias(self, w, levels, sizes),
+            last=w.last[:, None],
+            constant=folding.constant_map(w, levels, sizes),
+        )
+        self.map_part = _MapPart(w)
+        self.score = _Score(weights)
+
+    def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        height = self.map_hw[0]
+        seg, cls = [], []
+        for n, (feature, (h, w)) in enumerate(zip(features, self.sizes)):
+            x = (feature - self.get_buffer(f"centre{n}")).flatten(2).transpose(1, 2)  # [N, hw, C]
+            low = x @ self.get_buffer(f"seg{n}")
+            if hasattr(self, f"low{n}"):
+                low = low + self.get_buffer(f"low{n}")
+            left = self.get_buffer(f"rows{n}") @ low.reshape(-1, h, w * low.shape[-1])
+            seg.append(left.reshape(-1, height, w, low.shape[-1]))
+            low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, KERNEL, hw, KERNEL 128]
+            left = self.get_buffer(f"tap_rows{n}") @ low.reshape(-1, KERNEL * h, w * low.shape[-1])
+            cls.append(left.reshape(-1, height, w * KERNEL, CLS_HIDDEN))
+        hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, 1024]
+        seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]
+        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant
+        hidden = hidden + self.map_part(seg_logits)
+        return seg_logits, self.score(hidden, seg_logits, (1, 2))
+
+
+class RowFirst(nn.Module):
+    """Plan ``row-first``: convolutions instead of matrix products where the work is, for light
+    backbones and INT8. Features are widened to the map's width; the segmentation head is one
+    composed 1x1 convolution at full size; the classification head one 1x5 convolution per kernel
+    row at the features' height, then one product along columns."""
+
+    def __init__(self, weights: Weights, sizes: Sizes):
+        super().__init__()
+        w, levels = weights[0], folding.levels(weights[0])
+        map_hw = folding.map_size(sizes)
+        for n, (level, hw) in enumerate(zip(levels, sizes)):
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, map_hw))
+            constants(
+                self,
+                **{
+                    f"centre{n}": level.centre[:, None, None],
+                    f"rows{n}": rows, f"columns{n}": columns.T,
+                    f"kernel{n}": folding.row_kernels(level), f"tap_rows{n}": tap_rows(rows),
+                },
+            )
+        constants(
+            self,
+            seg=np.concatenate([level.seg for level in levels], axis=1)[:, :, None, None],
+            seg_constant=folding.seg_constant(w, levels, sizes).transpose(2, 0, 1),
+            last=w.last[None, :, None, None],
+            constant=folding.constant_map(w, levels, sizes).transpose(2, 0, 1),
+            map_kernel=w.map_taps.transpose(2, 0, 1)[:, None],
+        )
+        self.score = _Score(weights)
+
+    def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        wide = [
+            (x - self.get_buffer(f"centre{n}")) @ self.get_buffer(f"columns{n}")
+            for n, x in enumerate(features)
+        ]
+        full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)
+        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)
+        seg = F.conv2d(hidden, self.last)
+        total = self.constant + F.conv2d(seg, self.map_kernel, padding=KERNEL // 2)
+        for n, x in enumerate(wide):
+            by_row = F.conv2d(x, self.get_buffer(f"kernel{n}"), padding=(0, KERNEL // 2))
+            parts = by_row.reshape(-1, KERNEL, CLS_HIDDEN, *by_row.shape[2:]).transpose(1, 2)
+            stacked = parts.reshape(-1, CLS_HIDDEN, KERNEL * by_row.shape[2], by_row.shape[3])
+            total = total + self.get_buffer(f"tap_rows{n}") @ stacked
+        return seg[:, 0], self.score(total, seg[:, 0], (2, 3))
+
+
+class _MapPart(nn.Module):
+    """The map's own channel through the 5x5 kernel: [N, H, W] -> [N, H, W, 128]."""
+
+    def __init__(self, w: folding.Trained):
+        super().__init__()
+        unfold = np.eye(KERNEL * KERNEL).reshape(KERNEL * KERNEL, 1, KERNEL, KERNEL)
+        constants(self, unfold=unfold, weight=w.map_taps.reshape(KERNEL * KERNEL, -1))
+
+    def forward(self, seg_logits: Tensor) -> Tensor:
+        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=KERNEL // 2)
+        return neighbours.permute(0, 2, 3, 1) @ self.weight
+
+
+class _Upscale(nn.Module):
+    """``U_h X U_w^T`` of either level, [N, C, h, w] -> [N, C, H, W]."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        for n, hw in enumerate(sizes):
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, folding.map_size(sizes)))
+            constants(self, **{f"rows{n}": rows, f"columns{n}": columns.T})
+
+    def forward(self, x: Tensor, n: int) -> Tensor:
+        return self.get_buffer(f"rows{n}") @ x @ self.get_buffer(f"columns{n}")
+
+
+PLANS: Dict[str, Callable[[Weights, Sizes], nn.Module]] = {
+    "none": AsTrained,
+    "adaptor": lambda weights, sizes: AsTrained(weights, sizes, early=True),
+    "full": Full,
+    "row-first": RowFirst,
+}
+
+
+def _low_bias(
+    module: nn.Module, w: folding.Trained, levels: Sequence[folding.Level], sizes: Sizes
+) -> np.ndarray:
+    """Where the segmentation head's constants go.
+
+    Standardised features have centres that are zero but for rounding: their rest is added at low
+    resolution (``low0``, ``low1``) and a vector [1024] is left. Otherwise the constants are a map
+    [H, W, 1024], since an offset at low resolution is what centring removes.
+    """
+    if max(float(np.abs(w.scale[level.part] * level.offset).max()) for level in levels) > 1e-2:
+        return folding.seg_constant(w, levels, sizes)
+    for n, level in enumerate(levels):
+        constants(module, **{f"low{n}": level.seg @ level.offset})
+    return w.seg @ w.adaptor_bias + w.seg_bias
+
+
+def constants(module: nn.Module, **arrays: np.ndarray) -> None:
+    """Register arrays as float64 buffers."""
+    for name, array in arrays.items():
+        module.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array, np.float64)))
+
+
+def feature_sizes(model: SuperSimpleNet) -> Sizes:
+    """Height and width of both feature levels for the model's input size."""
+    parameter = next(model.backbone.parameters())
+    with torch.inference_mode():
+        levels: List[Tensor] = model.backbone(parameter.new_zeros(1, 3, *model.image_size))
+    return tuple(tuple(level.shape[2:]) for level in levels)

@@ -1,0 +1,1 @@
+"""Files for inference servers. No torch."""

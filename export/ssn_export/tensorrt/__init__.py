@@ -1,0 +1,1 @@
+"""TensorRT engines: built, compared, inspected. No torch."""

@@ -1,0 +1,187 @@
+"""Which file runs on which library: a plain file itself, of a bundle the best entry for this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import List, Optional, Tuple
+
+from ssn_edge import backends
+from ssn_edge.errors import BackendError, InputError, ModelError
+from ssn_edge.files import PathLike
+from ssn_edge.model import bundle
+from ssn_edge.model.bundle import Bundle, Entry
+from ssn_edge.model.engine_file import check_trust
+from ssn_edge.model.schema import ModelInfo
+from ssn_edge.text import one_line
+
+PRECISIONS = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A back end's module, the file it opens, and in one line why it was taken.
+
+    ``digest``: what the back end finds the file to hash to, or refuses it; None where that was done or none
+    is known. ``host_code``: the user gave a sha256, so an engine may bring code for the host. ``core``: what
+    the file must say of itself, by its bundle's manifest.
+    """
+
+    library: ModuleType
+    path: Path
+    why: str
+    digest: Optional[str] = None
+    host_code: bool = False
+    core: Optional[ModelInfo] = None
+
+
+def choose(
+    model: PathLike, backend: str = "auto", precision: Optional[str] = None, batch: int = 1,
+    sha256: Optional[str] = None, verify: bool = False,
+) -> Choice:
+    """What to open for ``model``; arguments as of :meth:`ssn_edge.Detector.open`.
+
+    Raises InputError for what is not there, is read by no back end, or not by this one; ModelError for a
+    damaged bundle; BackendError where no library is installed.
+    """
+    path = Path(model)
+    if bundle.is_bundle(path):
+        return _of_bundle(path, backend, precision, batch, sha256, verify)
+    if verify:
+        raise InputError(f"{path}: --verify is for bundles; a plain file's digest is --sha256's to give")
+    if not path.exists():
+        raise InputError(f"{path}: no such model file; write one with ssn-export RUN --out NAME.ssn")
+    readers = backends.FILES.get(path.suffix)
+    if readers is None or path.is_dir():
+        raise InputError(
+            f"{path}: not an .onnx, .engine or .xml file, nor a bundle (.ssn); write one with ssn-export RUN "
+            "--out NAME.ssn"
+        )
+    if backend == "auto":
+        name, why = "auto" if len(readers) > 1 else readers[0], "the file as given"
+    elif backend in readers or backend not in backends.BACKENDS:
+        name, why = backend, "asked for"
+    else:
+        engine = ", or a bundle with an engine" if backend == "tensorrt" else ""
+        raise InputError(f"{path}: runs on {' or '.join(readers)} alone; give --backend auto{engine}")
+    return Choice(backends.load(name), path, why, sha256, sha256 is not None)
+
+
+def _of_bundle(
+    path: Path, backend: str, precision: Optional[str], batch: int, sha256: Optional[str], verify: bool
+) -> Choice:
+    found = bundle.read(path, sha256)
+    trusted = sha256 is not None
+    skipped = ""
+    if backend in ("auto", "tensorrt"):
+        library = backends.load("tensorrt") if backend == "tensorrt" else None
+        entry, reason = _engine(found, precision, batch, library is not None, trusted)
+        if entry is not None and entry.engine is not None:
+            check_trust(found.place(entry), entry.engine, trusted)
+            with_engine = library or backends.load("tensorrt")
+            return Choice(with_engine, found.place(entry), reason, entry.sha256, trusted, found.model)
+        if library is not None:
+            raise InputError(f"{path}: {reason}")
+        skipped = f"; not TensorRT: {reason}"
+    try:
+        library = backends.load(backend)
+    except BackendError as error:
+        raise BackendError(f"{error}{skipped}") from None
+    graph = graph_of(found, precision or PRECISIONS[0])
+    why = f"{graph.name}{skipped or ', asked for'}"
+    checked = bundle.check(found, graph, verify or trusted)  # who names a digest trusts no note of ours
+    return Choice(library, checked, why, core=found.model)
+
+
+def graph_of(found: Bundle, precision: str) -> Entry:
+    """The ONNX file of a precision. InputError, saying what there is, where there is none."""
+    graphs = found.graphs()
+    if precision not in graphs:
+        option = " with --fp16" if precision == "float16" else ""
+        others = one_line(", ".join(sorted(graphs)) or "none at all")
+        raise InputError(
+            f"{found.path}: no {precision} graph in it, but {others}; export it again{option}"
+        )
+    return graphs[precision]
+
+
+def _engine(
+    found: Bundle, precision: Optional[str], batch: int, asked: bool, trusted: bool
+) -> Tuple[Optional[Entry], str]:
+    """The engine that suits this machine best, and why it was taken or in a few words why there is none.
+    The GPU is looked at only if there is an engine: a CUDA context takes its share of the memory."""
+    build = f"build one: ssn-export {found.path} --engine"
+    if importlib.util.find_spec("tensorrt") is None:
+        return None, "tensorrt is not installed"
+    engines = [one for one in found.of_role("engine") if precision in (None, one.precision)]
+    if not engines:
+        return None, f"no {precision + ' ' if precision else ''}engine in it; {build}"
+    problem = backends.tensorrt_problem()
+    if problem is not None:
+        return None, problem
+    fitting, misfits = _fitting(engines)
+    if not fitting:
+        return None, f"{misfits[0]}; {build}"
+    if not asked:
+        compared = [one for one in fitting if one.verified]
+        if not compared:
+            name = fitting[0].name
+            return None, f"{name} was never compared with the trained model; --backend tensorrt takes it"
+        fitting = compared
+    safe = [one for one in fitting if trusted or not (one.engine and one.engine.version_compatible)]
+    if not safe and not asked:
+        return None, f"{fitting[0].name} brings code for the host; --sha256 of the manifest allows it"
+    fitting = safe or fitting
+    best = min(fitting, key=lambda one: _rank(one, batch))
+    return best, f"{best.name}, {_of(len(fitting), len(engines))}"
+
+
+def _of(fitting: int, engines: int) -> str:
+    if engines == 1:
+        return "built for this GPU"
+    return f"the best of {fitting} that fit this GPU, of {engines} engines"
+
+
+def _fitting(engines: List[Entry]) -> Tuple[List[Entry], List[str]]:
+    """Engines that run here, and why the others do not."""
+    library = backends.load("tensorrt")
+    device = library.gpu.open_device()
+    fitting, misfits = [], []
+    for one in engines:
+        assert one.engine is not None
+        misfit = one.engine.misfit(library.version(), device.compute_capability, device.name)
+        if misfit is None:
+            fitting.append(one)
+        else:
+            misfits.append(f"{one.name}: {misfit}")
+    return fitting, misfits
+
+
+def _rank(entry: Entry, batch: int) -> Tuple[bool, int, bool, bool, int]:
+    """Least first: takes the batch (or comes nearest), half precision, made for this GPU alone, tuned for
+    no more images than needed."""
+    engine = entry.engine
+    assert engine is not None
+    short = engine.batch < batch
+    general = engine.version_compatible or engine.hardware_compatible
+    return short, -engine.batch if short else 0, entry.precision != "float16", general, engine.batch
+
+
+def check_core(choice: Choice, info: ModelInfo) -> None:
+    """:func:`check_same` for what was chosen from a bundle."""
+    if choice.core is not None:
+        check_same(choice.path, info, choice.core)
+
+
+def check_same(path: Path, info: ModelInfo, core: ModelInfo) -> None:
+    """ModelError unless a bundle's file says of itself what the manifest says of the model."""
+    if info.core() == core:
+        return
+    ours, theirs = map(one_line, (info.checkpoint_sha256, core.checkpoint_sha256))
+    what = f"made from another training (checkpoint {ours[:12]}..., the bundle's is {theirs[:12]}...)"
+    raise ModelError(
+        f"{path}: {what if ours != theirs else 'describes another model than the manifest'}; "
+        "export or copy the bundle again"
+    )

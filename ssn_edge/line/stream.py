@@ -1,0 +1,317 @@
+"""A detector on a stream of frames, for weeks: capture, inference and sinks side by side.
+
+    capture thread ──> frames, bounded ──> detector (the caller's thread) ──> one queue and thread a sink
+
+``latest`` serves a live line: the newest frame is judged, older ones are dropped and counted, and a sink
+that is too slow loses results, never the line its time. ``every`` serves files: each frame is judged and
+written, and whoever is slow makes the others wait. Durations come from the monotonic clock, so that the
+wall clock may jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+
+from ssn_edge.detector import Detector
+from ssn_edge.errors import BackendError, InputError, SsnEdgeError
+from ssn_edge.line import sources
+from ssn_edge.line.queues import Box, Seldom
+from ssn_edge.line.sink_threads import Outlet, close, flush
+from ssn_edge.line.sources import Frame, Source
+from ssn_edge.line.summary import Gap, Result, Summary
+
+log = logging.getLogger("ssn_edge.line.stream")
+
+POLICIES = ("latest", "every")
+MAX_FAILURES = 10
+"""So many frames in a row that the inference library fails on end the stream."""
+
+
+def run(
+    source: Union[str, Source, Iterable[Any]],
+    detector: Detector,
+    sinks: Sequence[Any] = (),
+    *,
+    policy: Optional[str] = None,
+    queue: int = 4,
+    retry_s: Tuple[float, float] = (0.5, 10.0),
+    stall_s: float = 30.0,
+    stall_exit: Optional[int] = None,
+    on_result: Optional[Callable[[Result], object]] = None,
+    max_frames: Optional[int] = None,
+    stop: Optional[threading.Event] = None,
+    summary: Optional[Summary] = None,
+) -> Summary:
+    """Judge the frames of ``source`` and hand every result to every sink, until the source ends, ``stop``
+    is set, or SIGINT or SIGTERM comes (if this is the main thread); then write out what is under way.
+
+    ``source``: what :func:`ssn_edge.line.sources.find` takes, a Source, or an iterable of frames or arrays.
+    ``policy``: "latest" or "every"; default the source's own. ``queue``: results that may wait
+    for a sink. ``retry_s``: first and longest pause before a lost live source is opened again. ``stall_s``:
+    inference that takes longer is logged and counted, and with ``stall_exit`` the process ends with that exit
+    code after the sinks have written what they have, so that a supervisor starts it again.
+    ``on_result`` runs between frames in this thread. ``summary`` may be read meanwhile. A sink has ``name``,
+    ``write(result)``, called in a thread of its own, and ``close()``, called always; what it raises is
+    counted and logged. Raises InputError where the source does not open at the start or a source that is
+    not live ends with one; BackendError after 10 frames in a row that the inference library failed on.
+    """
+    summary, stop = summary or Summary(), stop or threading.Event()
+    outlets: List[Outlet] = []
+    start, limited = time.monotonic(), True
+    with _signals_set(stop):
+        try:
+            source = sources.find(source) if isinstance(source, str) else source
+            source = source if isinstance(source, Source) else sources.of(source)
+            lossless = _lossless(policy or source.policy)
+            limited = not lossless
+            for sink in sinks:
+                outlets.append(Outlet(sink, queue, lossless, summary, stop))
+            stream = _Stream(detector, summary, stop, on_result, max_frames)
+            box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
+
+            def leave() -> None:
+                flush(outlets, stop, limited=True)
+                os._exit(stall_exit or 0)
+
+            with _watchdog(stream, stall_s, leave if stall_exit else None):
+                capture = _Capture(source, box, retry_s, stream, max_frames if lossless else None)
+                try:
+                    stream.judge_all(box, outlets)
+                finally:
+                    capture.finish()
+                capture.complain()
+        finally:
+            flush(outlets, stop, limited)
+            close(sinks[len(outlets):])  # those that no outlet closes
+            summary.seconds = time.monotonic() - start
+    return summary
+
+
+def _lossless(policy: str) -> bool:
+    if policy not in POLICIES:
+        raise InputError(f"policy {policy!r}; give latest or every")
+    return policy == "every"
+
+
+class _Stream:
+    """The loop in the middle: frames in, results out."""
+
+    def __init__(
+        self, detector: Detector, summary: Summary, stop: threading.Event,
+        on_result: Optional[Callable[[Result], object]], max_frames: Optional[int],
+    ):
+        self.summary, self.stop = summary, stop
+        self.busy_since: Optional[float] = None
+        self._detector, self._on_result, self._max_frames = detector, on_result, max_frames
+        self._failures, self._seldom = 0, Seldom()
+
+    def judge_all(self, box: Box[Tuple[int, float, Frame]], outlets: List[Outlet]) -> None:
+        while not box.done:
+            item = box.get(timeout=0.2)  # so that a signal's handler gets its turn
+            if item is None:
+                if self.stop.is_set():
+                    box.end()
+                continue
+            result = self._judge(*item)
+            if result is not None:
+                for outlet in outlets:
+                    outlet.put(result)
+                if self._on_result:
+                    self._on_result(result)
+            if self._max_frames and self.summary.judged + self.summary.broken >= self._max_frames:
+                break
+            if self.stop.is_set():
+                box.end()
+
+    def _judge(self, number: int, arrived: float, frame: Frame) -> Optional[Result]:
+        if frame.image is None:
+            return self._broken(frame.problem)
+        self.busy_since = time.monotonic()
+        try:
+            detection = self._detector.detect(frame.image)
+        except InputError as error:
+            return self._broken(f"{frame.name}: {error}")
+        except BackendError as error:
+            self._failures += 1
+            self._broken(f"{frame.name}: {error}")
+            if self._failures >= MAX_FAILURES:
+                raise
+            return None
+        except BaseException:
+            self.summary.broken += 1
+            raise
+        finally:
+            self.busy_since = None
+        self._failures = 0
+        latency_ms = 1e3 * (time.monotonic() - arrived)
+        self.summary.judged += 1
+        self.summary.defects += detection.is_defect
+        self.summary.latency_ms.add(latency_ms)
+        self.summary.detect_ms.add(detection.latency.total_ms)
+        return Result(number, frame, detection, arrived, latency_ms)
+
+    def _broken(self, problem: str) -> None:
+        self.summary.broken += 1
+        self.summary.problem = problem
+        self._seldom.warn(f"skipped: {problem}")
+
+
+class _Capture:
+    """The thread that reads the source, and opens a live one again when it is lost."""
+
+    def __init__(
+        self, source: Source, box: Box[Tuple[int, float, Frame]], retry_s: Tuple[float, float],
+        stream: _Stream, limit: Optional[int],
+    ):
+        self._source, self._box, self._retry_s, self._stream = source, box, retry_s, stream
+        self._limit, self._reason = limit, ""
+        self._ended = threading.Event()
+        self._error: Optional[BaseException] = None
+        self._opened = source.open(self._ended)  # here, so that a wrong address is the caller's error
+        self._thread = threading.Thread(target=self._run, name="ssn-capture", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Ends the thread, and counts the frames that nobody took."""
+        self._ended.set()
+        self._box.end()
+        self._thread.join(timeout=1)  # a camera's driver may hang; the thread is a daemon
+        while self._box.get(timeout=0) is not None:  # beyond max_frames, or after an error
+            self._stream.summary.dropped += 1
+
+    def complain(self) -> None:
+        """Raises what ended a source that is not live."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._read(self._opened)
+            while self._source.live and not self._over():
+                self._reopen()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._box.end()
+
+    def _over(self) -> bool:
+        return self._ended.is_set() or self._stream.stop.is_set()
+
+    def _read(self, frames: Iterator[Frame]) -> None:
+        """Frames until the source ends."""
+        summary = self._stream.summary
+        try:
+            for frame in frames:
+                if self._over():
+                    break
+                number = summary.captured
+                summary.captured += 1
+                arrived = time.monotonic() if frame.arrived is None else frame.arrived
+                dropped = self._box.put((number, arrived, frame))
+                summary.dropped += dropped  # in two steps: put() waits, and the count may change meanwhile
+                if summary.captured == self._limit:
+                    self._ended.set()
+                    break
+            self._reason = "no more frames"
+        except Exception as error:
+            if not self._source.live:
+                raise
+            self._reason = str(error) if isinstance(error, SsnEdgeError) else repr(error)
+        finally:
+            getattr(frames, "close", lambda: None)()
+
+    def _reopen(self) -> None:
+        """Try again and again, with longer and longer pauses; then read on."""
+        summary = self._stream.summary
+        lost, wall = time.monotonic(), time.time()
+        log.warning("%s: source lost (%s); trying to open it again", self._source.name, self._reason)
+        pause, longest = self._retry_s
+        while self._waited(pause):
+            frames: Iterator[Frame] = iter(())
+            try:
+                frames = iter(self._source.open(self._ended))
+                first = next(frames, None)
+            except Exception as error:
+                log.info("%s: %s", self._source.name, error)
+                first = None
+            if first is not None:
+                gap = Gap(wall, time.monotonic() - lost, self._reason)
+                summary.gaps.append(gap)
+                summary.gap_count += 1
+                log.warning("%s: back after %.1f s without frames", self._source.name, gap.seconds)
+                self._read(_chained(first, frames))
+                return
+            pause = min(2 * pause, longest)
+
+    def _waited(self, pause: float) -> bool:
+        """False where the stream has ended meanwhile."""
+        until = time.monotonic() + pause
+        while not self._over() and time.monotonic() < until:
+            self._ended.wait(min(0.1, max(0.0, until - time.monotonic())))
+        return not self._over()
+
+
+def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    try:
+        yield from itertools.chain([first], rest)
+    finally:
+        getattr(rest, "close", lambda: None)()
+
+
+@contextlib.contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set the event; a second one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _: object) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextlib.contextmanager
+def _watchdog(
+    stream: _Stream, stall_s: float, on_stall: Optional[Callable[[], object]]
+) -> Iterator[None]:
+    """Looks whether a frame has been under way for too long."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        told: Optional[float] = None
+        while not ended.wait(min(stall_s / 4, 1.0)):
+            since = stream.busy_since
+            if since is None or since == told or time.monotonic() - since < stall_s:
+                continue
+            told = since
+            stream.summary.stalls += 1
+            log.error("inference has not come back for %.1f s", time.monotonic() - since)
+            if on_stall:
+                on_stall()
+
+    thread = threading.Thread(target=watch, name="ssn-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""What a model is on the disk: its description, the bundle, what its files say of themselves."""

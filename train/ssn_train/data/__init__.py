@@ -1,0 +1,1 @@
+"""Photos, labels and masks on the disk. No torch."""

@@ -1,0 +1,1 @@
+"""What the network computes: backbone, heads, synthetic anomalies, losses."""

@@ -1,0 +1,42 @@
+"""The fusion's operators of one axis, float64 matrices: upscaling, pooling, kernel shifts.
+
+Upscaling and pooling act on rows and columns apart and never mix channels; 1x1 convolutions mix
+channels and never pixels. So they commute, and both the fast training step (:mod:`.training.fast_step`)
+and the exported graph apply the channel mixing at the features' own low resolution.
+docs/fusion.md has the derivation; U, S and V below are its names.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssn_train.network.map_matrices import resize_matrix
+
+KERNEL = 5
+"""Rows and columns of the classification head's convolution."""
+
+
+def pooled_upscale(n_in: int, n_out: int) -> np.ndarray:
+    """``U = P B`` [n_out, n_in]: bilinear upscaling B (end points onto end points), then the 3-tap
+    mean P with zeros outside, so the first and last row sum to 2/3."""
+    band = np.eye(n_out) + np.eye(n_out, k=1) + np.eye(n_out, k=-1)
+    return band / 3 @ resize_matrix(n_in, n_out, align_corners=True)
+
+
+def shifted(u: np.ndarray) -> np.ndarray:
+    """``S_i U`` for each kernel row i [KERNEL, n_out, n_in]: row y of it is row ``y + i - 2`` of U,
+    zero outside, as a zero-padded convolution reads it."""
+    reach = KERNEL // 2
+    padded = np.pad(u, ((reach, reach), (0, 0)))
+    return np.stack([padded[i : i + len(u)] for i in range(KERNEL)])
+
+
+def tap_rows(u: np.ndarray) -> np.ndarray:
+    """``V_h`` [n_out, KERNEL n_in] whose column i n_in + y belongs to kernel row i, low-res row y."""
+    return np.concatenate(list(shifted(u)), axis=1)
+
+
+def tap_columns(u: np.ndarray) -> np.ndarray:
+    """``V_w`` [n_out, n_in KERNEL] whose column x KERNEL + j belongs to low-res column x, kernel
+    column j."""
+    return shifted(u).transpose(1, 2, 0).reshape(len(u), -1)

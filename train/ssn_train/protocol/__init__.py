@@ -1,0 +1,1 @@
+"""The choices of a run: settings, presets, ablations. No torch."""

@@ -1,0 +1,114 @@
+"""The choices of one training run, with the paper's values as defaults (section 4.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from ssn_edge.errors import InputError
+from ssn_edge.text import is_number
+from ssn_train.data.datasets import Sample, Selection
+from ssn_train.protocol import recipe
+from ssn_train.protocol.recipe import Recipe
+
+PAPER_NOISE = 0.015
+STANDARDISED_NOISE = 0.3
+"""For features of unit deviation; docs/training.md has the sweep that chose it."""
+
+UNSUPERVISED_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
+"""The published code recommends its MVTec AD settings for one's own normal photos, and those of
+SensumSODF for labelled ones."""
+
+MIN_SIZE = 32
+"""Below this the map's Gaussian (25 taps) and the two strides leave nothing to look at."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default;
+    ``perlin_threshold`` None the paper's for this supervision;
+    ``holdout`` is the share of normal photos kept for calibrating the thresholds; ``selection`` is
+    what was taken of the data set (category, fold, ...)."""
+
+    backbone: str
+    weights: Optional[str] = None
+    variant: str = "icpr"
+    size: Tuple[int, int] = (256, 256)
+    geometry: str = "stretch"
+    epochs: int = 300
+    steps: Optional[int] = None
+    batch: int = 32
+    rate_scale: float = 1.0
+    noise_std: Optional[float] = None
+    perlin_threshold: Optional[float] = None
+    holdout: float = 0.1
+    verdict_source: str = "score"
+    seed: int = 42
+    plain: bool = False
+    bfloat16: bool = False
+    ablation: Optional[str] = None
+    selection: Selection = Selection()
+
+    def __post_init__(self) -> None:
+        if min(self.size) < MIN_SIZE:
+            raise InputError(f"--size {self.size[0]}x{self.size[1]}: at least {MIN_SIZE}x{MIN_SIZE}")
+        for name in ("rate_scale", "noise_std", "perlin_threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{name} is {value}; give a finite number")
+        if self.batch < 2:
+            raise InputError(f"--batch {self.batch}: BatchNorm needs at least 2")
+        if self.plain and self.bfloat16:
+            raise InputError("--plain and --bfloat16: the plain step is the float32 reference")
+
+    def recipe(self, supervised: bool) -> Recipe:
+        """What ``ablation`` switches; InputError where it needs defects and there are none."""
+        return recipe.find(self.ablation, supervised)
+
+    def mask_threshold(self, supervised: bool) -> float:
+        """Threshold of the Perlin masks: as asked for, else the paper's (section 4.3)."""
+        if self.perlin_threshold is not None:
+            return self.perlin_threshold
+        return SUPERVISED_THRESHOLD if supervised else UNSUPERVISED_THRESHOLD
+
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON would give it back: tuples are lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def check_same(self, stored: Dict[str, Any], where: str = "--resume:") -> None:
+        """InputError naming the first setting that differs from a stored run's."""
+        known = {"geometry": "stretch", **stored}  # runs from before there was a choice
+        for name, value in self.to_dict().items():
+            if known.get(name) != value:
+                raise InputError(
+                    f"{where} {name} is {value}, the run was started with {known.get(name)}; "
+                    "give the same options, or another --out"
+                )
+
+
+def presets() -> Dict[str, Any]:
+    """The data sets' settings by name (presets.json)."""
+    return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
+
+
+def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:
+    """``HxW`` or one number for a square, in pixels."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(map(is_number, parts)):
+        raise InputError(f"{option} {text}: expected HxW in pixels, such as 256x256")
+    return int(parts[0]), int(parts[-1])
+
+
+def fingerprint(samples: Sequence[Sample]) -> Dict[str, Any]:
+    """Number of photos and a hash of their names and file sizes: has the data changed?"""
+    digest = hashlib.sha256()
+    for sample in samples:
+        size = sample.path.stat().st_size if sample.path.exists() else None
+        digest.update(os.fsencode(sample.path.name) + f" {size}\n".encode())
+    return {"photos": len(samples), "sha256": digest.hexdigest()}

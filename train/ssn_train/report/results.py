@@ -1,0 +1,117 @@
+"""What a model said of photos: thresholds from normal ones, metrics of labelled ones. No torch: the
+benchmark judges deployed files with it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import Any, Dict, Sequence, Tuple
+
+import numpy as np
+
+from ssn_edge.files import PathLike, replacing
+from ssn_edge.frames.image_files import read_mask
+from ssn_edge.frames.placement import fit_mask
+from ssn_edge.model.schema import Verdict
+from ssn_edge.verdict.judge import Judge
+from ssn_train.data.datasets import Sample
+from ssn_train.report import metrics
+
+CALIBRATION_QUANTILE = 0.99
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``scores`` float32 [N], ``maps`` float32 [N, H, W] logits, in the order of ``samples``; ``geometry``:
+    how the photos got the maps' size."""
+
+    samples: Tuple[Sample, ...]
+    scores: np.ndarray
+    maps: np.ndarray
+    geometry: str = "stretch"
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array([sample.label for sample in self.samples], np.int64)
+
+    @property
+    def map_max(self) -> np.ndarray:
+        return self.maps.max(axis=(1, 2)) if len(self.maps) else np.zeros(0, np.float32)
+
+    def values(self, source: str) -> np.ndarray:
+        """What a threshold is compared with: the ``score`` or ``map_max``."""
+        return {"score": self.scores, "map_max": self.map_max}[source]
+
+    def margins(self, verdict: Verdict) -> np.ndarray:
+        """How far each image is beyond the threshold, float64 [N], in standard deviations of what is
+        compared; of two sources the larger. NG from 0 on, for ranking and pictures: the verdict
+        itself is :class:`ssn_edge.verdict.judge.Judge`'s."""
+        found = []
+        for source, threshold in verdict.thresholds.items():
+            values = self.values(source).astype(np.float64)
+            found.append((values - threshold) / (values.std() or 1.0))
+        return np.max(found, axis=0)
+
+
+def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
+    """Thresholds from normal photos alone: the 0.99 quantile of the verdict's source. A photo at the
+    threshold itself is NG.
+
+    ``either`` alarms where one of two sources does, so each gets half of the share: its 0.995 quantile.
+    The pixel threshold is the 0.99 quantile of the maps' maxima, so that a marked pixel is one
+    that would itself be remarkable as a maximum. Best-F1 on defects stays in the metrics: it
+    cannot be had before there are defects.
+    """
+    sources = ("score", "map_max") if source == "either" else (source,)
+    share = 1 - (1 - CALIBRATION_QUANTILE) / len(sources)
+    thresholds = [float(np.quantile(normal.values(name), share)) for name in sources]
+    pixel = float(np.quantile(normal.map_max, CALIBRATION_QUANTILE))
+    method = f"{share:g} quantile of {'each source over ' if len(sources) > 1 else ''}{origin}"
+    return Verdict(source, thresholds[0], pixel, method, len(normal.samples), *thresholds[1:])
+
+
+def load_masks(
+    samples: Sequence[Sample], size_hw: Tuple[int, int], geometry: str = "stretch"
+) -> np.ndarray:
+    """Truth at the model's size, bool [N, H, W]; empty where there is no mask.
+
+    ``datasets.check_samples`` has held the masks against their photos' sizes already.
+    """
+    masks = np.zeros((len(samples), *size_hw), bool)
+    for mask, sample in zip(masks, samples):
+        if sample.mask is not None:
+            mask[:] = fit_mask(read_mask(sample.mask), size_hw, geometry)
+    return masks
+
+
+def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, Any]:
+    """The content of ``metrics.json`` for a labelled test set."""
+    labels = test.labels
+    has_mask = np.array([sample.mask is not None for sample in test.samples])
+    called = Judge(verdict).are_defects(test.scores, test.map_max)
+    best = [metrics.best_f1(labels, test.values(source)) for source in verdict.thresholds]
+    return {
+        "images": {"good": int((labels == 0).sum()), "defective": int(labels.sum())},
+        "metrics": metrics.summary(labels, test.scores, test.maps, masks, has_mask),
+        "per_defect": metrics.per_defect(
+            labels, [s.defect for s in test.samples], test.scores, test.map_max
+        ),
+        "at_threshold": {
+            "false alarms": int((called & (labels == 0)).sum()),
+            "missed defects": int((~called & (labels == 1)).sum()),
+        },
+        "best_f1": best[0] if len(best) == 1 else dict(zip(verdict.thresholds, best)),
+    }
+
+
+def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict) -> None:
+    """One CSV line a photo."""
+    how = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # names in other encodings
+    with replacing(path) as temporary, open(temporary, "w", **how) as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
+        peaks = predictions.map_max
+        called = Judge(verdict).are_defects(predictions.scores, peaks)
+        for sample, score, peak, judged in zip(predictions.samples, predictions.scores, peaks, called):
+            figures = [f"{score:.7g}", f"{peak:.7g}", int(judged)]
+            writer.writerow([sample.path, sample.label, sample.defect, *figures])

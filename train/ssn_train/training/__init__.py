@@ -1,0 +1,1 @@
+"""A training run: settings, steps, the loop, checkpoints, many runs."""

@@ -1,0 +1,236 @@
+"""A whole training run: data in, a run folder with model, metrics and pictures out."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+import timm
+import torch
+from tqdm import tqdm
+
+from ssn_edge.errors import InputError
+from ssn_edge.files import write_json
+from ssn_edge.frames.image_files import read_image, write_image
+from ssn_edge.frames.placement import fit_image
+from ssn_edge.model.schema import Verdict
+from ssn_train.data import datasets
+from ssn_train.data.datasets import DataSet, Sample
+from ssn_train.network import backbones
+from ssn_train.network.backbones import Backbone
+from ssn_train.network.losses import Loss
+from ssn_train.protocol.settings import Settings, fingerprint
+from ssn_train.report import plots, results, review
+from ssn_train.report.results import Predictions
+from ssn_train.training import checkpoint, evaluate
+from ssn_train.training.checkpoint import MODEL_FILE, RESUME_FILE, Header
+from ssn_train.training.fit import Fitted, fit
+from ssn_train.training.resume import ResumeFile, photos_of
+from ssn_train.training.supervision import describe
+
+REFERENCE_EACH = 4
+"""Photos of each kind (training, good test, defective test) kept beside the model."""
+
+
+def train(
+    dataset: DataSet, settings: Settings, run: Path, device: str, workers: int, resume: bool
+) -> Dict[str, Any]:
+    """Train, calibrate, evaluate and write the run folder; returns the content of metrics.json.
+
+    Raises InputError for data or options that cannot be used, Interrupted (with a resumable run
+    folder) when a signal asked to stop.
+    """
+    _prepare_folder(run, resume)
+    file = ResumeFile(run / RESUME_FILE, settings, photos_of(dataset))
+    if resume:
+        file.check()
+    backbone = backbones.create(settings.backbone)
+    source = backbones.load_weights(backbone, settings.weights)
+    backbone.module.to(device).eval().requires_grad_(False)
+    usable, test = _check(dataset)
+    good = [sample for sample in usable if not sample.label]
+    bad = [sample for sample in usable if sample.label]
+    rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
+    tqdm.write(f"training: {describe(bad)}")
+    fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, file, resume)
+    verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
+    document, predictions, masks = _evaluate(fitted, backbone, test, verdict, settings, device, workers)
+    document["data"] = fingerprint([*dataset.train, *dataset.test])
+    document.update(
+        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
+    )
+    header = _header(fitted, backbone, source, settings, verdict, [*rest, *bad])
+    _write(run, document, predictions, masks, verdict, fitted)
+    write_reference(run / "reference", rest, test, settings)
+    checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
+    file.path.unlink(missing_ok=True)
+    return document
+
+
+def _prepare_folder(run: Path, resume: bool) -> None:
+    if (run / MODEL_FILE).exists():
+        raise InputError(f"{run}: already holds a finished run; choose another --out")
+    waiting = (run / RESUME_FILE).exists()
+    if waiting and not resume:
+        raise InputError(f"{run}: holds an interrupted run; add --resume, or choose another --out")
+    if resume and not waiting:
+        raise InputError(f"{run}: nothing to resume there; leave --resume out")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{run}: cannot be made ({error.strerror}); choose another --out") from None
+
+
+def _check(dataset: DataSet) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
+    """Read everything once before hours of training; unreadable photos are named and skipped."""
+    total = len(dataset.train) + len(dataset.test)
+    with tqdm(total=total, desc="checking photos", unit="img") as bar:
+        train, problems = datasets.check_samples(dataset.train, bar.update)
+        test, more = datasets.check_samples(dataset.test, bar.update)
+    problems += more
+    for problem in problems[:5]:
+        tqdm.write(f"skipped: {problem}")
+    if problems:
+        tqdm.write(f"{len(problems)} of {total} photos skipped")
+    good = sum(not sample.label for sample in train)
+    if good < 2:
+        raise InputError(
+            f"{dataset.root}: {good} readable good photos; at least 2 are needed"
+        )
+    return train, test
+
+
+def _calibrate(
+    fitted: Fitted,
+    backbone: Backbone,
+    rest: Sequence[Sample],
+    held: Sequence[Sample],
+    settings: Settings,
+    device: str,
+    workers: int,
+) -> Verdict:
+    """Held-back normal photos; without any, the training ones, which are easier: said so."""
+    origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
+    normal = _predict(fitted, backbone, held or rest, "calibrating", settings, device, workers)
+    source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
+    return results.calibrate(normal, source, origin)
+
+
+def _predict(
+    fitted: Fitted,
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    what: str,
+    settings: Settings,
+    device: str,
+    workers: int,
+) -> Predictions:
+    with tqdm(total=len(samples), desc=what, unit="img", disable=not samples) as bar:
+        return evaluate.predict(
+            fitted.model, backbone, samples, device, workers, tick=bar.update, geometry=settings.geometry
+        )
+
+
+def _evaluate(
+    fitted: Fitted,
+    backbone: Backbone,
+    test: Sequence[Sample],
+    verdict: Verdict,
+    settings: Settings,
+    device: str,
+    workers: int,
+) -> Tuple[Dict[str, Any], Predictions, np.ndarray]:
+    predictions = _predict(fitted, backbone, test, "evaluating", settings, device, workers)
+    masks = results.load_masks(test, fitted.model.image_size, predictions.geometry)
+    document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
+    return document, predictions, masks
+
+
+def _environment(
+    settings: Settings, fitted: Fitted, source: str, device: str, supervised: bool
+) -> Dict[str, Any]:
+    cuda = device.startswith("cuda")
+    return {
+        "supervised": supervised,
+        "settings": settings.to_dict(),
+        "weights": source,
+        "steps": len(fitted.history),
+        "training_seconds": round(fitted.seconds, 1),
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
+        },
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _header(
+    fitted: Fitted,
+    backbone: Backbone,
+    source: str,
+    settings: Settings,
+    verdict: Verdict,
+    samples: Sequence[Sample],
+) -> Header:
+    return Header(
+        backbone=backbone.name,
+        timm_name=backbone.timm_name,
+        weights=source,
+        mean=backbone.mean,
+        std=backbone.std,
+        height=settings.size[0],
+        width=settings.size[1],
+        feature_mean=tuple(fitted.feature_mean.tolist()),
+        feature_std=tuple(fitted.feature_std.tolist()),
+        standardise=backbone.standardise,
+        variant=settings.variant,
+        settings=settings.to_dict(),
+        data=fingerprint(samples),
+        verdict=verdict,
+    )
+
+
+def _write(
+    run: Path,
+    document: Dict[str, Any],
+    predictions: Predictions,
+    masks: np.ndarray,
+    verdict: Verdict,
+    fitted: Fitted,
+) -> None:
+    write_json(run / "metrics.json", document)
+    results.write_predictions(run / "predictions.csv", predictions, verdict)
+    plots.loss_curve(run / "loss.png", fitted.history)
+    plots.write_all(run, predictions, masks, verdict)
+    title, terms = "/".join(run.resolve().parts[-2:]), Loss._fields
+    page = review.content(title, document, predictions, masks, verdict, fitted.history, terms)
+    review.write(run / "report.html", page)
+
+
+def write_reference(
+    folder: Path, train: Sequence[Sample], test: Sequence[Sample], settings: Settings
+) -> List[Path]:
+    """A few photos at the model's size, for the export's comparison on real images."""
+    good = [s for s in test if not s.label]
+    bad = [s for s in test if s.label]
+    chosen = [s for group in (train, good, bad) for s in _spread(group, REFERENCE_EACH)]
+    paths = [folder / f"{i:02d}-{s.defect}.png" for i, s in enumerate(chosen)]
+    for path, sample in zip(paths, chosen):
+        write_image(path, fit_image(read_image(sample.path), settings.size, settings.geometry))
+    return paths
+
+
+def _spread(samples: Sequence[Sample], count: int) -> List[Sample]:
+    """``count`` samples at even distances, so that every kind of defect has a chance."""
+    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+    return [samples[i] for i in places]
