@@ -62,7 +62,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
 LAZY = {("ssn_bench", "comparison", "methods"), ("ssn_bench", "measure", "methods")}
 """Only inside functions: methods are built where one is asked for by name."""
 
-SHARED = {"errors", "files", "text", "signals", "telemetry", "detector"}
+SHARED = {"errors", "files", "text", "values", "signals", "telemetry", "detector"}
 """ssn_edge's own modules. Rooms below the detector do not import it."""
 
 WITH_TORCH = {
@@ -175,8 +175,8 @@ for name in {TORCH_FREE!r}:
 assert "torch" not in sys.modules
 """
     path = [str(ROOT), *(str(folder.parent) for folder in FOLDERS.values())]
-    words = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    arguments = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

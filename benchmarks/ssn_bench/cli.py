@@ -14,7 +14,7 @@ from ssn_edge.backends.selection import PRECISIONS
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.files import check_writable, write_json
-from ssn_edge.text import is_number
+from ssn_edge.values import size_hw
 
 path = click.Path(path_type=Path)
 
@@ -94,7 +94,7 @@ def _time(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str,
     out = options["out"] or Path("bench.json")
     check_writable(out)
     chosen = protocol.PROTOCOLS[options["name"] or "efficientad"]
-    document = timing_run.bench(timing_run.Request(
+    document = timing_run.bench(timing_run.TimingRequest(
         models, backends, chosen, options["budget"], options["keep"], options["claim"] is not None,
         options["seed"], options["precision"],
     ))
@@ -130,9 +130,9 @@ def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[st
     from ssn_bench.measure import camera
 
     model, backend = _one(models, backends, "--protocol camera")
-    settings = camera.Camera(options["fps"], _size(options["frame"], "--frame"), options["budget"] or 60.0)
-    with timing_run.progress("frames") as tick:
-        document = camera.bench(model, backend, settings, tick, options["precision"])
+    settings = camera.Camera(options["fps"], size_hw("--frame", options["frame"]), options["budget"] or 60.0)
+    with timing_run.progress("frames") as on_progress:
+        document = camera.bench(model, backend, settings, on_progress, options["precision"])
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
 
 
@@ -140,10 +140,10 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     from ssn_bench.measure import overhead
 
     model, backend = _one(models, backends, "--overhead")
-    frame_hw = _size(options["frame"], "--frame")
+    frame_hw = size_hw("--frame", options["frame"])
     settings = overhead.Settings(frame_hw, options["budget"] or 30.0, options["program"])
-    with timing_run.progress("frames") as tick:
-        document = overhead.bench(model, backend, settings, tick, options["precision"])
+    with timing_run.progress("frames") as on_progress:
+        document = overhead.bench(model, backend, settings, on_progress, options["precision"])
     _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))
 
 
@@ -153,9 +153,9 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
         from ssn_bench.measure import accuracy
         from ssn_train.data.published_layouts import Selection
     select = Selection(options["category"], options["fold"])
-    with timing_run.progress("photos") as tick:
+    with timing_run.progress("photos") as on_progress:
         document = accuracy.bench(
-            model, backend, options["data"], select, options["trained"], tick, options["precision"]
+            model, backend, options["data"], select, options["trained"], on_progress, options["precision"]
         )
     _finish(document, accuracy.text(document), options["out"] or Path("accuracy.json"))
     if document.get("training", {}).get("failed"):
@@ -169,9 +169,9 @@ def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[s
         from ssn_bench.profile import layer_times
         if options["profile"]:  # the picture comes last, after minutes
             import matplotlib  # noqa: F401
-    rivals = contenders.parse(models, backends, options["precision"])
+    contestants = contenders.parse(models, backends, options["precision"])
     document = layer_times.bench(
-        rivals, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
+        contestants, options["keep"], options["profile"], options["predict"], partial(click.echo, err=True)
     )
     out = options["out"] or Path("profile.json")
     if options["profile"]:
@@ -206,7 +206,7 @@ def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str
         import matplotlib  # noqa: F401  (for the picture at the end)
 
         from ssn_bench.methods import plan_comparison
-    size = _size(options["size"], "--size")
+    size = size_hw("--size", options["size"])
     document = plan_comparison.bench(models[0], size, options["step"], options["half_seeds"])
     out: Path = options["out"] or Path("plans.json")
     plan_comparison.plot(document, out.with_suffix(".png"))
@@ -217,11 +217,3 @@ def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
     write_json(out, document)
     click.echo(text)
     click.echo(f"wrote {out}")
-
-
-def _size(text: str, option: str) -> Tuple[int, int]:
-    """``HxW`` in pixels."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
-        raise InputError(f"{option} {text}: give HxW in pixels, such as 1080x1920")
-    return int(parts[0]), int(parts[1])

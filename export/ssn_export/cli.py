@@ -15,7 +15,7 @@ from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import BackendError, InputError, needs
 from ssn_edge.files import check_writable
 from ssn_edge.model import bundle
-from ssn_edge.text import is_number
+from ssn_edge.values import size_hw, whole_number
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
@@ -50,13 +50,14 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
         raise click.BadParameter(f"the DLA {NO_DLA}")
     if value is None:
         return
-    if kind not in ("", "gpu") or not is_number(number):
+    index = whole_number(number)
+    if kind not in ("", "gpu") or index is None:
         raise click.BadParameter(f"{value!r}: give a GPU's number, as 0 or gpu:0")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name for name in visible.split(",") if name] or [str(n) for n in range(int(number) + 1)]
-    if int(number) >= len(names):
+    names = [name for name in visible.split(",") if name] or [str(n) for n in range(index + 1)]
+    if index >= len(names):
         raise click.BadParameter(f"{value}: CUDA_VISIBLE_DEVICES lets {len(names)} be seen")
-    os.environ["CUDA_VISIBLE_DEVICES"] = names[int(number)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[index]
 
 
 @click.command(
@@ -190,8 +191,8 @@ def _check_unused(given: Set[str], options: Any) -> None:
     }
     for name, users in uses.items():
         if name in given and not any(options[user] for user in users):
-            words = [_shown(user) for user in users if user != "fp16"]
-            raise InputError(f"{_shown(name)}: only with {' or '.join(words)}")
+            options_named = [_shown(user) for user in users if user != "fp16"]
+            raise InputError(f"{_shown(name)}: only with {' or '.join(options_named)}")
 
 
 def _shown(name: str) -> str:
@@ -213,8 +214,8 @@ def _check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
             remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
             raise InputError(f"{_shown(name)}: not for {kind}, as {source} is{remedy}")
     if not any(options[name] for name in ACTIONS[kind]):
-        words = [_shown(name) for name in ACTIONS[kind]]
-        raise InputError(f"{source}: is exported already; give {', '.join(words)}")
+        options_named = [_shown(name) for name in ACTIONS[kind]]
+        raise InputError(f"{source}: is exported already; give {', '.join(options_named)}")
 
 
 def _run_folder(run: Path, options: Any) -> None:
@@ -257,9 +258,8 @@ def _export(run: Path, out: Path, options: Any) -> None:
         import onnxscript  # noqa: F401  (torch asks for it only when it exports)
 
         from ssn_export.graph import export_run
-        from ssn_train.protocol.settings import parse_size
-    frame = parse_size(options["frame"], "--frame") if options["frame"] else None
-    request = export_run.Request(
+    frame = size_hw("--frame", options["frame"]) if options["frame"] else None
+    request = export_run.ExportRequest(
         options["fp16"], options["data"], options["plan"], options["backend"], frame, options["verdict"]
     )
     if out.suffix == bundle.SUFFIX:
@@ -292,7 +292,7 @@ def _plain_engine(source: Path, kind: str, options: Any) -> None:
                 f"{source}: give --reference FILE, NAME.reference.npz of ssn-export NAME.ssn --unpack, to "
                 "compare the engine with, or else --unverified for one that says so of itself"
             )
-        request = builder.Request(source, reference, options["fp16"], **chosen)
+        request = builder.EngineRequest(source, reference, options["fp16"], **chosen)
     _wrote(builder.write_file(request, out, click.echo))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 import onnxruntime
@@ -24,20 +24,29 @@ def open_session(
     """A session for any batch size (the graph's batch axis is free). ``host_code``: engines' alone."""
     if digest is not None:
         check_sha256(path, sha256(path), digest)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors reach the caller as exceptions
-    # Worker threads wait actively within a frame, not between frames: cores are the line's.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        session = inference_session(str(path))
     except Exception as error:  # its exceptions share no public base class
         reason = str(error).splitlines()[0][:160]
         raise ModelError(
             f"{path}: ONNX Runtime cannot load it ({reason}); export or copy the model again"
         ) from None
     return Session(session, batch)
+
+
+def inference_session(
+    model: Union[str, bytes], profile: Optional[str] = None
+) -> onnxruntime.InferenceSession:
+    """ONNX Runtime's own session on the CPU, of a path or an ONNX file's bytes, as all of ssn-edge sets it
+    up. ``profile`` is how the name of its profiler's file begins. Raises what the library raises.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors reach the caller as exceptions
+    # Worker threads wait actively within a frame, not between frames: cores are the line's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class Session:

@@ -51,10 +51,10 @@ LOG = Log()
 """One for the process: TensorRT keeps the first logger it is given."""
 
 
-def created(kind: Any, *words: Any) -> Any:
+def created(kind: Any, *arguments: Any) -> Any:
     """A builder or runtime; BackendError where the library cannot make one (no usable driver)."""
     try:
-        return kind(*words)
+        return kind(*arguments)
     except TypeError as error:  # what the bindings make of a null pointer
         reason = LOG.reason() if LOG.errors else str(error)
         raise BackendError(f"TensorRT {version()} does not start ({reason}); check its driver") from None

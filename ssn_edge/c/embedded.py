@@ -35,13 +35,13 @@ class BadArgument(Exception):
 class Workspace:
     """Arrays for a call that are used again by the next one."""
 
-    def __init__(self, opened: Opened):
+    def __init__(self, opened: OpenDetector):
         self.map = np.empty(opened.map_hw, np.float32)
         self.mask = np.empty(opened.map_hw, np.uint8)
         self.scratch = Scratch()
 
 
-class Opened:
+class OpenDetector:
     """A detector and its workspaces: as many as there were calls at once."""
 
     def __init__(self, detector: Detector):
@@ -75,8 +75,8 @@ def guarded(ffi: Any, lib: Any, call: Callable[..., None], input_code: int) -> C
         BackendError: lib.SSN_BACKEND_FAILED, InputError: input_code,
     }
 
-    def called(*words: Any) -> None:
-        *given, status, message = words
+    def called(*arguments: Any) -> None:
+        *given, status, message = arguments
         try:
             call(*given)
             status[0] = lib.SSN_OK
@@ -96,14 +96,14 @@ class Calls:
     def __init__(self, ffi: Any, lib: Any):
         self._ffi = ffi
         self._bits = {"score": lib.SSN_BY_SCORE, "map_max": lib.SSN_BY_MAP_MAX}
-        self._opened: Dict[int, Opened] = {}
+        self._opened: Dict[int, OpenDetector] = {}
         self._handles = itertools.count(1)
 
     def open(self, options: Any, out: Any) -> None:
         path, backend, digest = map(self._text, (options.model, options.backend, options.sha256))
         detector = Detector.open(path or "", "auto" if backend is None else backend, sha256=digest)
         handle = next(self._handles)
-        self._opened[handle] = Opened(detector)
+        self._opened[handle] = OpenDetector(detector)
         out[0] = handle
 
     def info(self, handle: int, out: Any) -> None:
@@ -147,7 +147,7 @@ class Calls:
             raise BadHandle(f"detector {handle}: another thread has just closed it")
         one.detector.close()
 
-    def _find(self, handle: int) -> Opened:
+    def _find(self, handle: int) -> OpenDetector:
         found = self._opened.get(handle)
         if found is None:
             raise BadHandle(f"detector {handle}: not open; ssn_open gives one")
@@ -156,7 +156,7 @@ class Calls:
     def _text(self, pointer: Any) -> Optional[str]:
         return os.fsdecode(self._ffi.string(pointer)) if pointer else None
 
-    def _image(self, frame: Any) -> Tuple[np.ndarray, pixel_formats.Layout]:
+    def _image(self, frame: Any) -> Tuple[np.ndarray, pixel_formats.MemoryLayout]:
         """The caller's pixels, without a copy."""
         name = NAMES.get(frame.format, f"number {frame.format}")
         layout = pixel_formats.checked(name, frame.height, frame.width, frame.stride)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, List
 
 import click
 import cv2
@@ -27,7 +27,7 @@ from ssn_edge.frames.placement import FLIPS, View
 from ssn_edge.line import sinks, sources, stream
 from ssn_edge.line.live import LiveView
 from ssn_edge.model.bundle import is_bundle
-from ssn_edge.text import whole_number
+from ssn_edge.values import host_port, size_hw, whole_numbers
 
 STATUS_S = 10.0
 """How often a live stream says how it is."""
@@ -104,9 +104,7 @@ def main(model: Path, source: str, **options: Any) -> None:
     stream.log.handlers = [Echo()]
     _check(options)
     source = _resolve(source, options)
-    roi, tile = _numbers("--roi", options["roi"], ",", 4), _numbers("--tile", options["tile"], "x", 2)
-    overlap = options["overlap"] if options["overlap"] is not None else OVERLAP
-    view = View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
+    view = _view(options)
     opened = Detector.open(
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view,
         precision=options["precision"], verify=options["verify"],
@@ -141,6 +139,13 @@ def main(model: Path, source: str, **options: Any) -> None:
     unwritten = sum(summary.late.values()) + sum(summary.failed.values())
     if unwritten and (options["policy"] or found.policy) == "every":
         sys.exit(1)
+
+
+def _view(options: Any) -> View:
+    roi = whole_numbers("--roi", options["roi"], ",", 4) if options["roi"] is not None else None
+    tile = size_hw("--tile", options["tile"]) if options["tile"] is not None else None
+    overlap = OVERLAP if options["overlap"] is None else options["overlap"]
+    return View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
 
 
 def _check(options: Any) -> None:
@@ -188,16 +193,6 @@ def _check_outputs(model: Path, source: str, options: Any) -> None:
             raise InputError(f"--{option} {path}: is {inputs[path.resolve()]}; choose another place")
 
 
-def _numbers(name: str, text: Optional[str], separator: str, count: int) -> Optional[Tuple[int, ...]]:
-    if text is None:
-        return None
-    words = text.lower().split(separator)
-    numbers = tuple(number for number in map(whole_number, words) if number is not None)
-    if not len(numbers) == len(words) == count:
-        raise InputError(f"{name} {text}: give {count} whole numbers, separated by {separator!r}")
-    return numbers
-
-
 def _sinks(
     detector: Detector, source: sources.Source, summary: stream.Summary, options: Any
 ) -> List[Any]:
@@ -223,10 +218,10 @@ def _sinks(
         if options["mqtt"]:
             add(sinks.Mqtt(options["mqtt"]))
         if options["metrics"]:
-            page = add(sinks.Metrics(summary, *_address("--metrics", options["metrics"])))
+            page = add(sinks.Metrics(summary, *host_port("--metrics", options["metrics"])))
             click.echo(f"metrics on port {page.port}")
         if options["serve"]:
-            host, port = _address("--serve", options["serve"])
+            host, port = host_port("--serve", options["serve"])
             view = add(LiveView(detector, summary, host, port, options["token"]))
             # Who gave the token knows it; logs need not.
             shown = view.address if options["token"] is None else re.sub("=.*", "=...", view.address)
@@ -239,14 +234,6 @@ def _give_up(sink: Any) -> None:
     """Close a sink that got no result; the error that stopped the start is the one to tell."""
     with contextlib.suppress(SsnEdgeError, OSError):
         sink.close()
-
-
-def _address(name: str, text: str) -> Tuple[str, int]:
-    host, _, word = text.rpartition(":")
-    port = whole_number(word)
-    if port is None or port > 65535:
-        raise InputError(f"{name} {text}: give PORT or HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", port
 
 
 def each_frame(result: stream.Result) -> None:

@@ -33,7 +33,7 @@ FORMATS: Dict[str, Format] = {
 }
 
 
-class Layout(NamedTuple):
+class MemoryLayout(NamedTuple):
     """How a frame lies in memory: ``stride`` bytes from one row to the next, 0 where rows touch."""
 
     name: str
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 MAX_SIDE = 1 << 15
 
 
-def checked(name: str, height: int, width: int, stride: int = 0) -> Layout:
+def checked(name: str, height: int, width: int, stride: int = 0) -> MemoryLayout:
     """A layout that can be one; InputError says what cannot."""
     if name not in FORMATS:
         raise InputError(f"pixel format {name!r}; give one of {', '.join(FORMATS)}")
@@ -67,13 +67,13 @@ def checked(name: str, height: int, width: int, stride: int = 0) -> Layout:
         raise InputError(f"frame of {height}x{width} pixels; give 1 to {MAX_SIDE} each")
     if name == "YUYV" and width % 2 or name == "NV12" and (width % 2 or height % 2):
         raise InputError(f"{name} of {height}x{width}: its colours are shared by two pixels; give even sizes")
-    layout = Layout(name, height, width, stride)
+    layout = MemoryLayout(name, height, width, stride)
     if stride and stride < width * FORMATS[name].pixel or stride > 1 << 20:
         raise InputError(f"stride of {stride} bytes for {width} pixels of {name}; give 0, or the camera's")
     return layout
 
 
-def view(memory: Memory, layout: Layout) -> np.ndarray:
+def view(memory: Memory, layout: MemoryLayout) -> np.ndarray:
     """The frame as an array over ``memory``, without a copy: [H, W, 3], [H, W], [H * 3/2, W] or [H, W, 2]."""
     flat = np.frombuffer(memory, np.uint8)
     if len(flat) < layout.size:
@@ -87,7 +87,7 @@ def view(memory: Memory, layout: Layout) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
 
 
-def to_bgr(array: np.ndarray, layout: Layout, scratch: Optional[Scratch] = None) -> np.ndarray:
+def to_bgr(array: np.ndarray, layout: MemoryLayout, scratch: Optional[Scratch] = None) -> np.ndarray:
     """What :func:`view` gave as BGR or grey uint8, as the detector takes it; colours lie in ``scratch``."""
     code = FORMATS[layout.name].code
     if code is None:

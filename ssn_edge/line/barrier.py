@@ -47,10 +47,10 @@ def _nothing() -> None:
 
 def _membarrier(number: int) -> Callable[[], object]:
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [ctypes.c_long(number), ctypes.c_int(GLOBAL_EXPEDITED), ctypes.c_uint(0), ctypes.c_int(0)]
+    arguments = [ctypes.c_long(number), ctypes.c_int(GLOBAL_EXPEDITED), ctypes.c_uint(0), ctypes.c_int(0)]
 
     def barrier() -> None:
-        if libc.syscall(*words):
+        if libc.syscall(*arguments):
             raise InputError(
                 f"shared memory: membarrier is refused ({os.strerror(ctypes.get_errno())}); it needs Linux "
                 "4.16 and a container that allows it; use a pipe (raw:...:PIPE)"

@@ -31,7 +31,7 @@ from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.files import finite
 from ssn_edge.line.sinks import picture_of
 from ssn_edge.line.summary import Result, Summary
-from ssn_edge.text import whole_number
+from ssn_edge.values import whole_number
 
 PAGE = Path(__file__).with_name("live.html")
 WIDTH, THUMB_WIDTH, GALLERY = 960, 240, 12

@@ -18,7 +18,7 @@ KEPT = 1 << 16
 Item = TypeVar("Item")
 
 
-class Box(Generic[Item]):
+class BoundedQueue(Generic[Item]):
     """A bounded queue. A lossless one makes its writer wait; another one drops its oldest item."""
 
     def __init__(self, size: int, lossless: bool):
@@ -70,7 +70,7 @@ class Box(Generic[Item]):
             return self._ended and not self._items
 
 
-class Seldom:
+class RateLimitedLog:
     """Logs the first of many like messages, then one in ten seconds with how many there were."""
 
     def __init__(self) -> None:

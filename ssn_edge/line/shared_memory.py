@@ -23,7 +23,7 @@ import numpy as np
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
 from ssn_edge.frames import pixel_formats
-from ssn_edge.frames.pixel_formats import FORMATS, Layout
+from ssn_edge.frames.pixel_formats import FORMATS, MemoryLayout
 from ssn_edge.line import barrier
 
 FOLDER = Path("/dev/shm")
@@ -97,7 +97,7 @@ class Reader:
         sequence, stamp = self._read(16, SEQUENCE_AT).view("<u8").tolist()
         return sequence, stamp
 
-    def _check(self) -> Layout:
+    def _check(self) -> MemoryLayout:
         """The frame's layout, before memory is taken for what a header promises."""
         size = os.fstat(self._file).st_size
         data = self._read(HEADER.size, 0).tobytes() if size >= HEADER.size else b""
@@ -129,7 +129,7 @@ class Writer:
     """The other side, for tests and for SDKs with a Python interface. Not for several at once. One that is
     started anew takes over the file that is there and never makes it shorter: readers may have mapped it."""
 
-    def __init__(self, name: str, layout: Layout):
+    def __init__(self, name: str, layout: MemoryLayout):
         self.path: PathLike = path_of(name)
         self._layout, self._sequence, self._fence = layout, 0, barrier.fence()
         size = PIXELS_AT + layout.size

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Sequence
 
-from ssn_edge.line.queues import Box, Seldom
+from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
 from ssn_edge.line.summary import Result, Summary
 
 log = logging.getLogger("ssn_edge.line.stream")
@@ -17,40 +17,40 @@ FLUSH_S = 10.0
 """How long sinks may take to write what is left when the stream ends."""
 
 
-class Outlet:
+class SinkThread:
     """A sink with its queue and thread."""
 
     def __init__(self, sink: Any, size: int, lossless: bool, summary: Summary, stop: threading.Event):
         self._sink, self._summary, self._stop = sink, summary, stop
         self.name = _unused(sink.name, self._summary.late)
         self._summary.late[self.name] = self._summary.failed[self.name] = 0
-        self._box: Box[Result] = Box(size, lossless)
-        self._seldom = Seldom()
+        self._queue: BoundedQueue[Result] = BoundedQueue(size, lossless)
+        self._log = RateLimitedLog()
         self._under_way, self._patience_s = False, FLUSH_S
         self._thread = threading.Thread(target=self._run, name=f"ssn-sink-{self.name}", daemon=True)
         self._thread.start()
 
     def put(self, result: Result) -> None:
-        late = self._box.put(result, self._stop, self._patience_s)
+        late = self._queue.put(result, self._stop, self._patience_s)
         self._summary.late[self.name] += late
         if late and self._stop.is_set():  # a sink that is stuck holds up the end once
             self._patience_s = 0.0
 
     def end(self) -> None:
-        self._box.end()
+        self._queue.end()
 
     def join(self, until: Callable[[], bool]) -> bool:
         """Whether everything is written; gives up when ``until()``, and counts what was left."""
         while self._thread.is_alive() and not until():
             self._thread.join(0.1)
         if self._thread.is_alive():
-            self._summary.late[self.name] += len(self._box) + self._under_way
+            self._summary.late[self.name] += len(self._queue) + self._under_way
             return False
         return True
 
     def _run(self) -> None:
-        while not self._box.done:
-            result = self._box.get()
+        while not self._queue.done:
+            result = self._queue.get()
             if result is not None:
                 self._under_way = True
                 self._attempt(lambda result=result: self._sink.write(result))  # type: ignore[misc]
@@ -63,7 +63,7 @@ class Outlet:
         except BaseException as error:  # whatever a sink does, sys.exit too: the line goes on
             count = getattr(error, "count", 1)  # of results, where several are lost at once
             self._summary.failed[self.name] += count if isinstance(count, int) else 1
-            self._seldom.warn(f"{self.name}: {error or type(error).__name__}")
+            self._log.warn(f"{self.name}: {error or type(error).__name__}")
 
 
 def close(sinks: Sequence[Any]) -> None:
@@ -80,7 +80,7 @@ def _unused(name: str, taken: Dict[str, int]) -> str:
     return next(unused for unused in names if unused not in taken)
 
 
-def flush(outlets: List[Outlet], stop: threading.Event, limited: bool) -> None:
+def flush(sink_threads: List[SinkThread], stop: threading.Event, limited: bool) -> None:
     """Let the sinks write what they have: at most FLUSH_S, where that is limited or once ``stop`` is set."""
     began: List[float] = []
 
@@ -89,8 +89,8 @@ def flush(outlets: List[Outlet], stop: threading.Event, limited: bool) -> None:
             began.append(time.monotonic())
         return bool(began) and time.monotonic() - began[0] > FLUSH_S
 
-    for outlet in outlets:
-        outlet.end()
-    for outlet in outlets:
-        if not outlet.join(over):
-            log.error("%s: not everything was written within %g s", outlet.name, FLUSH_S)
+    for sink_thread in sink_threads:
+        sink_thread.end()
+    for sink_thread in sink_threads:
+        if not sink_thread.join(over):
+            log.error("%s: not everything was written within %g s", sink_thread.name, FLUSH_S)

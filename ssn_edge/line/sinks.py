@@ -23,7 +23,7 @@ from ssn_edge.errors import BackendError, InputError, needs
 from ssn_edge.files import PathLike, check_writable, finite, put_in_place, temporary_beside
 from ssn_edge.frames.image_files import write_image
 from ssn_edge.line.file_names import Names, flat, stem_of
-from ssn_edge.line.queues import Seldom
+from ssn_edge.line.queues import RateLimitedLog
 from ssn_edge.line.sources import Frame
 from ssn_edge.line.summary import Result, Summary
 from ssn_edge.verdict import drawing
@@ -47,10 +47,10 @@ NAME_LIMIT, NAME_KEPT = 8000, 600
 def message(result: Result) -> str:
     """:func:`record` as one line of JSON: with null for what is not finite, since JSON has no NaN, and below
     16 kB whatever the frame's name."""
-    told = record(result)
-    if len(json.dumps(told["frame"])) > NAME_LIMIT:
-        told["frame"] = "..." + told["frame"][-NAME_KEPT:]
-    return json.dumps(finite(told), allow_nan=False)
+    document = record(result)
+    if len(json.dumps(document["frame"])) > NAME_LIMIT:
+        document["frame"] = "..." + document["frame"][-NAME_KEPT:]
+    return json.dumps(finite(document), allow_nan=False)
 
 
 class Lost(BackendError):
@@ -254,7 +254,7 @@ class Mqtt:
             raise InputError(f"{shown}: {remedy}" + "; in a password / is %2F, # %23 and ? %3F" * bool(user))
         self._topic, self._defects_only = given[2], defects_only
         self._waiting: Deque[Any] = deque()
-        self._answered, self._refusal, self._seldom = threading.Event(), "", Seldom()
+        self._answered, self._refusal, self._log = threading.Event(), "", RateLimitedLog()
         self._host, self._client = parts.hostname, paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.max_queued_messages_set(1000)
         self._client.reconnect_delay_set(*MQTT_RETRY_S)
@@ -286,7 +286,7 @@ class Mqtt:
             self._refusal = refusal
             self._answered.set()
         elif refusal:
-            self._seldom.warn(f"{self.name}: {self._host} refuses ({refusal}); messages wait for it")
+            self._log.warn(f"{self.name}: {self._host} refuses ({refusal}); messages wait for it")
 
     def write(self, result: Result) -> None:
         if self._defects_only and not result.detection.is_defect:

@@ -22,9 +22,10 @@ import numpy as np
 from ssn_edge.errors import InputError
 from ssn_edge.frames import pixel_formats
 from ssn_edge.frames.image_files import IMAGE_SUFFIXES, list_images, read_image
-from ssn_edge.frames.pixel_formats import Layout
+from ssn_edge.frames.pixel_formats import MemoryLayout
 from ssn_edge.line import shared_memory
-from ssn_edge.text import is_number, without_password
+from ssn_edge.text import without_password
+from ssn_edge.values import size_hw, whole_number
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
 
@@ -87,8 +88,9 @@ def find(spec: str) -> Source:
         counter = itertools.count()
         return Source(spec, lambda stop: _shared(spec[4:], counter, stop), True, "latest")
     path = Path(spec)
-    if is_number(spec) or spec.startswith("/dev/video"):
-        target: Union[int, str] = int(spec) if is_number(spec) else spec
+    camera = whole_number(spec)
+    if camera is not None or spec.startswith("/dev/video"):
+        target: Union[int, str] = spec if camera is None else camera
         counter, remedy = itertools.count(), "check the camera's name and who else uses it"
         name = f"camera {spec}"
         return Source(name, lambda _: _capture(target, name, remedy, counter), True, "latest")
@@ -224,11 +226,15 @@ def _frames(capture: cv2.VideoCapture, stem: str, counter: Iterator[int]) -> Ite
 
 
 def _find_raw(spec: str) -> Source:
-    layout_text, _, path = spec[4:].partition(":")
-    words = layout_text.split("x")
-    if len(words) != 3 or not all(map(is_number, words[:2])) or not path:
-        raise InputError(f"{spec}: give raw:HEIGHTxWIDTHxFORMAT:PATH, as in raw:1080x1920xBGR:/run/camera")
-    layout = pixel_formats.checked(words[2], int(words[0]), int(words[1]))
+    text, _, path = spec[4:].partition(":")
+    size, _, pixel_format = text.rpartition("x")
+    try:
+        height, width = size_hw(spec, size if path else "")
+    except InputError:
+        raise InputError(
+            f"{spec}: give raw:HEIGHTxWIDTHxFORMAT:PATH, as in raw:1080x1920xBGR:/run/camera"
+        ) from None
+    layout = pixel_formats.checked(pixel_format, height, width)
     if path != "-" and (not os.path.exists(path) or os.path.isdir(path)):
         raise InputError(f"{path}: no such pipe or file; make it with mkfifo, or check the path")
     fifo = path != "-" and Path(path).is_fifo()
@@ -237,7 +243,7 @@ def _find_raw(spec: str) -> Source:
     return Source(spec, lambda stop: _raw(layout, path, counter, stop), fifo, "latest" if live else "every")
 
 
-def _raw(layout: Layout, path: str, counter: Iterator[int], stop: threading.Event) -> Iterator[Frame]:
+def _raw(layout: MemoryLayout, path: str, counter: Iterator[int], stop: threading.Event) -> Iterator[Frame]:
     with _opened(path) as handle:
         for number in counter:
             data = bytearray(layout.size)

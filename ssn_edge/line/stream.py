@@ -14,18 +14,18 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
 import threading
 import time
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, SsnEdgeError
 from ssn_edge.line import sources
-from ssn_edge.line.queues import Box, Seldom
-from ssn_edge.line.sink_threads import Outlet, close, flush
+from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
+from ssn_edge.line.sink_threads import SinkThread, close, flush
 from ssn_edge.line.sources import Frame, Source
 from ssn_edge.line.summary import Gap, Result, Summary
+from ssn_edge.signals import stop_on_signals
 
 log = logging.getLogger("ssn_edge.line.stream")
 
@@ -63,33 +63,33 @@ def run(
     not live ends with one; BackendError after 10 frames in a row that the inference library failed on.
     """
     summary, stop = summary or Summary(), stop or threading.Event()
-    outlets: List[Outlet] = []
+    sink_threads: List[SinkThread] = []
     start, limited = time.monotonic(), True
-    with _signals_set(stop):
+    with stop_on_signals(stop):
         try:
             source = sources.find(source) if isinstance(source, str) else source
             source = source if isinstance(source, Source) else sources.of(source)
             lossless = _lossless(policy or source.policy)
             limited = not lossless
             for sink in sinks:
-                outlets.append(Outlet(sink, queue, lossless, summary, stop))
+                sink_threads.append(SinkThread(sink, queue, lossless, summary, stop))
             stream = _Stream(detector, summary, stop, on_result, max_frames)
-            box: Box[Tuple[int, float, Frame]] = Box(queue if lossless else 1, lossless)
+            frames: BoundedQueue[Captured] = BoundedQueue(queue if lossless else 1, lossless)
 
             def leave() -> None:
-                flush(outlets, stop, limited=True)
+                flush(sink_threads, stop, limited=True)
                 os._exit(stall_exit or 0)
 
             with _watchdog(stream, stall_s, leave if stall_exit else None):
-                capture = _Capture(source, box, retry_s, stream, max_frames if lossless else None)
+                capture = _Capture(source, frames, retry_s, stream, max_frames if lossless else None)
                 try:
-                    stream.judge_all(box, outlets)
+                    stream.judge_all(frames, sink_threads)
                 finally:
                     capture.finish()
                 capture.complain()
         finally:
-            flush(outlets, stop, limited)
-            close(sinks[len(outlets):])  # those that no outlet closes
+            flush(sink_threads, stop, limited)
+            close(sinks[len(sink_threads):])  # those without a thread
             summary.seconds = time.monotonic() - start
     return summary
 
@@ -98,6 +98,14 @@ def _lossless(policy: str) -> bool:
     if policy not in POLICIES:
         raise InputError(f"policy {policy!r}; give latest or every")
     return policy == "every"
+
+
+class Captured(NamedTuple):
+    """A frame with its number and the monotonic seconds of its arrival."""
+
+    number: int
+    arrived: float
+    frame: Frame
 
 
 class _Stream:
@@ -110,25 +118,25 @@ class _Stream:
         self.summary, self.stop = summary, stop
         self.busy_since: Optional[float] = None
         self._detector, self._on_result, self._max_frames = detector, on_result, max_frames
-        self._failures, self._seldom = 0, Seldom()
+        self._failures, self._log = 0, RateLimitedLog()
 
-    def judge_all(self, box: Box[Tuple[int, float, Frame]], outlets: List[Outlet]) -> None:
-        while not box.done:
-            item = box.get(timeout=0.2)  # so that a signal's handler gets its turn
+    def judge_all(self, frames: BoundedQueue[Captured], sink_threads: List[SinkThread]) -> None:
+        while not frames.done:
+            item = frames.get(timeout=0.2)  # so that a signal's handler gets its turn
             if item is None:
                 if self.stop.is_set():
-                    box.end()
+                    frames.end()
                 continue
             result = self._judge(*item)
             if result is not None:
-                for outlet in outlets:
-                    outlet.put(result)
+                for sink_thread in sink_threads:
+                    sink_thread.put(result)
                 if self._on_result:
                     self._on_result(result)
             if self._max_frames and self.summary.judged + self.summary.broken >= self._max_frames:
                 break
             if self.stop.is_set():
-                box.end()
+                frames.end()
 
     def _judge(self, number: int, arrived: float, frame: Frame) -> Optional[Result]:
         if frame.image is None:
@@ -160,17 +168,17 @@ class _Stream:
     def _broken(self, problem: str) -> None:
         self.summary.broken += 1
         self.summary.problem = problem
-        self._seldom.warn(f"skipped: {problem}")
+        self._log.warn(f"skipped: {problem}")
 
 
 class _Capture:
     """The thread that reads the source, and opens a live one again when it is lost."""
 
     def __init__(
-        self, source: Source, box: Box[Tuple[int, float, Frame]], retry_s: Tuple[float, float],
+        self, source: Source, frames: BoundedQueue[Captured], retry_s: Tuple[float, float],
         stream: _Stream, limit: Optional[int],
     ):
-        self._source, self._box, self._retry_s, self._stream = source, box, retry_s, stream
+        self._source, self._queue, self._retry_s, self._stream = source, frames, retry_s, stream
         self._limit, self._reason = limit, ""
         self._ended = threading.Event()
         self._error: Optional[BaseException] = None
@@ -181,9 +189,9 @@ class _Capture:
     def finish(self) -> None:
         """Ends the thread, and counts the frames that nobody took."""
         self._ended.set()
-        self._box.end()
+        self._queue.end()
         self._thread.join(timeout=1)  # a camera's driver may hang; the thread is a daemon
-        while self._box.get(timeout=0) is not None:  # beyond max_frames, or after an error
+        while self._queue.get(timeout=0) is not None:  # beyond max_frames, or after an error
             self._stream.summary.dropped += 1
 
     def complain(self) -> None:
@@ -199,7 +207,7 @@ class _Capture:
         except BaseException as error:
             self._error = error
         finally:
-            self._box.end()
+            self._queue.end()
 
     def _over(self) -> bool:
         return self._ended.is_set() or self._stream.stop.is_set()
@@ -214,7 +222,7 @@ class _Capture:
                 number = summary.captured
                 summary.captured += 1
                 arrived = time.monotonic() if frame.arrived is None else frame.arrived
-                dropped = self._box.put((number, arrived, frame))
+                dropped = self._queue.put(Captured(number, arrived, frame))
                 summary.dropped += dropped  # in two steps: put() waits, and the count may change meanwhile
                 if summary.captured == self._limit:
                     self._ended.set()
@@ -266,30 +274,6 @@ def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
 
 
 @contextlib.contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set the event; a second one does what it did before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, _: object) -> None:
-        stop.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()
-
-
-@contextlib.contextmanager
 def _watchdog(
     stream: _Stream, stall_s: float, on_stall: Optional[Callable[[], object]]
 ) -> Iterator[None]:
@@ -297,12 +281,12 @@ def _watchdog(
     ended = threading.Event()
 
     def watch() -> None:
-        told: Optional[float] = None
+        reported: Optional[float] = None
         while not ended.wait(min(stall_s / 4, 1.0)):
             since = stream.busy_since
-            if since is None or since == told or time.monotonic() - since < stall_s:
+            if since is None or since == reported or time.monotonic() - since < stall_s:
                 continue
-            told = since
+            reported = since
             stream.summary.stalls += 1
             log.error("inference has not come back for %.1f s", time.monotonic() - since)
             if on_stall:

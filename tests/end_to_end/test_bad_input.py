@@ -20,8 +20,8 @@ from ssn_train.cli import main as train_main
 from ssn_train.network import backbones
 
 
-def fails(command, *words):
-    code, output = call(command, *words)
+def fails(command, *arguments):
+    code, output = call(command, *arguments)
     assert code == 2, output
     (line,) = [line for line in output.splitlines() if line.lower().startswith("error")]
     return line
@@ -88,8 +88,8 @@ def test_all_photos_unreadable(tmp_path):
 
 
 def test_training_options(photos, tmp_path):
-    def refused(*words):
-        return fails(train_main, photos, "--out", tmp_path / "run", *words)
+    def refused(*arguments):
+        return fails(train_main, photos, "--out", tmp_path / "run", *arguments)
 
     assert "--size 12x12: at least" in refused("--size", "12x12")
     assert "--size abc: expected HxW" in refused("--size", "abc")
@@ -160,9 +160,9 @@ def test_export_options(trained, tmp_path):
     line = fails(export_main, trained.run, "--data", tmp_path, "--out", tmp_path / "m.onnx")
     assert "no images to compare on" in line
     for frame in ("1080", "axb", "0x10"):
-        words = (trained.run, "--out", tmp_path / "m.onnx", "--frame", frame)
+        arguments = (trained.run, "--out", tmp_path / "m.onnx", "--frame", frame)
         if frame != "1080":
-            assert f"--frame {frame}" in fails(export_main, *words)
+            assert f"--frame {frame}" in fails(export_main, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -186,8 +186,8 @@ def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
     """The gate itself: a graph with one weight off is refused and leaves nothing behind."""
     trace = export_run.onnx_file.trace
 
-    def wrong(*words):
-        model = trace(*words)
+    def wrong(*arguments):
+        model = trace(*arguments)
         weight = next(w for w in model.graph.initializer if len(w.dims) == 4 and w.dims[0] == 1024)
         values = onnx.numpy_helper.to_array(weight).copy()
         values[:8] *= 1.01

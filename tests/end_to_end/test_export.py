@@ -40,8 +40,8 @@ def test_a_bundle_is_what_is_written_unless_told_otherwise(trained, tmp_path):
     code, output = call(export_main, run, "--plan", "none", "--out", tmp_path / "plain" / "m.onnx")
     assert code == 0 and [one.name for one in (tmp_path / "plain").iterdir()] == ["m.onnx"], output
     refused = ((["--engine"], "--engine: adds to a bundle"), (["--engine-out", "x"], "exported already"))
-    for words, said in refused:
-        code, output = call(export_main, run, "--out", tmp_path / "x.onnx", *words)
+    for arguments, said in refused:
+        code, output = call(export_main, run, "--out", tmp_path / "x.onnx", *arguments)
         assert code == 2 and output.count("\n") == 1 and said in output
 
 
@@ -67,8 +67,8 @@ def test_letterboxed_training_is_judged_letterboxed(data, tmp_path):
 def full_option(trained, tmp_path_factory):
     """Plan auto, verdict and camera frame in one file."""
     path = tmp_path_factory.mktemp("export") / "m.onnx"
-    words = ("--out", path, "--verdict", "--frame", f"{FRAME[0]}x{FRAME[1]}", "--fp16")
-    code, output = call(export_main, trained.run, *words)
+    arguments = ("--out", path, "--verdict", "--frame", f"{FRAME[0]}x{FRAME[1]}", "--fp16")
+    code, output = call(export_main, trained.run, *arguments)
     assert code == 0, output
     assert "<- taken" in output and "all in half" in output or "plan none" in output
     return path

@@ -27,10 +27,10 @@ def photos(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "out"
-    words = (photos, "--out", out, "--seeds", "2", "--ablation", "ours,no_cls,sn", *SHORT)
-    code, output = call(train_main, *words)
+    arguments = (photos, "--out", out, "--seeds", "2", "--ablation", "ours,no_cls,sn", *SHORT)
+    code, output = call(train_main, *arguments)
     assert code == 0, output
-    return out, words, output
+    return out, arguments, output
 
 
 def metrics(run):
@@ -69,26 +69,26 @@ def test_supervision_comes_from_the_data(study, photos, tmp_path):
 
 
 def test_same_command_goes_on(study):
-    out, words, _ = study
+    out, arguments, _ = study
     before = (out / "ours" / "seed-42" / "model.safetensors").stat().st_mtime_ns
     table = (out / "table.csv").read_text()
     shutil.rmtree(out / "sn" / "seed-43")
-    code, output = call(train_main, *words)
+    code, output = call(train_main, *arguments)
     assert code == 0 and "[6/6] sn, seed-43" in output and "[1/6]" not in output
     assert (out / "ours" / "seed-42" / "model.safetensors").stat().st_mtime_ns == before
     assert (out / "table.csv").read_text() == table
-    code, output = call(train_main, *words[:-1], "1")  # other --workers: nothing to do again
+    code, output = call(train_main, *arguments[:-1], "1")  # other --workers: nothing to do again
     assert code == 0 and "/6]" not in output
-    code, output = call(train_main, *words, "--noise", "0.2")
+    code, output = call(train_main, *arguments, "--noise", "0.2")
     assert code == 2 and "finished already, but noise_std is 0.2" in output
 
 
 def test_other_files_are_noticed(study, photos, tmp_path):
-    out, words, _ = study
+    out, arguments, _ = study
     changed = tmp_path / "photos"
     shutil.copytree(photos, changed)
     next((changed / "good").iterdir()).unlink()
-    code, output = call(train_main, changed, *words[1:])
+    code, output = call(train_main, changed, *arguments[1:])
     assert code == 2 and "finished already with other files" in output
 
 
@@ -120,14 +120,14 @@ def test_ablated_runs_are_not_exported(study, tmp_path):
 
 
 def test_a_presets_settings_on_other_data_make_no_table_of_the_paper(photos, tmp_path):
-    words = ("--preset", "ksdd2", "--backbone", "efficientnet_lite0", "--seeds", "1")
-    code, output = call(train_main, photos, "--out", tmp_path / "out", *words, *SHORT)
+    arguments = ("--preset", "ksdd2", "--backbone", "efficientnet_lite0", "--seeds", "1")
+    code, output = call(train_main, photos, "--out", tmp_path / "out", *arguments, *SHORT)
     assert code == 0, output
     assert "# photos with the settings of ksdd2" in output and "paper" not in output.split("# photos")[1]
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    "arguments, message",
     [
         (["--categories", "cup"], "--categories cup: not there; choose from nothing to choose from"),
         (["--categories", "all"], "--categories all: not there; choose from nothing"),
@@ -142,10 +142,10 @@ def test_a_presets_settings_on_other_data_make_no_table_of_the_paper(photos, tmp
         (["--ablation", "no_anom", "--unsupervised"], "no_anom: trains on real defects alone"),
     ],
 )
-def test_wrong_choices(photos, tmp_path, words, message):
+def test_wrong_choices(photos, tmp_path, arguments, message):
     import re
 
-    code, output = call(train_main, photos, "--out", tmp_path / "out", *SHORT, *words)
+    code, output = call(train_main, photos, "--out", tmp_path / "out", *SHORT, *arguments)
     assert code == 2 and re.search(message, output), output
     assert not list(tmp_path.rglob("*.safetensors"))
 

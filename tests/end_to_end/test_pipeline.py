@@ -84,8 +84,8 @@ def test_ssn_run_gives_the_scores_of_training(trained, backend, tmp_path):
     assert len(rows) == 12
     for row in rows:
         lines = tmp_path / "lines.jsonl"
-        words = (trained.bundle, row["file"], "--json", lines, "--backend", backend)
-        code, output = call(run_main, *words)
+        arguments = (trained.bundle, row["file"], "--json", lines, "--backend", backend)
+        code, output = call(run_main, *arguments)
         assert code == 0, output
         found = json.loads(lines.read_text())
         assert found["score"] == pytest.approx(float(row["score"]), abs=2e-5)
@@ -103,9 +103,9 @@ def losses_and_weights(run):
 def test_interrupted_run_resumes_to_the_same_result(trained, data, tmp_path):
     """Ctrl-C in a real process, then --resume: the weights of an uninterrupted run."""
     run = tmp_path / "run"
-    words = [*TRAIN, str(data), "--out", str(run), *OPTIONS[:2], "--batch", "4", "--workers", "2"]
+    arguments = [*TRAIN, str(data), "--out", str(run), *OPTIONS[:2], "--batch", "4", "--workers", "2"]
     process = subprocess.Popen(
-        [*words, "--steps", "4000"], env=environment(), stderr=subprocess.PIPE, text=True
+        [*arguments, "--steps", "4000"], env=environment(), stderr=subprocess.PIPE, text=True
     )
     seen = ""
     while "training:" not in seen or " 3/4000" not in seen:
@@ -149,8 +149,8 @@ def test_resumed_weights_are_the_uninterrupted_ones(trained, data, tmp_path, mon
 
 def test_bench(trained, tmp_path):
     out = tmp_path / "bench.json"
-    words = ("--protocol", "supersimplenet", "--budget", "2", "--claim", "paper", "--out", out)
-    code, output = call(bench_main, trained.bundle, trained.run, *words)
+    arguments = ("--protocol", "supersimplenet", "--budget", "2", "--claim", "paper", "--out", out)
+    code, output = call(bench_main, trained.bundle, trained.run, *arguments)
     assert code == 0, output
     assert "not comparable" in output and "9.3 " in output and "268.8" in output
     assert "Shortened, not the protocol" in output
@@ -171,8 +171,8 @@ def test_the_deployed_file_is_the_trained_detector(trained, data, tmp_path):
 
 def test_profile(trained, tmp_path):
     out = tmp_path / "profile.json"
-    words = ("--backend", "all", "--profile", "--predict", "all", "--out", out)
-    code, output = call(bench_main, trained.bundle, *words)
+    arguments = ("--backend", "all", "--profile", "--predict", "all", "--out", out)
+    code, output = call(bench_main, trained.bundle, *arguments)
     assert code == 0, output
     document = json.loads(out.read_text())
     for one in document["profiles"]:

@@ -35,14 +35,14 @@ def pycuda(simulation, request):
 def simulated(simulation, pycuda, trained, request):
     """Runs pytest with a release's bindings over the stand-ins."""
 
-    def run(release, *words, **more):
+    def run(release, *arguments, **more):
         library = bindings(request.config.cache.mkdir("tensorrt"), release)
         path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
             "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.bundle), **more,
         }
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fakegpu", *words]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fakegpu", *arguments]
         done = subprocess.run(
             command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600
         )
@@ -65,8 +65,8 @@ def test_export(tmp_path):
     from click.testing import CliRunner
     from ssn_export.cli import main
     from ssn_edge.model.bundle import read
-    words = [{str(trained.run)!r}, "--out", tmp_path / "m.ssn", "--fp16", "--plan", "full"]
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    arguments = [{str(trained.run)!r}, "--out", tmp_path / "m.ssn", "--fp16", "--plan", "full"]
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
     assert result.exit_code == 0, result.output
     assert "engine against the trained model" in result.output
     entries = read(tmp_path / "m.ssn").entries

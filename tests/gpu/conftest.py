@@ -72,8 +72,8 @@ def run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("trained")
     surfaces.write_dataset(folder / "data", "fabric", size=256, n_train=12, n_test_good=4, n_per_defect=2)
-    words = ["--size", "256x256", "--steps", "6", "--batch", "4", "--workers", "2"]
-    command("ssn_train", folder / "data", "--out", folder / "run", *words)
+    arguments = ["--size", "256x256", "--steps", "6", "--batch", "4", "--workers", "2"]
+    command("ssn_train", folder / "data", "--out", folder / "run", *arguments)
     return folder / "run"
 
 

@@ -17,9 +17,9 @@ from ssn_export.gates import parity
 FRAMES = int(os.environ.get("SSN_GPU_FRAMES", "1000"))
 
 
-def build(path, precision, *words):
+def build(path, precision, *arguments):
     """Add an engine to the bundle; its place, what was printed, and what was measured."""
-    output = command("ssn_export", path, "--engine", "--layers", "--precision", precision, *words)
+    output = command("ssn_export", path, "--engine", "--layers", "--precision", precision, *arguments)
     found = bundle.read(path)
     entry = [one for one in found.of_role("engine") if one.precision == precision][-1]
     return found.place(entry), output, entry.measured
@@ -205,7 +205,7 @@ def test_trtexec_takes_the_file(exported, figures):
 
     path = graph(exported, "half" if typed() else "float32")
     shape = "image:1x{}x{}x3".format(*read_info(path).input_hw)
-    words = [f"--onnx={path}", f"--shapes={shape}", "--stronglyTyped" if typed() else "--fp16"]
-    done = subprocess.run([program, *words], capture_output=True, text=True, timeout=1800)
+    arguments = [f"--onnx={path}", f"--shapes={shape}", "--stronglyTyped" if typed() else "--fp16"]
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-2000:]
     figures["trtexec"] = [line for line in done.stdout.splitlines() if "GPU Compute Time:" in line]

@@ -133,8 +133,8 @@ def test_no_frames_no_engine_unless_asked_for(tmp_path, tiny_onnx):
     with Detector.open(path, "tensorrt") as detector:
         assert detector.path.name == entry.name
     engine = tiny_onnx.with_suffix(".engine")
-    for words in ((), ("--unverified", "--reference", "x.npz")):
-        code, output = export(tiny_onnx, "--engine-out", engine, *words)
+    for arguments in ((), ("--unverified", "--reference", "x.npz")):
+        code, output = export(tiny_onnx, "--engine-out", engine, *arguments)
         assert code == 2 and "give --reference FILE" in output and not engine.exists()
     code, output = export(tiny_onnx, "--engine-out", engine, "--unverified")
     assert code == 0, output
@@ -163,12 +163,12 @@ def test_reference_of_another_model_or_wrong_answers(tiny_onnx):
 
 def test_timing_cache_is_read_extended_and_replaced(tiny_onnx, tmp_path):
     cache, engine = tmp_path / "cache" / "t.bin", tiny_onnx.with_suffix(".engine")
-    words = (tiny_onnx, engine, "--timing-cache", cache)
-    assert build(*words)[0] == 0
+    arguments = (tiny_onnx, engine, "--timing-cache", cache)
+    assert build(*arguments)[0] == 0
     first = cache.read_bytes()
-    assert first and build(*words)[0] == 0 and cache.read_bytes() == first
+    assert first and build(*arguments)[0] == 0 and cache.read_bytes() == first
     cache.write_bytes(b"rubbish")
-    code, output = build(*words)
+    code, output = build(*arguments)
     assert code == 0 and "starting a new one" in output and cache.read_bytes() == first
     assert [p.name for p in cache.parent.iterdir()] == ["t.bin"]
 
@@ -241,9 +241,9 @@ def test_a_name_that_tensorrt_refuses_is_no_engine(tiny_onnx, monkeypatch):
     monkeypatch.setattr(trt.INetworkDefinition, "name", property(real.__get__, set_name))
     said = []
     with gpu.open_device().active("building"):
-        assert builder.serialize(tiny_onnx, "x" * 4095, builder.Options(), said.append)
+        assert builder.serialize(tiny_onnx, "x" * 4095, builder.BuildOptions(), said.append)
         with pytest.raises(ModelError, match=r"m.onnx: TensorRT .* \(4096 bytes; it takes 4095\); shorten"):
-            builder.serialize(tiny_onnx, "x" * 4096, builder.Options(), said.append)
+            builder.serialize(tiny_onnx, "x" * 4096, builder.BuildOptions(), said.append)
 
 
 def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
@@ -323,10 +323,10 @@ def test_batches_of_the_profile(tiny_engine):
 
 def test_benchmark_of_an_engine(tiny_bundle):
     from ssn_bench.measure.protocol import PROTOCOLS
-    from ssn_bench.measure.timing_run import Request, bench
+    from ssn_bench.measure.timing_run import EngineRequest, bench
 
     assert export(tiny_bundle, "--engine", "--batch", "2")[0] == 0
-    document = bench(Request((str(tiny_bundle),), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))
+    document = bench(EngineRequest((str(tiny_bundle),), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))
     (entry,) = document["contenders"]
     assert entry["backend"].startswith("tensorrt") and "device_median_ms" in entry["latency"]
     assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)

@@ -49,12 +49,12 @@ def test_device_option_selects_the_visible_gpu(monkeypatch):
     from simulated_device import export
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    words = ("none.onnx", "--engine-out", "x.engine", "--unverified", "--device")
-    assert "no such model file" in export(*words, "gpu:1")[1]
+    arguments = ("none.onnx", "--engine-out", "x.engine", "--unverified", "--device")
+    assert "no such model file" in export(*arguments, "gpu:1")[1]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     cases = {"2": "lets 1 be seen", "dla:0": "the DLA runs no uint8", "tpu": "give a GPU"}
     for word, expected in cases.items():
-        code, output = export(*words, word)
+        code, output = export(*arguments, word)
         assert code == 2 and expected in " ".join(output.split()), output
 
 

@@ -180,7 +180,7 @@ def serialized(onnx, core):
 
     device = backends.load("tensorrt").gpu.open_device()
     with device.active("building"):
-        plan = builder.serialize(onnx, core.to_name(), builder.Options(), print)
+        plan = builder.serialize(onnx, core.to_name(), builder.BuildOptions(), print)
     onnx.with_suffix(".engine").write_bytes(plan)
     return onnx.with_suffix(".engine")
 
@@ -225,7 +225,7 @@ def test_engine_of_another_program(tiny_onnx, tmp_path):
 
     device = backends.load("tensorrt").gpu.open_device()
     with device.active("building"):
-        plan = builder.serialize(tiny_onnx, "somebody's network", builder.Options(), print)
+        plan = builder.serialize(tiny_onnx, "somebody's network", builder.BuildOptions(), print)
     engine = tmp_path / "foreign.engine"
     engine.write_bytes(plan)
     with pytest.raises(ModelError, match="not built by ssn-edge"):

@@ -23,8 +23,8 @@ def model(tmp_path):
     return tiny.write_bundle(tmp_path / "tiny.ssn")
 
 
-def bench(*words, code=0):
-    result = CliRunner().invoke(main, [str(word) for word in words])
+def bench(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.output
@@ -46,8 +46,8 @@ def test_a_bundles_files_by_precision(model, tmp_path):
     """Every report is of the file that ran, whose name and digest it has; a plain file is that file."""
     out = tmp_path / "x.json"
     (half,) = bundle.read(model).of_role("half")
-    words = ("--budget", 0.5, "--precision", "float16", "--out", out)
-    bench(model, *words)
+    arguments = ("--budget", 0.5, "--precision", "float16", "--out", out)
+    bench(model, *arguments)
     (entry,) = json.loads(out.read_text())["contenders"]
     assert (entry["file"], entry["sha256"]) == (f"tiny.ssn/{half.name}", half.sha256)
     assert entry["precision"] == "float16" and entry["name"].startswith("tiny.ssn, ")
@@ -56,14 +56,14 @@ def test_a_bundles_files_by_precision(model, tmp_path):
         ("--data", photos(tmp_path / "data")),
     )
     for report in reports:
-        bench(model, *report, *words)
+        bench(model, *report, *arguments)
         document = json.loads(out.read_text())
         assert document["model"]["sha256"] == half.sha256
         assert document["model"]["file"] == f"tiny.ssn/{half.name}"
     plain = tiny.write_model(tmp_path / "plain.onnx")
     bench(plain, "--budget", 0.1, "--out", out)
     assert json.loads(out.read_text())["contenders"][0]["file"] == "plain.onnx"
-    assert "is float32, not float16" in bench(plain, *words, code=2)
+    assert "is float32, not float16" in bench(plain, *arguments, code=2)
 
 
 def test_the_same_model_twice(model, tmp_path):
@@ -95,7 +95,10 @@ def test_a_slow_build_is_caught(model, tmp_path, monkeypatch):
     opened = contenders.opened
 
     def runs(out, extra):
-        monkeypatch.setattr(timing_run.contenders, "opened", lambda *words: _delayed(opened(*words), extra))
+        def slower(*arguments):
+            return _delayed(opened(*arguments), extra)
+
+        monkeypatch.setattr(timing_run.contenders, "opened", slower)
         bench(model, "--budget", 1.5, "--out", out)
 
     runs(old, 0.010)
@@ -114,8 +117,8 @@ def _delayed(manager, seconds):
 
 def test_camera(model, tmp_path):
     out = tmp_path / "c.json"
-    words = ["--protocol", "camera", "--fps", 50, "--frame", "64x96", "--budget", 1, "--out", out]
-    output = bench(model, *words)
+    arguments = ["--protocol", "camera", "--fps", 50, "--frame", "64x96", "--budget", 1, "--out", out]
+    output = bench(model, *arguments)
     document = json.loads(out.read_text())
     assert document["judged"] + document["dropped"] == document["frames"] == 50
     assert document["latency_ms"]["p50"] > 0 and document["latency_ms"]["p99.9"] is None
@@ -175,7 +178,7 @@ def test_a_gap_to_training_is_a_failure_with_the_photo_named(tmp_path):
     assert "another run's" in bench(wrong, "--data", data, "--run", same, code=2)
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@pytest.mark.parametrize(("arguments", "said"), [
     ([], "give a model file"),
     (["nowhere.onnx"], "nowhere.onnx: no such model file"),
     (["--compare", "one.json"], "two files"),
@@ -188,8 +191,8 @@ def test_a_gap_to_training_is_a_failure_with_the_photo_named(tmp_path):
     (["MODEL", "--data", "nowhere"], "nowhere"),
     (["MODEL", "--data", ".", "--backend", "all"], "one back end"),
 ])
-def test_wrong_input(model, tmp_path, monkeypatch, words, said):
+def test_wrong_input(model, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
-    output = bench(*[str(model) if word == "MODEL" else word for word in words], code=2)
+    output = bench(*[str(model) if word == "MODEL" else word for word in arguments], code=2)
     assert said in output and len(output.strip().splitlines()) <= 2
     assert not list(tmp_path.glob("*.json"))

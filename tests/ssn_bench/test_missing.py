@@ -13,7 +13,7 @@ from ssn_edge.errors import BackendError, needs
 from ssn_edge.frames.image_files import write_image
 
 PHOTOS, MODEL = "photos", "m.onnx"
-CASES = [  # command, its words, the module that is missing, what the line says it is for, the extra
+CASES = [  # command, its arguments, the module that is missing, what the line says it is for, the extra
     ("ssn_train", [PHOTOS, "--out", "run"], "torch", "", "train"),
     ("ssn_train", [PHOTOS, "--out", "run"], "matplotlib", "", "train"),
     ("ssn_export", [PHOTOS], "torch", "", "export"),
@@ -28,8 +28,8 @@ CASES = [  # command, its words, the module that is missing, what the line says 
 ]
 
 
-@pytest.mark.parametrize("command, words, module, what, extra", CASES)
-def test_one_line_and_nothing_made(command, words, module, what, extra, tmp_path):
+@pytest.mark.parametrize("command, arguments, module, what, extra", CASES)
+def test_one_line_and_nothing_made(command, arguments, module, what, extra, tmp_path):
     """In a process in which the module cannot be imported, whatever this environment has."""
     if command != "ssn_bench" and module != "torch" and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is missing, and would be named first")
@@ -37,7 +37,7 @@ def test_one_line_and_nothing_made(command, words, module, what, extra, tmp_path
     write_image(tmp_path / PHOTOS / "0.png", np.zeros((8, 8, 3), np.uint8))
     tiny.write_model(tmp_path / MODEL)
     code = (
-        f"import sys; sys.modules[{module!r}] = None; sys.argv[:] = ['x', *{words!r}]; "
+        f"import sys; sys.modules[{module!r}] = None; sys.argv[:] = ['x', *{arguments!r}]; "
         f"from {command}.cli import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

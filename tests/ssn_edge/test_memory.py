@@ -80,9 +80,9 @@ def resident(path, name, leak=0):
     """Bytes after every window of the second half, read in a process of its own: what other tests'
     libraries do in the background is not the detector's."""
     root = str(Path(__file__).resolve().parents[2])
-    words = [sys.executable, "-c", PROGRAM, path, name, WINDOW, WINDOWS, leak]
+    arguments = [sys.executable, "-c", PROGRAM, path, name, WINDOW, WINDOWS, leak]
     env = {**os.environ, "PYTHONPATH": root}
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=env)
+    done = subprocess.run([str(word) for word in arguments], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     sizes = json.loads(done.stdout)
     assert len(sizes) == WINDOWS + 1

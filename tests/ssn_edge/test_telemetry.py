@@ -28,9 +28,9 @@ def test_nothing_in_the_home_folder(tmp_path, case, library):
     code = f"import sys, os; {CASES[case]}; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
     if case == "a command":
         code = code.partition("; assert")[0]
-    words = [str(model), library, str(tmp_path / "a.pgm")]
+    arguments = [str(model), library, str(tmp_path / "a.pgm")]
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, *words], env=environment, capture_output=True, text=True
+        [sys.executable, "-B", "-c", code, *arguments], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert not list(home.rglob("*"))

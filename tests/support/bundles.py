@@ -13,8 +13,8 @@ def old(folder):
     return tiny.write_bundle(folder / "m.ssn", [tiny.engine_info()], checkpoint_sha256=OLD)
 
 
-def replace(path, say=lambda line: None, checkpoint=NEW):
-    with bundle_writer.writing(path, say) as writer:
+def replace(path, log=lambda line: None, checkpoint=NEW):
+    with bundle_writer.writing(path, log) as writer:
         entries = [writer.add(content) for content in tiny.contents(checkpoint_sha256=checkpoint)]
         return writer.commit(tiny.info(checkpoint_sha256=checkpoint), entries)
 

@@ -19,11 +19,11 @@ def check_ledger():
     assert not found["queued_ops"]
 
 
-def export(*words):
+def export(*arguments):
     """(exit code, output) of ssn-export."""
     from ssn_export.cli import main
 
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -33,9 +33,9 @@ def frames_of(onnx):
     return onnx.with_suffix(".reference.npz")
 
 
-def build(onnx, engine, *words):
+def build(onnx, engine, *arguments):
     """(exit code, output) of building a plain engine, compared with the frames beside the file."""
-    return export(onnx, "--engine-out", engine, "--reference", frames_of(onnx), *words)
+    return export(onnx, "--engine-out", engine, "--reference", frames_of(onnx), *arguments)
 
 
 def make_integrated(monkeypatch):

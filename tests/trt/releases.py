@@ -17,15 +17,15 @@ PACKAGES = {  # release -> wheel with the bindings alone, about a megabyte
 }
 
 
-def install(folder: Path, *words: str) -> Path:
-    """``pip install --target folder words``, once; skips where there is no package index."""
+def install(folder: Path, *arguments: str) -> Path:
+    """``pip install --target folder arguments``, once; skips where there is no package index."""
     done = folder / "installed"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *words]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *arguments]
         found = subprocess.run(command, capture_output=True, text=True)
         if found.returncode:
-            pytest.skip(f"{words[-1]} cannot be installed: {found.stderr.strip()[-200:]}")
+            pytest.skip(f"{arguments[-1]} cannot be installed: {found.stderr.strip()[-200:]}")
         done.touch()
     return folder
 

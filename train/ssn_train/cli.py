@@ -13,9 +13,10 @@ from click.core import ParameterSource
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
+from ssn_edge.values import size_hw
 from ssn_train.data import datasets
 from ssn_train.data.datasets import DataSet
-from ssn_train.protocol.settings import Settings, parse_size, presets
+from ssn_train.protocol.settings import Settings, presets
 
 
 def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:
@@ -102,7 +103,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         from ssn_train.training import many_runs
         from ssn_train.training.fit import Interrupted
     settings = Settings(
-        size=parse_size(size), seed=seed,
+        size=size_hw("--size", size, square=True), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))

@@ -80,11 +80,11 @@ def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
     if not data.exists():
         with click.progressbar(length=1, label=f"drawing {name}", file=sys.stderr) as bar:
 
-            def tick(done: int, total: int) -> None:
+            def on_progress(done: int, total: int) -> None:
                 bar.length = total
                 bar.update(done - bar.pos)
 
-            surfaces.write_dataset(data, name, progress=tick)
+            surfaces.write_dataset(data, name, progress=on_progress)
     truth = data.with_suffix(".clip.json")
     if not truth.exists():
         truth.write_text(json.dumps(surfaces.write_clip(clip, name)))
@@ -103,8 +103,8 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     if not (model / MANIFEST).exists():
         _command("ssn-export", run, "--out", model, "--fp16")
     if not bench.exists():
-        words = ["--protocol", "supersimplenet", "--budget", BENCH_SECONDS]
-        _command("ssn-bench", model, run, *words, "--out", bench)
+        arguments = ["--protocol", "supersimplenet", "--budget", BENCH_SECONDS]
+        _command("ssn-bench", model, run, *arguments, "--out", bench)
     dataset = open_dataset(data)
     if clip is not None:
         lines = folder / "clip.jsonl"
@@ -131,12 +131,12 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
 
 def _command(name: str, *arguments: Any, quiet: bool = False) -> None:
     """Run one of our commands in this interpreter's environment and show it."""
-    words = [str(argument) for argument in arguments]
-    click.secho(f"\n$ {name} {' '.join(words)}", bold=True)
+    arguments = [str(argument) for argument in arguments]
+    click.secho(f"\n$ {name} {' '.join(arguments)}", bold=True)
     module = {"ssn-run": "ssn_edge"}.get(name, name.replace("-", "_"))
     code = f"import sys; from {module}.cli import main; sys.argv[0] = {name!r}; main()"
     output = subprocess.PIPE if quiet else None
-    done = subprocess.run([sys.executable, "-c", code, *words], stdout=output, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=output, text=True)
     if quiet:
         lines = done.stdout.splitlines()
         click.echo("\n".join([*lines[:4], "...", *lines[-2:]] if len(lines) > 7 else lines))

@@ -40,7 +40,7 @@ Key = Tuple[str, ...]
 
 def bench(
     model: Path, backend: str, data: Path, select: Selection, run: Optional[Path],
-    tick: Callable[[float], object], precision: Optional[str] = None,
+    on_progress: Callable[[float], object], precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """Judge the labelled photos of ``data`` with the file; with the run folder compare it with training.
 
@@ -60,7 +60,7 @@ def bench(
         for number, sample in enumerate(samples):
             found = detector.detect(read_image(sample.path))
             scores[number], maps[number], called[number] = found.score, found.anomaly_map, found.is_defect
-            tick((number + 1) / len(samples))
+            on_progress((number + 1) / len(samples))
         backend_name, about = detector.backend_name, file_of(model, detector)
     said = Predictions(tuple(samples), scores, maps)
     document = results.report(said, results.load_masks(samples, info.size_hw, info.geometry), info.verdict)

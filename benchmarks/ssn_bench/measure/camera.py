@@ -37,7 +37,7 @@ class Camera:
 
 
 def bench(
-    model: Path, backend: str, camera: Camera, tick: Callable[[float], object],
+    model: Path, backend: str, camera: Camera, on_progress: Callable[[float], object],
     precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document of a camera run."""
@@ -49,15 +49,15 @@ def bench(
         frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         for number in range(WARM_UP):
             detector.detect(frames[number % FRAMES])
-        eyes = sensors.Sensors()
+        gauges = sensors.Sensors()
         parts: List[Tuple[float, float, float]] = []
 
         def judge(index: int) -> None:
             latency = detector.detect(frames[index % FRAMES]).latency
             parts.append((latency.preprocess_ms, latency.inference_ms, latency.postprocess_ms))
 
-        with eyes.watch() as readings:
-            latencies, dropped = loop(judge, camera.fps, int(camera.fps * camera.seconds), tick)
+        with gauges.watch() as readings:
+            latencies, dropped = loop(judge, camera.fps, int(camera.fps * camera.seconds), on_progress)
         about = {**file_of(model, detector), "backend": detector.backend_name,
                  "precision": detector.info.precision, "backbone": detector.info.backbone}
     watched = sensors.summary(readings)
@@ -73,7 +73,7 @@ def bench(
 
 
 def loop(
-    judge: Callable[[int], object], fps: float, count: int, tick: Callable[[float], object]
+    judge: Callable[[int], object], fps: float, count: int, on_progress: Callable[[float], object]
 ) -> Tuple[List[float], int]:
     """Milliseconds of each judged frame from its arrival on, and how many frames were dropped."""
     latencies: List[float] = []
@@ -89,7 +89,7 @@ def loop(
         last = newest
         judge(newest)
         latencies.append(1e3 * (time.perf_counter() - start - newest / fps))
-        tick((newest + 1) / count)
+        on_progress((newest + 1) / count)
     return latencies, dropped
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 from ssn_bench.comparison.paper import OURS
 from ssn_bench.measure import environment
 from ssn_bench.measure.protocol import Call
-from ssn_bench.measure.ready import Opened, file_of, noise
+from ssn_bench.measure.ready import ReadyContender, file_of, noise
 from ssn_edge import backends
 from ssn_edge.backends import selection
 from ssn_edge.detector import Detector
@@ -43,7 +43,7 @@ class Contender:
     precision: Optional[str] = None
 
 
-def parse(words: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None) -> List[Contender]:
+def parse(names: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None) -> List[Contender]:
     """Every word on every back end that is wanted and can run it; labels are unique.
 
     ``auto`` is the best back end for a model and eager PyTorch for a run folder; ``all`` every one that is
@@ -52,7 +52,7 @@ def parse(words: Sequence[str], wanted: Sequence[str], precision: Optional[str] 
     one library: one time under two names.
     """
     found: List[Contender] = []
-    for word in words:
+    for word in names:
         for backend in _expand(word, wanted):
             one = _contender(word, backend, precision)
             _check_another(one, found)
@@ -130,7 +130,7 @@ def folder_for(keep: Optional[Path]) -> Iterator[Path]:
         yield Path(name)
 
 
-def model_of(one: Contender, batch: int, folder: Path, say: Callable[[str], object]) -> Path:
+def model_of(one: Contender, batch: int, folder: Path, log: Callable[[str], object]) -> Path:
     """The bundle or model file; a method's is made unless ``folder`` has it. InputError for eager PyTorch."""
     if one.file is not None:
         return one.file
@@ -138,15 +138,15 @@ def model_of(one: Contender, batch: int, folder: Path, say: Callable[[str], obje
         raise InputError(f"{one.label}: not a model file; export it, or choose another --backend")
     path = folder / f"{one.word}-b{batch}.onnx"
     if not path.is_file():
-        say(f"making {path.name} ...")
+        log(f"making {path.name} ...")
         _peers(one.word).write(one.word, path, batch)
     return path
 
 
 @contextlib.contextmanager
 def opened(
-    one: Contender, wanted_batch: int, folder: Path, say: Callable[[str], object]
-) -> Iterator[Opened]:
+    one: Contender, wanted_batch: int, folder: Path, log: Callable[[str], object]
+) -> Iterator[ReadyContender]:
     """The contender with seeded noise for images: no network's time depends on what is in the picture.
 
     An engine built for fewer images than ``wanted_batch`` gets as many as it takes. ``folder`` is
@@ -157,7 +157,7 @@ def opened(
 
         yield eager.opened(one.word, one.run, wanted_batch)
         return
-    path = model_of(one, wanted_batch, folder, say)
+    path = model_of(one, wanted_batch, folder, log)
     batch = wanted_batch if one.file is None else _largest(one, path, wanted_batch)
     with Detector.open(path, one.backend, batch=batch, precision=one.precision) as detector:
         images = noise(batch, detector.info.input_hw)
@@ -173,7 +173,8 @@ def opened(
             "plan": info.plan,
             "size": list(info.size_hw),
         }
-        yield Opened(Call(lambda: detector.infer_batch(images), detector.device_ms), batch, about, path)
+        call = Call(lambda: detector.infer_batch(images), detector.device_ms)
+        yield ReadyContender(call, batch, about, path)
 
 
 def _device(detector: Detector) -> str:

@@ -21,9 +21,9 @@ def measure(model: Path, backend: str, batch: int, precision: Optional[str] = No
     peak, so without Python and the libraries that were loaded already. On a GPU: what the driver
     says is taken from its free memory.
     """
-    words = [sys.executable, "-m", "ssn_bench.measure.memory", str(model), backend, str(batch)]
-    words += [precision] if precision else []
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    arguments = [sys.executable, "-m", "ssn_bench.measure.memory", str(model), backend, str(batch)]
+    arguments += [precision] if precision else []
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return dict(json.loads(done.stdout))
     except ValueError:

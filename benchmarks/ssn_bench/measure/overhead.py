@@ -59,7 +59,7 @@ CALLS = {"onnxruntime": ("_session", "run_with_iobinding"), "openvino": ("_reque
 
 
 def bench(
-    model: Path, backend: str, settings: Settings, tick: Callable[[float], object],
+    model: Path, backend: str, settings: Settings, on_progress: Callable[[float], object],
     precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document. BackendError for TensorRT, whose calls only start the work (see --profile there)."""
@@ -81,9 +81,9 @@ def bench(
         half = settings.seconds / 2
         parts = {
             "infer_into": _loop(lambda n: detector.infer_into(own[n % 4], map_out, mask_out), library, half,
-                                lambda share: tick(share / 2)),
+                                lambda share: on_progress(share / 2)),
             "detect": _loop(lambda n: detector.detect(camera[n % 4]), library, half,
-                            lambda share: tick(0.5 + share / 2)),
+                            lambda share: on_progress(0.5 + share / 2)),
         }
         setattr(session, attribute, library._real)
         beside = _beside(model, detector, settings.program) if settings.program else None
@@ -96,7 +96,7 @@ def bench(
 
 
 def _loop(
-    call: Callable[[int], object], library: Timed, seconds: float, tick: Callable[[float], object]
+    call: Callable[[int], object], library: Timed, seconds: float, on_progress: Callable[[float], object]
 ) -> Dict[str, Any]:
     """Quartiles of our own time and its share of the whole, over the frames of so many seconds."""
     for number in range(WARM_UP):
@@ -109,7 +109,7 @@ def _loop(
         call(len(whole))
         whole.append((time.perf_counter_ns() - start) / 1e6)
         inside.append(library.ms)
-        tick(min(1.0, 1 - (end - now) / seconds))
+        on_progress(min(1.0, 1 - (end - now) / seconds))
     total, own = np.array(whole), np.array(whole) - np.array(inside)
     return {
         "frames": len(whole), "whole_ms": float(np.median(total)),
@@ -128,16 +128,16 @@ def _beside(model: Path, detector: Detector, program: Path) -> Dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "frames.raw"
         raw.write_bytes(frames.tobytes())
-        words = [str(program.resolve()), str(model), str(raw), f"{height}x{width}", "BGR"]
+        arguments = [str(program.resolve()), str(model), str(raw), f"{height}x{width}", "BGR"]
         for _ in range(ROUNDS):
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True)
             if done.returncode:
                 raise BackendError(f"{program}: ended with code {done.returncode}")
             about = done.stdout.splitlines()[0]
             if detector.backend_name not in about:
                 raise InputError(f"{program} runs {about}, not {detector.backend_name}; give that --backend")
-            told = [float(row.split()[3]) for row in done.stdout.splitlines()[1:-1]]
-            c.append(float(np.median(told[WARM_UP:])))
+            reported = [float(row.split()[3]) for row in done.stdout.splitlines()[1:-1]]
+            c.append(float(np.median(reported[WARM_UP:])))
             ms = []
             for frame in frames:
                 start = time.perf_counter_ns()

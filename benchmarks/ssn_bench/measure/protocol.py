@@ -79,7 +79,7 @@ def measure(
     protocol: Protocol,
     budget_s: Optional[float] = None,
     seed: int = 0,
-    tick: Callable[[float], object] = lambda share: None,
+    on_progress: Callable[[float], object] = lambda share: None,
 ) -> Samples:
     """Time every call by the protocol, alternating in random order.
 
@@ -94,7 +94,7 @@ def measure(
     warmed = done = 0
     for cycle in range(cycles):
         def progress(share: float, cycle: int = cycle) -> None:
-            tick((cycle + share) / cycles)
+            on_progress((cycle + share) / cycles)
 
         warmed = _rounds(
             rounds.untimed, protocol.warm_up, MIN_WARM_UP, budget_s and warm_share * budget_s,
@@ -155,7 +155,7 @@ class _Alternating:
 
 def _rounds(
     one_round: Callable[[], object], count: int, least: int, budget_s: Optional[float],
-    tick: Callable[[float], object], check: Callable[[], object] = lambda: None,
+    on_progress: Callable[[float], object], check: Callable[[], object] = lambda: None,
 ) -> int:
     """``count`` rounds, or at least ``least`` until the budget is spent; returns how many.
 
@@ -168,12 +168,12 @@ def _rounds(
         if done >= least and spent >= 1:
             return done
         share = max(done / count, min(spent, 1.0))
-        tick(share)
+        on_progress(share)
         if int(share * CHECKS) > checked:
             checked = int(share * CHECKS)
             check()
         one_round()
-    tick(1.0)
+    on_progress(1.0)
     return count
 
 

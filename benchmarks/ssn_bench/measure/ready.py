@@ -15,7 +15,7 @@ from ssn_edge.files import sha256
 from ssn_edge.model import bundle
 
 
-class Opened(NamedTuple):
+class ReadyContender(NamedTuple):
     """A contender ready to be called on ``batch`` images; ``about`` is what its report says of it."""
 
     call: Call

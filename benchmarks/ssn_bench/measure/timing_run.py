@@ -17,7 +17,7 @@ from ssn_bench.comparison.paper import OURS
 from ssn_bench.measure import contenders, environment, memory, protocol, sensors
 from ssn_bench.measure.contenders import TORCH, Contender
 from ssn_bench.measure.protocol import Protocol, Samples
-from ssn_bench.measure.ready import Opened, graph_of
+from ssn_bench.measure.ready import ReadyContender, graph_of
 from ssn_edge.backends import selection
 from ssn_edge.errors import InputError
 
@@ -28,12 +28,12 @@ ENERGY_S = 5.0
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to time: ``words`` on ``backends`` by ``protocol``; ``budget_s`` shortens it, methods' files are
+class TimingRequest:
+    """What to time: ``names`` on ``backends`` by ``protocol``; ``budget_s`` shortens it, methods' files are
     made in ``keep`` (None: a temporary folder), ``claim`` adds the verdict on the paper's figures;
     ``precision`` is which of a bundle's files to take."""
 
-    words: Tuple[str, ...]
+    names: Tuple[str, ...]
     backends: Tuple[str, ...] = ("auto",)
     protocol: Protocol = protocol.PROTOCOLS["efficientad"]
     budget_s: Optional[float] = None
@@ -43,22 +43,22 @@ class Request:
     precision: Optional[str] = None
 
 
-def bench(request: Request) -> Dict[str, Any]:
+def bench(request: TimingRequest) -> Dict[str, Any]:
     """Measure and return the content of ``bench.json`` (docs/files.md)."""
-    rivals = contenders.parse(request.words, request.backends, request.precision)
+    contestants = contenders.parse(request.names, request.backends, request.precision)
     batches = [1] + [b for b in (request.protocol.throughput_batch,) if b]
     share = request.budget_s and request.budget_s / len(batches)
-    eyes = sensors.Sensors()
+    gauges = sensors.Sensors()
     entries: Dict[str, Dict[str, Any]] = {}
     samples: Dict[str, Any] = {}
     shortened = False
-    with contenders.folder_for(request.keep) as folder, eyes.watch() as readings:
+    with contenders.folder_for(request.keep) as folder, gauges.watch() as readings:
         for what, batch in zip(("latency", "throughput"), batches):
-            with _opened(rivals, batch, folder) as running:
+            with _opened(contestants, batch, folder) as running:
                 found = _timed(what, running, request, share)
                 shortened |= found.shortened
                 samples[what] = _raw(found)
-                for rival, (name, one) in zip(rivals, running.items()):
+                for rival, (name, one) in zip(contestants, running.items()):
                     entry = entries.setdefault(name, {"name": name, **one.about})
                     entry[what] = protocol.summary(found.wall[name], found.cycles, one.batch)
                     if name in found.device:
@@ -66,15 +66,15 @@ def bench(request: Request) -> Dict[str, Any]:
                     if what == "throughput":
                         entry["memory"] = _memory(one, rival)
                 if what == "latency" and sensors.joules(readings) is not None:
-                    _energy(running, entries, eyes)
-        for rival, entry in zip(rivals, entries.values()):
+                    _energy(running, entries, gauges)
+        for rival, entry in zip(contestants, entries.values()):
             entry["macs"] = _macs(rival, folder)
     watched = sensors.summary(readings)
     latency = {name: samples["latency"]["wall"][name] for name in entries}
     document: Dict[str, Any] = {
         "schema": SCHEMA,
         "kind": "timing",
-        "protocol": {**asdict(request.protocol), "interleaved": len(rivals) > 1, "seed": request.seed},
+        "protocol": {**asdict(request.protocol), "interleaved": len(contestants) > 1, "seed": request.seed},
         "shortened": shortened,
         "budget_s": request.budget_s,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -96,20 +96,22 @@ def bench(request: Request) -> Dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(rivals: Sequence[Contender], batch: int, folder: Path) -> Iterator[Dict[str, Opened]]:
-    say = partial(click.echo, err=True)
+def _opened(
+    contestants: Sequence[Contender], batch: int, folder: Path
+) -> Iterator[Dict[str, ReadyContender]]:
+    log = partial(click.echo, err=True)
     with contextlib.ExitStack() as stack:
         yield {
-            one.label: stack.enter_context(contenders.opened(one, batch, folder, say)) for one in rivals
+            one.label: stack.enter_context(contenders.opened(one, batch, folder, log)) for one in contestants
         }
 
 
 def _timed(
-    what: str, running: Mapping[str, Opened], request: Request, budget_s: Optional[float]
+    what: str, running: Mapping[str, ReadyContender], request: TimingRequest, budget_s: Optional[float]
 ) -> Samples:
     calls = {name: one.call for name, one in running.items()}
-    with progress(what) as tick:
-        return protocol.measure(calls, request.protocol, budget_s, request.seed, tick)
+    with progress(what) as on_progress:
+        return protocol.measure(calls, request.protocol, budget_s, request.seed, on_progress)
 
 
 @contextlib.contextmanager
@@ -130,7 +132,7 @@ def _raw(found: Samples) -> Dict[str, Any]:
     }
 
 
-def _memory(one: Opened, rival: Contender) -> Dict[str, Any]:
+def _memory(one: ReadyContender, rival: Contender) -> Dict[str, Any]:
     """Peak memory at the throughput's batch size, as the published protocol takes it."""
     if rival.backend == TORCH:
         from ssn_bench.methods import eager
@@ -142,11 +144,11 @@ def _memory(one: Opened, rival: Contender) -> Dict[str, Any]:
 
 
 def _energy(
-    running: Mapping[str, Opened], entries: Mapping[str, Dict[str, Any]], eyes: sensors.Sensors
+    running: Mapping[str, ReadyContender], entries: Mapping[str, Dict[str, Any]], gauges: sensors.Sensors
 ) -> None:
     """Each contender alone, back to back: energy over images, idle power included."""
     for name, one in running.items():
-        with eyes.watch() as readings:
+        with gauges.watch() as readings:
             end, count = time.perf_counter() + ENERGY_S, 0
             while time.perf_counter() < end:
                 one.call.run()

@@ -11,12 +11,12 @@ from torch import nn
 from ssn_bench.comparison.paper import OURS
 from ssn_bench.measure import environment
 from ssn_bench.measure.protocol import Call
-from ssn_bench.measure.ready import Opened, noise
+from ssn_bench.measure.ready import ReadyContender, noise
 from ssn_bench.methods import peers
 from ssn_train.training import checkpoint
 
 
-def opened(word: str, run: Optional[Path], batch: int) -> Opened:
+def opened(word: str, run: Optional[Path], batch: int) -> ReadyContender:
     """A run folder's model or a method, from uint8 images in host memory to results in host memory.
 
     On the first CUDA device in half precision, as in the papers, where there is one; else float32 on
@@ -44,7 +44,7 @@ def opened(word: str, run: Optional[Path], batch: int) -> Opened:
         "size": list(size),
     }
     call = Call(*_with_events(infer)) if cuda else Call(infer)
-    return Opened(call, batch, about, None)
+    return ReadyContender(call, batch, about, None)
 
 
 def _module(word: str, run: Optional[Path]) -> Tuple[str, str, nn.Module, Tuple[int, int]]:

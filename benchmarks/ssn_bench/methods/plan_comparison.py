@@ -22,7 +22,7 @@ from ssn_export.graph.deployed import Deployed
 from ssn_export.graph.head_plans import PLANS, feature_sizes, trained
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.training import training_step
-from ssn_train.training.feature_cache import normalise
+from ssn_train.training.photo_loader import normalise
 
 SCHEMA = 1
 SEEDS = 5
@@ -153,13 +153,9 @@ def _heads_runner(graph: Any, backend: str) -> Callable[[], object]:
         shape = [1, *[d.dim_value for d in value.type.tensor_type.shape.dim[1:]]]
         feeds[value.name] = rng.normal(size=shape).astype(np.float32)
     if backend == "onnxruntime":
-        import onnxruntime
+        from ssn_edge.backends.onnxruntime_backend import inference_session
 
-        options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # as the runtime does
-        session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = inference_session(graph.SerializeToString())
         return lambda: session.run(None, feeds)
     import openvino
 

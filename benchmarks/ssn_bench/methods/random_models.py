@@ -14,7 +14,7 @@ from ssn_train.network import backbones
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.training import checkpoint
-from ssn_train.training.feature_cache import normalise
+from ssn_train.training.photo_loader import normalise
 
 
 class Subject(NamedTuple):

@@ -28,8 +28,8 @@ Layers = Dict[Tuple[str, str], List[float]]
 
 
 def bench(
-    rivals: Sequence[Contender], keep: Optional[Path], timed: bool, devices: Sequence[str],
-    say: Callable[[str], object],
+    contestants: Sequence[Contender], keep: Optional[Path], timed: bool, devices: Sequence[str],
+    log: Callable[[str], object],
 ) -> Dict[str, Any]:
     """The document of ``--profile`` and ``--predict`` for model files and methods."""
     import onnx
@@ -38,10 +38,10 @@ def bench(
         "schema": 1, "kind": "profile", "environment": environment.describe(), "profiles": [], "bounds": {},
     }
     with contenders.folder_for(keep) as folder:
-        for one in rivals:
-            path = contenders.model_of(one, 1, folder, say)
+        for one in contestants:
+            path = contenders.model_of(one, 1, folder, log)
             if timed:
-                say(f"profiling {one.label} ...")
+                log(f"profiling {one.label} ...")
                 document["profiles"].append(profile(path, one.backend, one.label, one.precision))
             if devices and path.name not in document["bounds"]:
                 choice = selection.choose(path, one.backend, one.precision)
@@ -151,13 +151,10 @@ def text(one: Dict[str, Any]) -> List[str]:
 
 
 def _onnxruntime(path: Path) -> Layers:
-    import onnxruntime
+    from ssn_edge.backends.onnxruntime_backend import inference_session
 
     with tempfile.TemporaryDirectory(prefix="ssn-bench-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = inference_session(str(path), profile=str(Path(folder) / "profile"))
         image = session.get_inputs()[0]
         feeds = {image.name: noise(1, tuple(image.shape[1:3]))}
         for _ in range(WARM_UP + RUNS):

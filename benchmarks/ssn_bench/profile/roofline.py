@@ -116,11 +116,9 @@ def _library_product(backend: str, a: np.ndarray, b: np.ndarray) -> Optional[Cal
     model.ir_version = 8
     onnx.checker.check_model(model)
     if backend == "onnxruntime":
-        import onnxruntime
+        from ssn_edge.backends.onnxruntime_backend import inference_session
 
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        session = inference_session(model.SerializeToString())
         return lambda: session.run(None, {"a": a})
     if backend == "openvino":
         import openvino

@@ -62,9 +62,9 @@ class Line:
         self._time = time.time
         self._stop = threading.Event()
 
-    def run(self, tick: Callable[[float], object]) -> None:
+    def run(self, on_progress: Callable[[float], object]) -> None:
         self._detector.detect = self._perhaps_hang  # type: ignore[method-assign]
-        watcher = threading.Thread(target=self._watch, args=(tick,), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(on_progress,), daemon=True)
         slow = sinks.Callback(self._slowly, name="slow")
         fast = sinks.Callback(self._receive, name="fast")
         source = Source("camera", self.camera.open, live=True, policy="latest")
@@ -100,7 +100,7 @@ class Line:
             time.sleep(faults.HANG_S)
         return self._detect(frame)
 
-    def _watch(self, tick: Callable[[float], object]) -> None:
+    def _watch(self, on_progress: Callable[[float], object]) -> None:
         """Samples memory, moves the clock, and ends the stream."""
         while not self._stop.wait(0.5):
             self.resident[self._point()] = resident_bytes()
@@ -108,7 +108,7 @@ class Line:
                 time.time = lambda: self._time() + 3600
             if self.camera.due("clock jumps back"):
                 time.time = lambda: self._time() - 3600
-            tick(min(1.0, self.camera.elapsed() / self.camera.seconds))
+            on_progress(min(1.0, self.camera.elapsed() / self.camera.seconds))
             if self.camera.elapsed() >= self.camera.seconds:
                 self._stop.set()
 
@@ -195,10 +195,10 @@ def terminate(model: Path, folder: Path, backend: str) -> List[Check]:
     found = []
     for number in range(TERMINATIONS):
         lines.unlink(missing_ok=True)
-        words = [*start, f"raw:{height}x{width}xBGR:{pipe}", *options]
-        found.append(_terminated(words, pipe, frames, lines, 0.1 + 0.0137 * number))
-    words = [*start, f"raw:{height}x{width}xBGR:{raw}", *options]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        arguments = [*start, f"raw:{height}x{width}xBGR:{pipe}", *options]
+        found.append(_terminated(arguments, pipe, frames, lines, 0.1 + 0.0137 * number))
+    arguments = [*start, f"raw:{height}x{width}xBGR:{raw}", *options]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     there = len(lines.read_text().splitlines())
     what = "every: all frames of a file judged and written"
     found.append(Check(what, str(count), str(there), there == count))
@@ -207,10 +207,10 @@ def terminate(model: Path, folder: Path, backend: str) -> List[Check]:
     return found
 
 
-def _terminated(words: List[str], pipe: Path, frames: np.ndarray, lines: Path, after_s: float) -> Check:
+def _terminated(arguments: List[str], pipe: Path, frames: np.ndarray, lines: Path, after_s: float) -> Check:
     """SIGTERM so long after the first lines: the program must write what it judged, and say how many."""
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True
     )
     threading.Thread(target=_feed, args=(pipe, frames), daemon=True).start()
     while not lines.exists() or lines.stat().st_size < 500:
@@ -221,13 +221,13 @@ def _terminated(words: List[str], pipe: Path, frames: np.ndarray, lines: Path, a
     time.sleep(after_s)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    told = next((row.split()[0] for row in out.splitlines() if " frames: " in row), "?")
+    reported = next((row.split()[0] for row in out.splitlines() if " frames: " in row), "?")
     written = lines.read_text()
     there = len([json.loads(row) for row in written.splitlines()])
     return Check(
-        "SIGTERM in the middle of a frame", f"exit code 0, {told} whole lines",
+        "SIGTERM in the middle of a frame", f"exit code 0, {reported} whole lines",
         f"{process.returncode}, {there}",
-        process.returncode == 0 and written.endswith("\n") and str(there) == told,
+        process.returncode == 0 and written.endswith("\n") and str(there) == reported,
     )
 
 
@@ -293,8 +293,8 @@ def main(model: Path, minutes: float, fps: float, backend: str, out: Path) -> No
     with Detector.open(model, backend) as detector:
         about = {**file_of(model, detector), "backend": detector.backend_name}
         line = Line(detector, out, fps, 60 * minutes)
-        with progress("soaking") as tick:
-            line.run(tick)
+        with progress("soaking") as on_progress:
+            line.run(on_progress)
     found = [*checks(line, out), *terminate(model, out, backend)]
     summary = line.summary
     document = {

@@ -27,7 +27,7 @@ from ssn_edge.model.schema import SCHEMA, ModelInfo
 from ssn_edge.text import one_line
 from ssn_export.bundles.lock import LOCK, locked
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 NEW = ".new-"
 """How names of files begin that are being written."""
@@ -52,7 +52,7 @@ class Content:
 
 
 @contextlib.contextmanager
-def writing(path: Path, say: Say = print) -> Iterator[Writer]:
+def writing(path: Path, log: Log = print) -> Iterator[Writer]:
     """The one writer of the bundle ``path`` until the block ends. What it added and did not commit goes.
 
     Raises InputError where another process writes it, where there is something else, or where nothing can
@@ -66,10 +66,10 @@ def writing(path: Path, say: Say = print) -> Iterator[Writer]:
         if made:
             held.callback(_remove_if_empty, path)
         with _told(path):
-            held.enter_context(locked(path, say))
+            held.enter_context(locked(path, log))
             if made:  # still under the lock, which another would take meanwhile
                 held.callback(_remove_notes, path)
-            writer = Writer(path, say)
+            writer = Writer(path, log)
         held.callback(writer.drop_uncommitted)
         yield writer
 
@@ -140,8 +140,8 @@ class Writer:
     """What :func:`writing` gives. ``current`` is the bundle that is there; None for none, or a damaged one,
     of which ``problem`` says what is wrong."""
 
-    def __init__(self, path: Path, say: Say):
-        self._path, self._say = path, say
+    def __init__(self, path: Path, log: Log):
+        self._path, self._log = path, log
         self._added: List[str] = []
         self.current: Optional[Bundle] = None
         self.problem: Optional[ModelError] = None
@@ -170,7 +170,7 @@ class Writer:
                     path.unlink()
                     count, freed = count + 1, freed + state.st_size
         if count:
-            self._say(f"{self._path}: removed {count} files that nothing names ({freed / 1e6:.1f} MB)")
+            self._log(f"{self._path}: removed {count} files that nothing names ({freed / 1e6:.1f} MB)")
 
     def add(self, content: Content) -> Entry:
         """Write a content file, synced, under its final name; no reader knows of it before the commit."""
@@ -205,9 +205,9 @@ class Writer:
         """Commit ``contents`` in place of what there is. Engines of the same graphs stay, others are told."""
         old, model = self.current, model.core()
         if self.problem is not None:
-            self._say(f"in place of a bundle that does not open: {self.problem}")
+            self._log(f"in place of a bundle that does not open: {self.problem}")
         elif old is not None and old.model != model:
-            self._say(f"in place of another model (checkpoint {old.model.checkpoint_sha256[:12]}...)")
+            self._log(f"in place of another model (checkpoint {old.model.checkpoint_sha256[:12]}...)")
         entries = [self.add(content) for content in contents]
         graphs = {entry.sha256 for entry in entries}
         for entry in old.of_role("engine") if old is not None else ():
@@ -217,7 +217,7 @@ class Writer:
             if old.model == model and entry.engine.onnx_sha256 in graphs:
                 entries.append(entry)
             else:
-                self._say(f"without {entry.name}, an engine of another graph; build one with --engine")
+                self._log(f"without {entry.name}, an engine of another graph; build one with --engine")
         return self.commit(model, entries)
 
     def commit(self, model: ModelInfo, entries: Sequence[Entry]) -> Bundle:

@@ -16,27 +16,27 @@ from ssn_edge.text import one_line
 HEADER = ("role", "precision", "plan", "MB", "file", "")
 
 
-def lines(path: Path, say: Callable[[str], object] = print) -> None:
+def lines(path: Path, log: Callable[[str], object] = print) -> None:
     """Print the bundle or ONNX file ``path``; every digest of a bundle is checked."""
     if not bundle.is_bundle(path):
         info = read_info(path)
         for line in _model(path, info):
-            say(line)
-        say(f"{info.precision}, plan {info.plan}; {_error(info.parity, 'trained model')}")
+            log(line)
+        log(f"{info.precision}, plan {info.plan}; {_error(info.parity, 'trained model')}")
         return
     found = bundle.read(path)
     for line in _model(path, found.model):
-        say(line)
-    say(f"sha256 of the manifest {found.sha256}")
+        log(line)
+    log(f"sha256 of the manifest {found.sha256}")
     rows = [HEADER, *(_row(entry) for entry in found.entries)]
     for line in _aligned(rows):
-        say(line)
+        log(line)
     for entry in found.entries:
         bundle.check(found, entry, force=True)
     for entry in found.graphs().values():
         selection.check_same(found.place(entry), read_info(found.place(entry)), found.model)
-    say(f"all {len(found.entries)} files have the digests of the manifest")
-    say(f"here: {_here(path)}")
+    log(f"all {len(found.entries)} files have the digests of the manifest")
+    log(f"here: {_here(path)}")
 
 
 def _model(path: Path, info: ModelInfo) -> List[str]:

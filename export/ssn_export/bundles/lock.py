@@ -26,7 +26,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 @contextlib.contextmanager
-def locked(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
+def locked(folder: Path, log: Callable[[str], object]) -> Iterator[None]:
     """Hold the folder's lock. InputError, naming the process that has it, where another does.
 
     A writer that finishes, or fails, leaves the file empty; one that was killed leaves its name there, and
@@ -34,13 +34,13 @@ def locked(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
     """
     kind = network_type(folder)
     if kind is not None:
-        say(f"warning: {folder} is on {kind}, where renaming, syncing and locking are as good as the server "
+        log(f"warning: {folder} is on {kind}, where renaming, syncing and locking are as good as the server "
             "makes them; write to a local disk and copy the finished bundle")
     handle = _taken(folder / LOCK, folder)
     try:
         left = _holder(handle)
         if left:
-            say(f"{folder}: taking over from {left}, which ended without finishing")
+            log(f"{folder}: taking over from {left}, which ended without finishing")
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         name = f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})"
@@ -103,8 +103,8 @@ def network_type(folder: Path) -> Optional[str]:
     place, best, kind = str(folder.resolve()), "", None
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        words = fields.split()
-        mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), words[4]) if len(words) > 4 else ""
+        columns = fields.split()
+        mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), columns[4]) if len(columns) > 4 else ""
         inside = place == mount or place.startswith(mount.rstrip("/") + "/")
         if mount and inside and len(mount) >= len(best):
             best, kind = mount, rest.split()[0] if rest.split() else None

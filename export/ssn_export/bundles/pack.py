@@ -22,7 +22,7 @@ from ssn_edge.model.engine_file import EngineInfo
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import SCHEMA, ModelInfo, parse
 from ssn_export.bundles import bundle_writer
-from ssn_export.bundles.bundle_writer import Content, Say
+from ssn_export.bundles.bundle_writer import Content, Log
 from ssn_export.gates import parity
 
 JSON_BYTES = 4 << 20
@@ -51,7 +51,7 @@ def members(model: Path) -> Members:
     return Members(*(model.with_name(stem + suffix) for suffix in suffixes))
 
 
-def pack(model: Path, out: Path, say: Say = print) -> List[Path]:
+def pack(model: Path, out: Path, log: Log = print) -> List[Path]:
     """The plain files of one name as the bundle ``out``; returns what was taken in.
 
     ModelError names the file that comes from another training, or does not belong to the others.
@@ -66,14 +66,14 @@ def pack(model: Path, out: Path, say: Say = print) -> List[Path]:
         contents.append(Content("reference", partial(shutil.copyfile, found.reference)))
         taken.append(found.reference)
     else:
-        say(f"no {found.reference.name}: an engine cannot be compared with the trained model")
+        log(f"no {found.reference.name}: an engine cannot be compared with the trained model")
     if found.engine.is_file():
         contents.append(_engine(found, core, {sha256(path) for path in taken}))
         taken.append(found.engine)
-    with bundle_writer.writing(out, say) as writer:
+    with bundle_writer.writing(out, log) as writer:
         writer.replace(core, contents)
     for path in taken:
-        say(f"took {path}")
+        log(f"took {path}")
     return taken
 
 
@@ -146,7 +146,7 @@ def _engine(found: Members, core: ModelInfo, graphs: Any) -> Content:
     return Content("engine", write, info.model.precision, info.model.plan, info, measured)
 
 
-def unpack(path: Path, folder: Path, say: Callable[[str], object] = print) -> List[Path]:
+def unpack(path: Path, folder: Path, log: Callable[[str], object] = print) -> List[Path]:
     """The bundle's files under the names of a set. InputError if one of them is there."""
     found = bundle.read(path)
     targets = _targets(found, folder)
@@ -168,7 +168,7 @@ def unpack(path: Path, folder: Path, say: Callable[[str], object] = print) -> Li
         if entry.engine is not None:
             description = _description(entry.engine, entry.sha256, entry.measured)
             write_json(target.with_suffix(".json"), description)
-        say(f"wrote {target}")
+        log(f"wrote {target}")
     return list(targets.values())
 
 

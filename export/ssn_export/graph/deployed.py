@@ -18,7 +18,7 @@ from ssn_train.network.map_matrices import map_matrix
 from ssn_train.network.model import SuperSimpleNet
 
 
-class Options(NamedTuple):
+class GraphOptions(NamedTuple):
     """What is exported beside the plan: ``frame`` (height, width) of the camera with its resize in
     the graph, ``front`` how (:data:`.camera_resize.FRONTS`), ``verdict`` thresholds inside."""
 
@@ -42,11 +42,11 @@ class Deployed(nn.Module):
         backbone: Backbone,
         plan: str = "none",
         mean: Optional[Sequence[float]] = None,
-        options: Optional[Options] = None,
+        options: Optional[GraphOptions] = None,
     ):
         super().__init__()
         height, width = model.image_size
-        options = options or Options()
+        options = options or GraphOptions()
         self.front = FRONTS[options.front](options.frame, model.image_size) if options.frame else None
         self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
         sizes = feature_sizes(model)

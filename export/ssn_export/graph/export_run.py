@@ -22,7 +22,7 @@ from ssn_export.bundles.bundle_writer import Content
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tracing
 from ssn_export.graph.camera_resize import FRONTS
-from ssn_export.graph.deployed import Deployed, Options
+from ssn_export.graph.deployed import Deployed, GraphOptions
 from ssn_export.graph.head_plans import PLANS
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
@@ -40,7 +40,7 @@ HALF_RATIO = 1.1
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """What to make: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
     (height, width) takes camera frames; ``verdict`` puts the thresholds inside."""
 
@@ -95,7 +95,7 @@ def _write_reference(truth: parity.Reference, path: Path) -> None:
     parity.write_reference(path, truth)
 
 
-def export(run: Path, request: Request, say: Callable[[str], object] = print) -> Exported:
+def export(run: Path, request: ExportRequest, log: Callable[[str], object] = print) -> Exported:
     """The run's graphs, each compared with the trained model; ModelError beyond tolerance."""
     model, header, backbone = checkpoint.load_model(run)
     if header.verdict is None:
@@ -108,26 +108,26 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
             "without --frame"
         )
     images = comparison_images(request.data or run / "reference", request.frame or size, geometry)
-    say(f"computing the reference in float64 on {len(images)} images ...")
+    log(f"computing the reference in float64 on {len(images)} images ...")
     truth = float64_reference.reference(model, backbone, images)
-    maker = _Maker(model, backbone, header, request, truth, say)
-    plan, table = maker.choose()
-    graphs = {"float32": (plan, maker.graph(plan))}
+    builder = _GraphBuilder(model, backbone, header, request, truth, log)
+    plan, table = builder.choose()
+    graphs = {"float32": (plan, builder.graph(plan))}
     float_nodes: Optional[Tuple[str, ...]] = None
     if request.fp16:
-        half_plan, half, float_nodes = maker.half(plan)
+        half_plan, half, float_nodes = builder.half(plan)
         graphs["float16"] = (half_plan, half)
     resized: Dict[str, float] = {}
     if request.frame:
         resized = float64_reference.gate_resize(model, backbone, truth.first(4))
-        say(
+        log(
             "frame resize against the runtime's: {resize_max_levels:.2f} grey levels at most, map "
             "{resize_map_rms:.1e} rms of its deviation".format(**resized)
         )
     digest = sha256(run / MODEL_FILE)
     ready: Dict[str, Tuple[onnx.ModelProto, ModelInfo]] = {}
     for kind, (name, graph) in graphs.items():
-        figures = _judge(graph, kind, truth, header, say)
+        figures = _judge(graph, kind, truth, header, log)
         figures.update(resized)
         info = _info(header, request, kind, name, table, digest, figures)
         if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
@@ -138,16 +138,16 @@ def export(run: Path, request: Request, say: Callable[[str], object] = print) ->
 
 
 def to_bundle(
-    run: Path, out: Path, request: Request, say: Callable[[str], object] = print
+    run: Path, out: Path, request: ExportRequest, log: Callable[[str], object] = print
 ) -> List[Path]:
     """Export into the bundle ``out``, in place of what it holds; engines of the same graphs stay."""
-    with bundle_writer.writing(out, say) as writer:
-        exported = export(run, request, say)
+    with bundle_writer.writing(out, log) as writer:
+        exported = export(run, request, log)
         found = writer.replace(exported.model, exported.contents())
     return [out / MANIFEST, *(found.place(entry) for entry in found.entries)]
 
 
-class _Maker:
+class _GraphBuilder:
     """Graphs of one export by plan, traced once each."""
 
     def __init__(
@@ -155,12 +155,12 @@ class _Maker:
         model: SuperSimpleNet,
         backbone: Backbone,
         header: Header,
-        request: Request,
+        request: ExportRequest,
         truth: parity.Reference,
-        say: Callable[[str], object],
+        log: Callable[[str], object],
     ):
         self._model, self._backbone, self._header = model, backbone, header
-        self._request, self._truth, self._say = request, truth, say
+        self._request, self._truth, self._log = request, truth, log
         self._front = next(iter(FRONTS))
         self._graphs: Dict[Tuple[str, str], onnx.ModelProto] = {}
 
@@ -168,9 +168,9 @@ class _Maker:
         """The float32 graph of a plan, its module having passed the float64 gate."""
         key = (plan, self._front)
         if key not in self._graphs:
-            self._say(f"tracing plan {plan} ...")
+            self._log(f"tracing plan {plan} ...")
             verdict = self._header.verdict if self._request.verdict else None
-            options = Options(self._request.frame, self._front, verdict)
+            options = GraphOptions(self._request.frame, self._front, verdict)
             module = Deployed(self._model, self._backbone, plan, self._header.feature_mean, options)
             float64_reference.gate_exact(module.double().eval(), self._truth.first(2))
             size = self._request.frame or self._model.image_size
@@ -185,7 +185,7 @@ class _Maker:
         if plan == "auto":
             table = plan_timing.compare({name: self.graph(name) for name in PLANS}, self._request.backend)
             plan = table["fastest"]
-            self._say(_lines("plan", table))
+            self._log(_lines("plan", table))
         if self._request.frame:
             graphs = {}
             for front in FRONTS:
@@ -193,7 +193,7 @@ class _Maker:
                 graphs[front] = self.graph(plan)
             table["frame"] = plan_timing.compare(graphs, self._request.backend)
             self._front = table["frame"]["fastest"]
-            self._say(_lines("frame resize", table["frame"]))
+            self._log(_lines("frame resize", table["frame"]))
         return plan, table
 
     def half(self, plan: str) -> Tuple[str, onnx.ModelProto, Tuple[str, ...]]:
@@ -203,18 +203,18 @@ class _Maker:
         few, verdict = self._truth.first(mixed_precision.MEASURED_IMAGES), self._header.verdict
         if plan != "none":
             ours, naive = (mixed_precision.all_half_rms(self.graph(p), few, verdict) for p in (plan, "none"))
-            self._say(f"all in half: plan {plan} {ours:.1e} rms, plan none {naive:.1e}")
+            self._log(f"all in half: plan {plan} {ours:.1e} rms, plan none {naive:.1e}")
             if ours > HALF_RATIO * naive:
                 if self._request.plan != "auto":
                     raise ModelError(
                         f"float16 export refused: plan {plan} has {ours / naive:.2f} times the naive "
                         f"graph's error, limit {HALF_RATIO}; use --plan none"
                     )
-                self._say("the FP16 file takes plan none")
+                self._log("the FP16 file takes plan none")
                 plan = "none"
-        self._say("choosing the nodes of the FP16 graph that stay in float32 ...")
+        self._log("choosing the nodes of the FP16 graph that stay in float32 ...")
         graph, kept = mixed_precision.mixed_half(self.graph(plan), self._truth, verdict)
-        self._say(f"{len(kept)} of {len(self.graph(plan).graph.node)} nodes stay in float32")
+        self._log(f"{len(kept)} of {len(self.graph(plan).graph.node)} nodes stay in float32")
         return plan, graph, mixed_precision.float_nodes(self.graph(plan), kept)
 
 
@@ -249,21 +249,21 @@ def _judge(
     kind: str,
     truth: parity.Reference,
     header: Header,
-    say: Callable[[str], object],
+    log: Callable[[str], object],
 ) -> Dict[str, Any]:
     """Check, lint, compare and gate one graph; returns the parity figures."""
     tracing.check(graph)
     lint.check(graph)
     runnable = mixed_precision.emulated(graph) if kind == "float16" else graph
     found = parity.compare(truth, *float64_reference.run_onnx(runnable, truth.images), header.verdict, kind)
-    say(f"{kind}: {found.line()}")
+    log(f"{kind}: {found.line()}")
     parity.gate(found, kind)
     return dataclasses.asdict(found)
 
 
 def _info(
     header: Header,
-    request: Request,
+    request: ExportRequest,
     kind: str,
     plan: str,
     table: Mapping[str, Any],

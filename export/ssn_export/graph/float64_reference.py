@@ -7,10 +7,10 @@ from typing import Dict, Tuple
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
+from ssn_edge.backends.onnxruntime_backend import inference_session
 from ssn_edge.errors import ModelError
 from ssn_edge.frames.pixels import resize
 from ssn_export.gates.parity import Reference
@@ -82,10 +82,6 @@ def gate_exact(deployed: nn.Module, truth: Reference) -> float:
 
 def run_onnx(model: onnx.ModelProto, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Maps and scores of a graph in ONNX Runtime on the CPU, float32."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = inference_session(model.SerializeToString())
     parts = [session.run(["anomaly_map", "score"], {"image": image[None]}) for image in images]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

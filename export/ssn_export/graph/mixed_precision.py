@@ -44,7 +44,7 @@ def mixed_half(
     model: onnx.ModelProto,
     truth: Reference,
     verdict: Verdict,
-    tick: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Tuple[onnx.ModelProto, FrozenSet[str]]:
     """The half graph and the names of the nodes it keeps in float32.
 
@@ -55,7 +55,7 @@ def mixed_half(
 
     def error(keep: FrozenSet[str]) -> float:
         maps, scores = float64_reference.run_onnx(emulated(to_half(model, keep)), few.images)
-        tick()
+        on_progress()
         return parity.compare(few, maps, scores, verdict, "float16").map_rms
 
     keep: FrozenSet[str] = frozenset()

@@ -101,7 +101,7 @@ def _name(stem: str, what: str) -> str:
     return "{}_{}".format(re.sub(r"[^A-Za-z0-9_-]+", "_", stem), what)
 
 
-def write(models: List[Served], folder: Path, say: Callable[[str], object] = print) -> List[Path]:
+def write(models: List[Served], folder: Path, log: Callable[[str], object] = print) -> List[Path]:
     """One model of the repository ``folder`` for every file; returns the files written.
 
     Raises InputError for an existing file instead of a folder.
@@ -118,7 +118,7 @@ def write(models: List[Served], folder: Path, say: Callable[[str], object] = pri
             with replacing(place / file) as temporary:
                 temporary.write_text(content, encoding="utf-8")
         written += [copy, place / LABELS, place / "config.pbtxt"]
-        say(f"wrote {place}")
+        log(f"wrote {place}")
     return written
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorrt as trt
 
@@ -23,6 +23,7 @@ from ssn_edge.backends.tensorrt_backend import LOG, created, version
 from ssn_edge.errors import BackendError, InputError, ModelError
 from ssn_edge.files import replacing
 from ssn_edge.model.engine_file import NAME_BYTES
+from ssn_edge.signals import stop_on_signals
 from ssn_edge.text import one_line
 
 MIB = 1 << 20
@@ -34,7 +35,7 @@ CACHE_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True)
-class Options:
+class BuildOptions:
     """How to build: ``fp16`` only where :func:`typed` is false, sizes in bytes."""
 
     batch: int = 1
@@ -53,7 +54,7 @@ def typed() -> bool:
 
 
 def serialize(
-    model: Path, name: str, options: Options, say: Callable[[str], object], show: bool = False
+    model: Path, name: str, options: BuildOptions, log: Callable[[str], object], show: bool = False
 ) -> bytes:
     """The plan of an ONNX file whose network is called ``name``; the context must be active.
 
@@ -77,11 +78,11 @@ def serialize(
     _configure(config, options)
     _add_profile(builder, network, config, options.batch)
     if options.fp16:
-        _mix_precisions(network, config, options.float32_nodes, say)
-    cache = _load_cache(config, options.timing_cache, say)
+        _mix_precisions(network, config, options.float32_nodes, log)
+    cache = _load_cache(config, options.timing_cache, log)
     with _progress(config, show) as monitor:
         plan: trt.IHostMemory = builder.build_serialized_network(network, config)
-    if monitor is not None and monitor.stopped:
+    if monitor is not None and monitor.stop.is_set():
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(_build_error(model))
@@ -103,7 +104,7 @@ def _network_flags() -> int:
     return 0
 
 
-def _configure(config: trt.IBuilderConfig, options: Options) -> None:
+def _configure(config: trt.IBuilderConfig, options: BuildOptions) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layer names for reports
     # TF32 has half's mantissa: it would undo what the nodes in float32 are there for.
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -139,7 +140,7 @@ def _mix_precisions(
     network: trt.INetworkDefinition,
     config: trt.IBuilderConfig,
     float32_nodes: Sequence[str],
-    say: Callable[[str], object],
+    log: Callable[[str], object],
 ) -> None:
     """TensorRT 8: half where it likes, but not in the layers that were measured to need float32."""
     if not (
@@ -166,12 +167,12 @@ def _mix_precisions(
             if output.dtype == trt.DataType.FLOAT:  # a comparison's is a boolean
                 layer.set_output_type(index, trt.DataType.FLOAT)
     if wanted - found:
-        say(f"{len(wanted - found)} of {len(wanted)} float32 nodes have no layer of their name: "
+        log(f"{len(wanted - found)} of {len(wanted)} float32 nodes have no layer of their name: "
             f"{', '.join(sorted(wanted - found)[:3])} ...; the comparison will tell")
 
 
 def _load_cache(
-    config: trt.IBuilderConfig, path: Optional[Path], say: Callable[[str], object]
+    config: trt.IBuilderConfig, path: Optional[Path], log: Callable[[str], object]
 ) -> Optional[trt.ITimingCache]:
     """The timing cache of ``path``, or an empty one where it is absent or another device's."""
     if path is None:
@@ -182,8 +183,8 @@ def _load_cache(
         if cache is not None and config.set_timing_cache(cache, False):
             return cache
         if data:
-            say(f"{path}: timing cache of another TensorRT or GPU, or damaged; starting a new one")
-    say(f"--timing-cache {path}: TensorRT made none; building without")
+            log(f"{path}: timing cache of another TensorRT or GPU, or damaged; starting a new one")
+    log(f"--timing-cache {path}: TensorRT made none; building without")
     return None
 
 
@@ -236,7 +237,7 @@ if hasattr(trt, "IProgressMonitor"):
 
         def __init__(self, show: bool) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.stopped = False
+            self.stop = threading.Event()
             self._show, self._start = show, time.monotonic()
             self._phases: Dict[str, Tuple[int, int]] = {}  # name -> steps done, steps
 
@@ -247,7 +248,7 @@ if hasattr(trt, "IProgressMonitor"):
             if phase_name in self._phases:
                 self._phases[phase_name] = (step + 1, self._phases[phase_name][1])
             self._draw()
-            return not self.stopped
+            return not self.stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             self._phases.pop(phase_name, None)
@@ -265,21 +266,12 @@ if hasattr(trt, "IProgressMonitor"):
 @contextlib.contextmanager
 def _progress(config: trt.IBuilderConfig, show: bool) -> Iterator[Optional[Progress]]:
     """Draws progress where the release has a monitor; Ctrl-C then ends the build, and the monitor
-    that is yielded has stopped."""
+    that is yielded says so."""
     if not (hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor")):
         yield None
         return
     monitor = Progress(show)
     config.progress_monitor = monitor
 
-    def stop(*_: Any) -> None:
-        monitor.stopped = True
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    with stop_on_signals(monitor.stop, (signal.SIGINT,), once=False):
         yield monitor
-        return
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield monitor
-    finally:
-        signal.signal(signal.SIGINT, before)

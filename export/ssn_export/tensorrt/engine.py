@@ -40,7 +40,7 @@ ENGINE_SLACK = 2.0
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineRequest:
     """An engine of the ONNX file ``model`` for up to ``batch`` images; ``workspace`` in MiB. It is compared
     with the answers in ``reference``; None leaves it unverified, and it says so of itself."""
 
@@ -70,45 +70,45 @@ class Built(NamedTuple):
     record: Dict[str, Any]
 
 
-def write_file(request: Request, out: Path, say: Callable[[str], object] = print) -> List[Path]:
+def write_file(request: EngineRequest, out: Path, log: Callable[[str], object] = print) -> List[Path]:
     """A plain engine. Beyond the limits of ``parity`` it is not kept; errors as of :func:`build`."""
     if out.suffix != ".engine":
         raise InputError(f"--engine-out {out}: give a name that ends in .engine")
     check_writable(out)
-    built = build(request, say)
+    built = build(request, log)
     with replacing(out) as temporary:
         temporary.write_bytes(built.plan)
         with _as_asked_for(out, temporary):
-            verify(temporary, request, built, say)
-            _layers(temporary, request, built, say)
-    say(f"sha256 {built.digest}")
+            verify(temporary, request, built, log)
+            _layers(temporary, request, built, log)
+    log(f"sha256 {built.digest}")
     return [out]
 
 
 def add(
-    path: Path, precision: Optional[str], options: Mapping[str, Any], say: Callable[[str], object] = print
+    path: Path, precision: Optional[str], options: Mapping[str, Any], log: Callable[[str], object] = print
 ) -> List[Path]:
     """Build an engine of the bundle's graph that suits this TensorRT, and add it; ``options`` as of
-    :class:`Request`. It takes the place of one for the same device, precision and batch."""
+    :class:`EngineRequest`. It takes the place of one for the same device, precision and batch."""
     bundle.read(path)  # what is none is not made one
-    with bundle_writer.writing(path, say) as writer:
+    with bundle_writer.writing(path, log) as writer:
         found = bundle.read(path)
         request = of_bundle(found, precision, options)
-        built = build(request, say)
+        built = build(request, log)
         info = built.info
         entry = writer.add(bundle_writer.Content(
             "engine", lambda place: place.write_bytes(built.plan), info.precision, info.plan, built.core,
         ))
         place = found.place(entry)
         measured = {
-            **built.record, "parity": verify(place, request, built, say),
-            "layers": _layers(place, request, built, say),
+            **built.record, "parity": verify(place, request, built, log),
+            "layers": _layers(place, request, built, log),
         }
         replaced = [old for old in found.of_role("engine") if _target(old) == _target(entry)]
         writer.commit_more([dataclasses.replace(entry, measured=measured)], replaced)
         for old in replaced:
             if old.name != entry.name:
-                say(f"in place of {old.name}")
+                log(f"in place of {old.name}")
     return [place]
 
 
@@ -121,7 +121,7 @@ def _target(entry: Entry) -> Any:
     )
 
 
-def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any]) -> Request:
+def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any]) -> EngineRequest:
     """The graph and the flag that give this precision here; None: half where the bundle has it. InputError
     where it has not."""
     graphs = found.graphs()
@@ -132,7 +132,7 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
     frames = found.of_role("reference")
     if not frames and not options.get("unverified"):
         raise InputError(f"{found.path}: {NO_FRAMES}")
-    return Request(
+    return EngineRequest(
         bundle.check(found, graphs[source], force=True),
         bundle.check(found, frames[0], force=True) if frames else None,
         fp16=wanted == "float16" and not builder.typed(),
@@ -146,7 +146,7 @@ NO_FRAMES = (
 )
 
 
-def build(request: Request, say: Callable[[str], object] = print) -> Built:
+def build(request: EngineRequest, log: Callable[[str], object] = print) -> Built:
     """Serialize a plan.
 
     Raises InputError for a file of the wrong precision for this TensorRT, ModelError and
@@ -160,10 +160,10 @@ def build(request: Request, say: Callable[[str], object] = print) -> Built:
     device = gpu.open_device()
     core = _core(info, request, device)
     options, memory = _options(info, request, core, device)
-    say(f"building with TensorRT {core.tensorrt} on {device.name}: minutes ...")
+    log(f"building with TensorRT {core.tensorrt} on {device.name}: minutes ...")
     with device.active("building an engine"):
         show = sys.stderr.isatty()
-        plan = builder.serialize(request.model, core.to_name(), options, say, show)
+        plan = builder.serialize(request.model, core.to_name(), options, log, show)
     record = {
         **memory, "build_seconds": round(time.monotonic() - start, 1), "warnings": builder.warnings(),
     }
@@ -179,7 +179,7 @@ def _as_asked_for(engine: Path, temporary: Path) -> Iterator[None]:
         raise type(error)(str(error).replace(temporary.name, engine.name)) from None
 
 
-def _precision(info: ModelInfo, request: Request) -> str:
+def _precision(info: ModelInfo, request: EngineRequest) -> str:
     """The engine's precision; InputError where file and release do not go together."""
     name, version = request.model, tensorrt_backend.version()
     if builder.typed():
@@ -201,7 +201,7 @@ def _precision(info: ModelInfo, request: Request) -> str:
     return "float16" if request.fp16 else "float32"
 
 
-def _core(info: ModelInfo, request: Request, device: gpu.Device) -> EngineInfo:
+def _core(info: ModelInfo, request: EngineRequest, device: gpu.Device) -> EngineInfo:
     return EngineInfo(
         model=dataclasses.replace(info, plan_table={}, parity={}, float32_nodes=None),
         source=request.model.name,
@@ -218,8 +218,8 @@ def _core(info: ModelInfo, request: Request, device: gpu.Device) -> EngineInfo:
 
 
 def _options(
-    info: ModelInfo, request: Request, core: EngineInfo, device: gpu.Device
-) -> Tuple[builder.Options, Dict[str, Any]]:
+    info: ModelInfo, request: EngineRequest, core: EngineInfo, device: gpu.Device
+) -> Tuple[builder.BuildOptions, Dict[str, Any]]:
     """The builder's options, and the memory budget for the record."""
     with device.active("asking for free memory"):
         free, total = device.free_memory()
@@ -228,7 +228,7 @@ def _options(
     if device.integrated:  # what the builder takes is taken from the host's programs, and swaps
         workspace = workspace or min(free // 4, JETSON_WORKSPACE)
         tactics = free // 2
-    options = builder.Options(
+    options = builder.BuildOptions(
         batch=request.batch,
         fp16=core.fp16_flag,
         float32_nodes=info.float32_nodes or (),
@@ -241,12 +241,14 @@ def _options(
     return options, {"memory": {"free": free, "total": total, "workspace": workspace, "tactics": tactics}}
 
 
-def verify(engine: Path, request: Request, built: Built, say: Callable[[str], object]) -> Dict[str, Any]:
+def verify(
+    engine: Path, request: EngineRequest, built: Built, log: Callable[[str], object]
+) -> Dict[str, Any]:
     """The engine against the trained model's stored answers, and against ONNX Runtime where that is
     installed; ModelError beyond the limits. Empty where there is nothing to compare with."""
     info = built.info
     if request.reference is None:
-        say("not compared with the trained model, as asked for: the engine says so of itself")
+        log("not compared with the trained model, as asked for: the engine says so of itself")
         return {}
     truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
@@ -255,13 +257,13 @@ def verify(engine: Path, request: Request, built: Built, say: Callable[[str], ob
         )
     answers = run(engine, "tensorrt", truth.images, request.batch, built.digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}
-    say(f"engine against the trained model: {figures['trained model'].line()}")
+    log(f"engine against the trained model: {figures['trained model'].line()}")
     parity.gate(figures["trained model"], info.precision, judged="engine")
     if "onnxruntime" in backends.installed():
         other = parity.Reference(truth.images, *run(request.model, "onnxruntime", truth.images, 1))
         found = parity.compare(other, *answers, info.verdict, info.precision)
         figures["ONNX Runtime"] = found
-        say(f"engine against ONNX Runtime: {found.line()}")
+        log(f"engine against ONNX Runtime: {found.line()}")
         parity.gate(found, info.precision, ENGINE_SLACK, "engine")
     return {name: dataclasses.asdict(found) for name, found in figures.items()}
 
@@ -275,15 +277,17 @@ def run(
     return tuple(np.concatenate([p[i] for p in parts]) for i in (0, 1))
 
 
-def _layers(engine: Path, request: Request, built: Built, say: Callable[[str], object]) -> Dict[str, Any]:
+def _layers(
+    engine: Path, request: EngineRequest, built: Built, log: Callable[[str], object]
+) -> Dict[str, Any]:
     """The inspector's report in short; printed in full with ``--layers``."""
     info = built.info
     found, device_memory = _inspect(engine, built.digest)
     odd = engine_layers.oddities(found, info.float32_nodes or ()) if info.precision == "float16" else []
     for line in engine_layers.lines(found) if request.show_layers else []:
-        say(line)
+        log(line)
     for line in odd:
-        say(f"warning: {line}")
+        log(f"warning: {line}")
     return {"table": engine_layers.table(found), "warnings": odd, "activation_bytes": device_memory}
 
 

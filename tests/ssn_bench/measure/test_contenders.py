@@ -34,9 +34,9 @@ def content(folder, name, role="float32"):
     return f"{name}/{entry.name}"
 
 
-def refused(words):
+def refused(arguments):
     with pytest.raises(InputError) as caught:
-        contenders.parse(words, [ONE])
+        contenders.parse(arguments, [ONE])
     return str(caught.value)
 
 
@@ -57,8 +57,8 @@ def test_one_engine_under_two_names_is_refused(folder, monkeypatch):
         contenders.parse(["m.ssn", "link.ssn"], ["auto"])
 
 
-def labels(words, wanted, precision=None):
-    return [one.label for one in contenders.parse(words, wanted, precision)]
+def labels(arguments, wanted, precision=None):
+    return [one.label for one in contenders.parse(arguments, wanted, precision)]
 
 
 def test_what_stays_allowed(folder):

@@ -79,7 +79,7 @@ def test_the_gpus_own_clock_is_asked_after_each_call(clock):
 def test_progress_grows_to_one(clock):
     shares = []
     short = protocol.Protocol("short", 5, 20, 2, None, "")
-    protocol.measure({"a": clock.call(1.0)}, short, tick=shares.append)
+    protocol.measure({"a": clock.call(1.0)}, short, on_progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
 
 

@@ -33,9 +33,9 @@ def find(tmp_path, monkeypatch):
 
 
 def test_clocks_and_temperature(sys_tree, tmp_path, monkeypatch):
-    eyes = find(tmp_path, monkeypatch)
-    assert eyes.read() == {"cpu_mhz": 2500, "hottest_zone_c": 61}
-    with eyes.watch() as samples:
+    gauges = find(tmp_path, monkeypatch)
+    assert gauges.read() == {"cpu_mhz": 2500, "hottest_zone_c": 61}
+    with gauges.watch() as samples:
         pass
     found = sensors.summary(samples)
     assert found["cpu_mhz"] == {"min": 2500, "median": 2500, "max": 2500}
@@ -46,8 +46,8 @@ def test_energy_counter_wraps(sys_tree, tmp_path, monkeypatch):
     sys_tree("class/powercap/intel-rapl:0/max_energy_range_uj", 10_000_000)
     sys_tree("class/powercap/intel-rapl:0:0/energy_uj", 5)  # a part of the package: not added
     counter = sys_tree("class/powercap/intel-rapl:0/energy_uj", 9_000_000)
-    eyes = find(tmp_path, monkeypatch)
-    with eyes.watch() as samples:
+    gauges = find(tmp_path, monkeypatch)
+    with gauges.watch() as samples:
         counter.write_text("2000000\n")
     assert sensors.joules(samples) == {"joules": 3.0, "sensor": "processor, RAPL"}
 
@@ -73,8 +73,8 @@ def test_throttling_is_growth(sys_tree, tmp_path, monkeypatch):
 
 
 def test_nothing_there(tmp_path, monkeypatch):
-    eyes = find(tmp_path, monkeypatch)
-    with eyes.watch() as samples:
+    gauges = find(tmp_path, monkeypatch)
+    with gauges.watch() as samples:
         pass
     assert sensors.summary(samples) == {}
 
@@ -122,8 +122,8 @@ def test_nvml_through_its_real_bindings(tmp_path):
     source = Path(__file__).with_name("nvml.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "libnvidia-ml.so.1", source], check=True)
     code = (
-        "import json; from ssn_bench.measure import sensors; eyes = sensors._nvml(); "
-        "print(json.dumps([eyes(), eyes()]))"
+        "import json; from ssn_bench.measure import sensors; gauges = sensors._nvml(); "
+        "print(json.dumps([gauges(), gauges()]))"
     )
     paths = os.pathsep.join(path for path in sys.path if path)
     env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": paths}

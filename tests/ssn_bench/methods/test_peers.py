@@ -17,7 +17,7 @@ from ssn_bench.profile import roofline  # noqa: E402
 from ssn_bench.profile.stages import STAGES, Graph, Work, totals  # noqa: E402
 from ssn_export.graph import plan_timing, tracing  # noqa: E402
 from ssn_export.graph.deployed import Deployed  # noqa: E402
-from ssn_train.training.feature_cache import normalise  # noqa: E402
+from ssn_train.training.photo_loader import normalise  # noqa: E402
 
 
 def test_the_papers_counts_are_reproduced():

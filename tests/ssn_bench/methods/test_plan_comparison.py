@@ -16,8 +16,8 @@ from ssn_export.graph import plan_timing  # noqa: E402
 def test_plans_table(tmp_path, monkeypatch):
     monkeypatch.setattr(plan_comparison, "PLANS", {k: plan_comparison.PLANS[k] for k in ("none", "full")})
     out = tmp_path / "plans.json"
-    words = ["resnet18", "--plans", "--size", "64x64", "--half-seeds", "1", "--step", "--out", str(out)]
-    result = CliRunner().invoke(main, words)
+    arguments = ["resnet18", "--plans", "--size", "64x64", "--half-seeds", "1", "--step", "--out", str(out)]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     document = json.loads(out.read_text())
     assert document["gmacs"]["full"] < 0.5 * document["gmacs"]["none"]

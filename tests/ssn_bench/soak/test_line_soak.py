@@ -81,9 +81,9 @@ def test_overhead_of_a_library_of_known_length(model, monkeypatch):
 
 def test_overhead_on_the_command_line(model, tmp_path):
     out = tmp_path / "overhead.json"
-    words = [str(model), "--overhead", "--backend", "onnxruntime", "--budget", "1", "--out", str(out)]
-    result = CliRunner().invoke(main, words)
+    arguments = [str(model), "--overhead", "--backend", "onnxruntime", "--budget", "1", "--out", str(out)]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0 and "% of a frame" in result.output, result.output
     assert np.isfinite(json.loads(out.read_text())["parts"]["detect"]["own_ms"]).all()
-    wrong = CliRunner().invoke(main, [*words, "--c", str(tmp_path / "none")])
+    wrong = CliRunner().invoke(main, [*arguments, "--c", str(tmp_path / "none")])
     assert wrong.exit_code == 2 and "make c builds it" in wrong.output

@@ -33,9 +33,9 @@ def with_gpu(monkeypatch):
     monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: name == "tensorrt" or find(name))
 
 
-def chosen(path, *words, **more):
+def chosen(path, *arguments, **more):
     """What was chosen, as the role or the number of the engine."""
-    choice = selection.choose(path, *words, **more)
+    choice = selection.choose(path, *arguments, **more)
     role, _, rest = choice.path.name.partition("-")
     plan = choice.path.read_bytes()
     return int(plan.split()[1]) if role == "engine" else role
@@ -161,8 +161,8 @@ def test_the_command_says_which_and_why(tmp_path):
     path = bundle_with(tmp_path, {})
     write_image(tmp_path / "a.png", tiny.reference(1).images[0])
 
-    def run(*words):
-        result = CliRunner().invoke(run_main, [str(word) for word in words])
+    def run(*arguments):
+        result = CliRunner().invoke(run_main, [str(word) for word in arguments])
         return result.exit_code, result.output
 
     lines = tmp_path / "lines.jsonl"

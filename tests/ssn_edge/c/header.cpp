@@ -5,7 +5,7 @@
 
 #include "ssn_edge.h"
 
-int main(int count, char **words)
+int main(int count, char **arguments)
 {
     ssn_options options = SSN_OPTIONS;
     ssn_model model = SSN_MODEL;
@@ -14,7 +14,7 @@ int main(int count, char **words)
     ssn_detector detector = 0;
     if (count < 2 || result.is_defect != SSN_NOT_JUDGED || frame.reserved[6])
         return 2;
-    options.model = words[1];
+    options.model = arguments[1];
     if (ssn_open(SSN_EDGE_ABI, &options, &detector) || ssn_info(detector, &model))
         return 3;
     std::vector<unsigned char> pixels(3u * model.map_height * model.map_width, 200);

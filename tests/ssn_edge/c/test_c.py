@@ -25,10 +25,10 @@ if not shutil.which("gcc") or not sysconfig.get_config_var("Py_ENABLE_SHARED"):
     pytest.skip("a C compiler and a Python with a shared library are needed", allow_module_level=True)
 
 
-def run(*words, check=True, **variables):
-    words = [str(word) for word in words]
+def run(*arguments, check=True, **variables):
+    arguments = [str(word) for word in arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -69,9 +69,9 @@ def guarded(tmp_path_factory):
     return build(tmp_path_factory.mktemp("asan"), "--sanitize")
 
 
-def run_guarded(library, source, *words):
+def run_guarded(library, source, *arguments):
     program = compiled(ROOT / "tests/ssn_edge/c" / source, library, "-fsanitize=address")
-    done = run(program, *words, ASAN_OPTIONS="detect_leaks=0", check=False)  # Python keeps what it has
+    done = run(program, *arguments, ASAN_OPTIONS="detect_leaks=0", check=False)  # Python keeps what it has
     assert "AddressSanitizer" not in done.stderr, done.stdout + done.stderr[-3000:]
     return done
 
@@ -205,13 +205,14 @@ def test_a_bundle_is_opened_as_python_does(loop, tmp_path):
     (entry,) = bundle.read(path).of_role("float32")
     raw = tmp_path / "frames.raw"
     raw.write_bytes(noisy_frames("BGR").tobytes())
-    words = (raw, "64x80", "BGR")
-    assert lines(run(loop, path, *words).stdout) == lines(run(loop, path / entry.name, *words).stdout)
+    arguments = (raw, "64x80", "BGR")
+    assert lines(run(loop, path, *arguments).stdout) == lines(run(loop, path / entry.name, *arguments).stdout)
     data = bytearray((path / entry.name).read_bytes())
     data[-1] ^= 1
     (path / entry.name).write_bytes(data)
     for model, said in ((path, f"{entry.name}: its sha256 is"), (tmp_path / "none.ssn", "no such model")):
-        done = subprocess.run([str(word) for word in (loop, model, *words)], capture_output=True, text=True)
+        command = [str(word) for word in (loop, model, *arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode and said in done.stderr, done.stderr
 
 
@@ -267,12 +268,12 @@ def test_example_complains_in_a_line(loop, tmp_path):
     raw, model = tmp_path / "frames.raw", tiny.write_model(tmp_path / "m.onnx")
     raw.write_bytes(b"x" * 100)
     assert run(loop, check=False).returncode == 2
-    for words, text in (
+    for arguments, text in (
         ((tmp_path / "none.onnx", raw, "8x8", "BGR"), "error: " + str(tmp_path / "none.onnx: no such model")),
         ((model, tmp_path / "none.raw", "8x8", "BGR"), "No such file"),
         ((model, "/dev/null", "8x8", "YUYV"), "VIDIOC_S_FMT"),
     ):
-        done = run(loop, *words, check=False)
+        done = run(loop, *arguments, check=False)
         assert done.returncode == 2 and text in done.stderr, done.stderr
 
 

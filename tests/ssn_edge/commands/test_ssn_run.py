@@ -32,15 +32,15 @@ def photos(tmp_path):
     return folder
 
 
-def run(*words):
-    result = CliRunner().invoke(main, [str(w) for w in words])
+def run(*arguments):
+    result = CliRunner().invoke(main, [str(w) for w in arguments])
     assert "Traceback" not in result.output
     return result
 
 
-def fails(*words):
+def fails(*arguments):
     """Exit code 2 and one line."""
-    result = run(*words)
+    result = run(*arguments)
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
     return line
@@ -77,7 +77,7 @@ def test_geometry_of_the_command_line(model, tmp_path):
     (line,) = map(json.loads, lines.read_text().splitlines())
     assert line["regions"] == [{"x": 40, "y": 150, "width": 20, "height": 10, "peak": 255.0, "area": 200,
                                 "frame_area": 200}]
-    for wrong, text in ((("--roi", "1,2,3"), "4 whole numbers"), (("--tile", "32"), "2 whole numbers"),
+    for wrong, text in ((("--roi", "1,2,3"), "4 whole numbers"), (("--tile", "32"), "give HEIGHTxWIDTH"),
                         (("--tile", "8x8"), "smaller"), (("--roi", "290,0,20,20"), "leaves the frame")):
         assert text in run(model, tmp_path / "f.png", *wrong).output, wrong
 
@@ -140,8 +140,8 @@ def test_a_start_that_fails_leaves_nothing_open(model, photos, tmp_path):
 
 def test_a_stream_that_does_not_start_leaves_no_sink_open(model, tmp_path):
     threads = set(threading.enumerate())
-    words = (model, "rtsp://127.0.0.1:9/none", "--video", tmp_path / "v.avi", "--serve", 0)
-    assert "does not open" in fails(*words)
+    arguments = (model, "rtsp://127.0.0.1:9/none", "--video", tmp_path / "v.avi", "--serve", 0)
+    assert "does not open" in fails(*arguments)
     assert not list(tmp_path.glob(".*")) and not [
         thread for thread in threading.enumerate()
         if thread not in threads and thread.name.startswith(("ssn-live", "ssn-sink"))
@@ -175,9 +175,9 @@ def test_tokens_from_the_environment_and_files(model, photos, tmp_path, monkeypa
     monkeypatch.setenv("TOKEN", "hunter2")
     given, real = [], LiveView.__init__
 
-    def opened(self, *words):
-        given.append(words[-1])
-        real(self, *words)
+    def opened(self, *arguments):
+        given.append(arguments[-1])
+        real(self, *arguments)
 
     monkeypatch.setattr(LiveView, "__init__", opened)
     for token in ("env:TOKEN", f"@{secret}"):
@@ -203,8 +203,8 @@ def test_secrets_that_are_not_there(model, photos, tmp_path, monkeypatch):
         (f"@{tmp_path / 'long'}", "first line"), (f"@{tmp_path / 'latin'}", "not UTF-8"),
         (f"@{tmp_path / 'nul'}", "first line"), ("@/dev/zero", "first line"),
     ):
-        for words in ((given,), (photos, "--mqtt", given)):
-            line = fails(model, *words)
+        for arguments in ((given,), (photos, "--mqtt", given)):
+            line = fails(model, *arguments)
             assert text in line and "hunter2" not in line and given in line, line
 
 
@@ -233,15 +233,15 @@ def test_options_and_numbers_that_make_no_sense(model, photos, tmp_path, monkeyp
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
-    for words, text in (
+    for arguments, text in (
         (("--watchdog", "nan"), "--watchdog nan"), (("--threshold", "70"), "give 0 to 1"),
         (("--threshold", "nan"), "--threshold nan"), (("--overlap", 64), "only with --tile"),
         (("--token", "abc"), "only with --serve"), (("--tile", "0x5"), "in pixels"),
         (("--show",), "no windows"), (("--roi", "²,1,1,1"), "4 whole numbers"),
-        (("--tile", "²x32"), "2 whole numbers"), (("--roi", "1,1,1," + "9" * 5000), "4 whole numbers"),
+        (("--tile", "²x32"), "HEIGHTxWIDTH in pixels"), (("--roi", "1,1,1," + "9" * 5000), "4 whole numbers"),
         (("--roi", "0,0,5000,5000"), "none of 2 frames could be judged; the last: b.png: region of"),
     ):
-        assert text in fails(model, photos, *words), words
+        assert text in fails(model, photos, *arguments), arguments
     large = tmp_path / "large.png"
     cv2.imwrite(str(large), np.zeros((2000, 2000), np.uint8))
     assert "more than 1024" in fails(model, large, "--tile", "40x40")
@@ -293,8 +293,8 @@ def test_errors_are_one_line(model, photos, tmp_path):
         "results.jsonl: cannot be written": (model, photos, "--json", tmp_path / "file/results.jsonl"),
         "file: cannot be made": (model, photos, "--save", tmp_path / "file"),
     }
-    for expected, words in cases.items():
-        assert expected in fails(*words)
+    for expected, arguments in cases.items():
+        assert expected in fails(*arguments)
 
 
 def test_image_smaller_than_the_map(model, tmp_path):

@@ -46,9 +46,9 @@ class Line:
         self.stop, self.summary = threading.Event(), stream.Summary()
         self.view = LiveView(detector, self.summary, port=0, **options)
         self.address = self.view.address
-        words = {"policy": "latest", "stop": self.stop, "summary": self.summary}
+        arguments = {"policy": "latest", "stop": self.stop, "summary": self.summary}
         args = (self._frames(), detector, [self.view])
-        self._thread = threading.Thread(target=stream.run, args=args, kwargs=words)
+        self._thread = threading.Thread(target=stream.run, args=args, kwargs=arguments)
 
     def _frames(self):
         while not self.stop.is_set():
@@ -94,9 +94,9 @@ def heard(client):
         return b""
 
 
-def status(call, *words, **headers):
+def status(call, *arguments, **headers):
     try:
-        with call(*words, **headers) as response:
+        with call(*arguments, **headers) as response:
             return response.status
     except urllib.error.HTTPError as error:
         error.close()

@@ -221,8 +221,8 @@ except InputError as error:
 def test_a_writer_that_shrinks_its_file_does_not_end_the_reader(shared, left):
     """A mapping would: SIGBUS cannot be caught. In a process of its own."""
     env = {**os.environ, "PYTHONPATH": str(Path(stream.__file__).parents[2])}
-    words = [sys.executable, "-c", SHRUNK, shared, str(left)]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=PATIENCE_S)
+    arguments = [sys.executable, "-c", SHRUNK, shared, str(left)]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=PATIENCE_S)
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert shared in done.stdout and len(done.stdout.splitlines()) == 1
 

@@ -252,11 +252,11 @@ def test_callback_on_changes(detector):
     def switch(result):
         relay.append((result.number, result.detection.is_defect))
 
-    outlets = [
+    sink_threads = [
         sinks.Callback(switch, changes=True),
         sinks.Callback(lambda result: every.append(result.number)),
     ]
-    stream.run([DARK, DARK, BRIGHT, BRIGHT, DARK], detector, outlets)
+    stream.run([DARK, DARK, BRIGHT, BRIGHT, DARK], detector, sink_threads)
     assert relay == [(0, False), (2, True), (4, False)] and every == [0, 1, 2, 3, 4]
 
 

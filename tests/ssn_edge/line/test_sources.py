@@ -14,7 +14,7 @@ from waiting import PATIENCE_S, in_thread, until
 
 from ssn_edge import InputError
 from ssn_edge.frames import pixel_formats
-from ssn_edge.frames.pixel_formats import FORMATS, Layout
+from ssn_edge.frames.pixel_formats import FORMATS, MemoryLayout
 from ssn_edge.line import shared_memory, sources, stream
 from ssn_edge.line.sinks import stem_of
 from ssn_edge.text import without_password
@@ -54,7 +54,7 @@ def test_yuv_is_bt601():
         blue = 1.164 * (y - 16) + 2.018 * (u - 128)
         truth = np.clip([blue, green, red], 0, 255)
         for name, data in (("NV12", planes), ("YUYV", yuyv)):
-            layout = Layout(name, 4, 4)
+            layout = MemoryLayout(name, 4, 4)
             shown = pixel_formats.to_bgr(pixel_formats.view(data.tobytes(), layout), layout)
             assert np.abs(shown - truth).max() <= 2
 

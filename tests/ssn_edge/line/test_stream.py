@@ -17,7 +17,7 @@ from waiting import PATIENCE_S, until
 
 from ssn_edge import BackendError, InputError, ModelError
 from ssn_edge.line import sink_threads, stream
-from ssn_edge.line.queues import KEPT, Box, Percentiles
+from ssn_edge.line.queues import KEPT, BoundedQueue, Percentiles
 from ssn_edge.line.sources import Frame, Source
 
 DARK, BRIGHT = np.full((32, 48, 3), 20, np.uint8), np.full((32, 48, 3), 250, np.uint8)
@@ -176,7 +176,7 @@ def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
     """And it holds up the end once, not for each result."""
     monkeypatch.setattr(sink_threads, "FLUSH_S", 1.0)
     free, stop, summary, waits = threading.Event(), threading.Event(), stream.Summary(), []
-    put = Box.put
+    put = BoundedQueue.put
 
     def noted(box, item, stop=None, patience_s=0.0):
         dropped = put(box, item, stop, patience_s)
@@ -193,7 +193,7 @@ def test_what_a_stuck_sink_did_not_write_is_counted(detector, monkeypatch):
         until(lambda: summary.judged == 4 and summary.captured >= 6)
         stop.set()
 
-    monkeypatch.setattr(Box, "put", noted)
+    monkeypatch.setattr(BoundedQueue, "put", noted)
     threading.Thread(target=end).start()
     kept = Kept()
     stream.run([DARK] * 50, detector, [kept, Stuck()], queue=2, stop=stop, summary=summary)
@@ -291,14 +291,14 @@ def test_every_frame_is_accounted_for_however_the_stream_ends(detector, policy, 
         if way == "stop" and summary.judged == 4:
             stop.set()
 
-    words = {"policy": policy, "stop": stop, "summary": summary, "on_result": note}
+    arguments = {"policy": policy, "stop": stop, "summary": summary, "on_result": note}
     if way == "max_frames":
-        words["max_frames"] = 6
+        arguments["max_frames"] = 6
     if way in ("on_result", "source"):
         with pytest.raises((ValueError, InputError)):
-            stream.run(frames(), detector, **words)
+            stream.run(frames(), detector, **arguments)
     else:
-        stream.run(frames(), detector, **words)
+        stream.run(frames(), detector, **arguments)
     assert summary.captured == summary.judged + summary.dropped + summary.broken > 0
 
 
@@ -318,10 +318,10 @@ def test_sinks_are_closed_where_the_stream_does_not_start(detector, tmp_path):
         (dict(source=str(tmp_path / "none.png")), InputError),
         (dict(source=Source("camera", broken, live=True)), InputError), (dict(source=[DARK]), AttributeError),
     ]
-    for words, error in attempts:
+    for arguments, error in attempts:
         one, two = Kept(), Nameless() if error is AttributeError else Kept()
         with pytest.raises(error):
-            stream.run(words.pop("source"), detector, [one, two], **words)
+            stream.run(arguments.pop("source"), detector, [one, two], **arguments)
         assert (one.closed, two.closed) == (1, 1)
     until(lambda: not alive("ssn-sink"))
 
@@ -402,9 +402,9 @@ print(summary.judged)
 
 def started(tmp_path, slow, program=PROGRAM, queue=4):
     model, lines = tiny.write_model(tmp_path / "m.onnx"), tmp_path / "lines.jsonl"
-    words = [sys.executable, "-c", program.format(slow=slow, queue=queue), str(model), str(lines)]
+    arguments = [sys.executable, "-c", program.format(slow=slow, queue=queue), str(model), str(lines)]
     env = {**os.environ, "PYTHONPATH": str(Path(stream.__file__).parents[2])}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert process.stdout.readline() == "ready\n"
     return process, lines
 
@@ -441,10 +441,10 @@ def test_stall_can_end_the_process_with_everything_written(tmp_path):
 
 
 def test_box():
-    box = Box(2, lossless=False)
+    box = BoundedQueue(2, lossless=False)
     assert [box.put(n) for n in range(4)] == [0, 0, 1, 1]
     assert [box.get(), box.get(), box.get(0.01)] == [2, 3, None]
-    waiting = Box(1, lossless=True)
+    waiting = BoundedQueue(1, lossless=True)
     taken = []
     thread = threading.Thread(target=lambda: taken.extend(waiting.put(n) for n in range(50)))
     thread.start()

@@ -1,4 +1,4 @@
-"""Reading a bundle: what a manifest may say, what later versions may add, and what is checked."""
+"""Reading a bundle: what a manifest may log, what later versions may add, and what is checked."""
 
 import json
 import os
@@ -234,10 +234,10 @@ def test_what_may_not_be_read(path, monkeypatch, role):
     name = bundle.MANIFEST if role == "manifest" else entry.name
     real = os.open
 
-    def refuse(place, *words, **more):
+    def refuse(place, *arguments, **more):
         if str(place).endswith(name):
             raise PermissionError(13, "Permission denied", str(place))
-        return real(place, *words, **more)
+        return real(place, *arguments, **more)
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ModelError, match=f"{name}: cannot be read .Permission denied"):

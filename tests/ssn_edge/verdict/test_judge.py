@@ -96,9 +96,9 @@ def test_what_is_not_finite_has_no_verdict_and_is_never_ok(source, value):
 
 def test_verdicts_that_cannot_be():
     wrong = (("median", 0.5), ("either", 0.5), ("score", 0.5, 3.0), ("score", NAN), ("either", 0.5, INF))
-    for words in wrong:
+    for arguments in wrong:
         with pytest.raises(ModelError, match="verdict"):
-            verdict(*words)
+            verdict(*arguments)
 
 
 def test_either_travels_in_the_file_and_others_are_as_they_were():

@@ -85,7 +85,7 @@ def test_a_hundred_thousand_regions_are_counted_and_not_walked(monkeypatch):
     mask = (anomaly_map > 1.28).astype(np.uint8)
     placed = []
     box = Placement.box
-    monkeypatch.setattr(Placement, "box", lambda self, *words: placed.append(words) or box(self, *words))
+    monkeypatch.setattr(Placement, "box", lambda self, *xy: placed.append(xy) or box(self, *xy))
     found = find_regions(anomaly_map, mask, Placement(mask.shape, mask.shape))
     assert found.count > 100_000 and len(found.highest) == len(placed) == MOST_REGIONS
     peaks = [region.peak for region in found.highest]

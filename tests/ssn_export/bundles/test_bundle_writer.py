@@ -255,8 +255,8 @@ def test_commands_say_so_in_one_line(path, tmp_path):
     other = holder(path)
     (path / bundle.MANIFEST).rename(tmp_path / "manifest.json")
 
-    def fails(*words):
-        result = CliRunner().invoke(main, [str(word) for word in words])
+    def fails(*arguments):
+        result = CliRunner().invoke(main, [str(word) for word in arguments])
         assert result.exit_code == 2 and result.output.count("error: ") == 1, result.output
         return result.output.splitlines()[-1]
 

@@ -29,11 +29,11 @@ class FailsAt:
     def __init__(self, real, number, error):
         self.real, self.left, self.error = real, number, error
 
-    def __call__(self, *words, **more):
+    def __call__(self, *arguments, **more):
         self.left -= 1
         if self.left < 0:
             raise self.error
-        return self.real(*words, **more)
+        return self.real(*arguments, **more)
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -95,7 +95,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 sys.path[:0] = {paths!r}
 from ssn_export.cli import main
-main({words!r})
+main({arguments!r})
 """
 
 
@@ -109,8 +109,8 @@ def test_a_real_limit_in_the_real_command(path, tmp_path):
     parity.write_reference(folder / "n.reference.npz", tiny.reference(8))
     sizes = [(folder / name).stat().st_size for name in ("n.onnx", "n.reference.npz")]
     assert sizes[0] < 4096 < sizes[1]
-    words = ["--pack", str(folder / "n.onnx"), "--out", str(tmp_path / "n.ssn")]
-    code = LIMITED.format(limit=4096, paths=sys.path, words=words)
+    arguments = ["--pack", str(folder / "n.onnx"), "--out", str(tmp_path / "n.ssn")]
+    code = LIMITED.format(limit=4096, paths=sys.path, arguments=arguments)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr
     assert done.stderr.count("\n") == 1

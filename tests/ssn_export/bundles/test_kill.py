@@ -61,7 +61,7 @@ def sets(tmp_path):
     return found
 
 
-def words(source, path):
+def arguments(source, path):
     code = f"import sys; sys.path[:0] = {sys.path!r}; from ssn_export.cli import main; main(sys.argv[1:])"
     return [sys.executable, "-B", "-c", code, "--pack", str(source), "--out", str(path)]
 
@@ -121,7 +121,7 @@ def test_killed_at_every_call(sets, tmp_path):
     old, path = tmp_path / "old.ssn", tmp_path / "m.ssn"
     pack(sets[OLD], old)
     shutil.copytree(old, path)
-    calls = counted(tmp_path, words(sets[NEW], path))
+    calls = counted(tmp_path, arguments(sets[NEW], path))
     assert model_of(path) == NEW
     assert {"write", "fsync", "rename"} <= set(calls)
     outcomes = Counter()
@@ -129,7 +129,7 @@ def test_killed_at_every_call(sets, tmp_path):
         for number in range(1, count + 2):
             shutil.rmtree(path)
             shutil.copytree(old, path)
-            killed = killed_at(tmp_path, name, number, words(sets[NEW], path))
+            killed = killed_at(tmp_path, name, number, arguments(sets[NEW], path))
             assert killed is (number <= count), f"{name} {number} of {count}"
             outcomes[killed, model_of(path)] += 1
             pack(sets[NEW], path)  # and whoever comes next can write
@@ -144,11 +144,11 @@ def test_killed_at_every_call(sets, tmp_path):
 def test_killed_in_its_first_export(sets, tmp_path):
     """Where there was none, there is none, or the new one."""
     path = tmp_path / "m.ssn"
-    calls = counted(tmp_path, words(sets[NEW], path))
+    calls = counted(tmp_path, arguments(sets[NEW], path))
     for name, count in calls.items():
         for number in range(1, count + 1, 3):
             shutil.rmtree(path, ignore_errors=True)
-            assert killed_at(tmp_path, name, number, words(sets[NEW], path))
+            assert killed_at(tmp_path, name, number, arguments(sets[NEW], path))
             assert not (path / bundle.MANIFEST).exists() or model_of(path) == NEW
             pack(sets[NEW], path)
             assert model_of(path) == NEW
@@ -158,7 +158,7 @@ def test_a_reader_never_fails_meanwhile(sets, tmp_path):
     """It opens the bundle and judges a frame in a loop, while one writer after the other is killed."""
     path = tmp_path / "m.ssn"
     pack(sets[OLD], path)
-    calls = counted(tmp_path, words(sets[NEW], path))
+    calls = counted(tmp_path, arguments(sets[NEW], path))
     seen, failures, end = Counter(), [], threading.Event()
 
     def read():
@@ -174,7 +174,7 @@ def test_a_reader_never_fails_meanwhile(sets, tmp_path):
         for name, count in calls.items():
             for number in range(1, count + 1):
                 other = OLD if model_of(path) == NEW else NEW
-                killed_at(tmp_path, name, number, words(sets[other], path))
+                killed_at(tmp_path, name, number, arguments(sets[other], path))
                 assert model_of(path) in FULL
         last = seen.copy()
         pack(sets[OLD], path)

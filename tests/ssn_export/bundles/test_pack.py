@@ -32,8 +32,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def export(*words):
-    result = CliRunner().invoke(main, [str(word) for word in words])
+def export(*arguments):
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -211,7 +211,7 @@ def test_info_of_a_plain_file(folder):
     assert code == 0 and "tiny, 24x32 BGR (stretch)" in output and "float32, plan none; map 1.6e-07" in output
 
 
-@pytest.mark.parametrize("words, expected", [
+@pytest.mark.parametrize("arguments, expected", [
     ((), "give a run folder, a bundle or a model file"),
     (("m.ssn",), "is exported already; give --engine, --engine-out, --info, --layers, --triton, --unpack"),
     (("m.ssn", "--frame", "90x150"), "--frame: for a run folder; m.ssn is exported already"),
@@ -231,11 +231,11 @@ def test_info_of_a_plain_file(folder):
     (("model.engine", "--info"), "--info: not for an .engine file, as model.engine is"),
     (("model.engine",), "model.engine: is exported already; give --layers"),
 ])
-def test_words_that_do_not_fit(folder, monkeypatch, words, expected):
+def test_words_that_do_not_fit(folder, monkeypatch, arguments, expected):
     packed(folder)
     monkeypatch.chdir(folder)
     before = {one: one.stat().st_mtime_ns for one in folder.rglob("*")}
-    code, output = export(*words)
+    code, output = export(*arguments)
     assert code == 2 and output.startswith("error: ") and output.count("\n") == 1, output
     assert expected in output
     after = {one: one.stat().st_mtime_ns for one in folder.rglob("*")}

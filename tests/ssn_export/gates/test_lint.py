@@ -77,12 +77,12 @@ BREACHES = {
 }
 
 
-@pytest.mark.parametrize("words", BREACHES)
-def test_breach_is_named(words):
-    found = lint.problems(BREACHES[words])
-    assert any(words in line for line in found), found
+@pytest.mark.parametrize("arguments", BREACHES)
+def test_breach_is_named(arguments):
+    found = lint.problems(BREACHES[arguments])
+    assert any(arguments in line for line in found), found
     with pytest.raises(ModelError, match="TensorRT 8.5 to 11"):
-        lint.check(BREACHES[words])
+        lint.check(BREACHES[arguments])
 
 
 def test_a_clean_graph_passes():

@@ -12,7 +12,7 @@ from random_model import photos, random_model
 from ssn_edge import Judge, Verdict
 from ssn_export.gates import lint
 from ssn_export.graph import half_precision, tracing
-from ssn_export.graph.deployed import Deployed, Options
+from ssn_export.graph.deployed import Deployed, GraphOptions
 
 SIZE = (48, 64)
 PLANS = ["none", "full"]
@@ -52,7 +52,7 @@ def trained():
 @functools.lru_cache(maxsize=None)
 def graph(trained, verdict, plan="full"):
     torch.manual_seed(0)
-    module = Deployed(*trained, plan, None, Options(verdict=verdict))
+    module = Deployed(*trained, plan, None, GraphOptions(verdict=verdict))
     traced = tracing.trace(module, SIZE, tracing.OUTPUTS)
     tracing.check(traced)
     assert lint.problems(traced) == []

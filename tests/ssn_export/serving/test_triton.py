@@ -87,7 +87,7 @@ def test_wrong_input(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, expected",
+    "arguments, expected",
     [
         (["--plan", "none"], "--plan: for a run folder"),
         ([], "give --engine-out, --info, --triton, --pack"),
@@ -99,7 +99,7 @@ def test_wrong_input(tmp_path):
         (["--engine-out", "x.engine"], "x.engine: not built: tensorrt is not installed; run this on the"),
     ],
 )
-def test_options_of_a_model_file(tmp_path, words, expected):
+def test_options_of_a_model_file(tmp_path, arguments, expected):
     model = tiny.write_model(tmp_path / "m.onnx")
-    result = CliRunner().invoke(main, [str(model), *words])
+    result = CliRunner().invoke(main, [str(model), *arguments])
     assert result.exit_code == 2 and re.search(expected, result.output), result.output

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ssn_train.protocol import settings
 from ssn_train.protocol.recipe import ABLATIONS
 from ssn_train.report import tables
 from ssn_train.report.tables import Figure, Row, Table
@@ -36,7 +37,7 @@ def test_stored_ablations_are_consistent_with_the_other_tables():
 
 
 def test_presets_name_tables_and_metrics_that_exist():
-    path = Path(tables.__file__).with_name("presets.json")
+    path = Path(settings.__file__).with_name("presets.json")
     for preset in json.loads(path.read_text()).values():
         if preset["table"]:
             assert preset["metrics"] == tables.paper()[preset["table"]]["metrics"]

@@ -27,9 +27,9 @@ CHANNELS = (128, 256)
 """resnet18's levels."""
 
 
-def train(data, run, *words):
+def train(data, run, *arguments):
     """(exit code, output) of ssn-train."""
-    result = CliRunner().invoke(main, [str(word) for word in (data, "--out", run, *OPTIONS, *words)])
+    result = CliRunner().invoke(main, [str(word) for word in (data, "--out", run, *OPTIONS, *arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -42,7 +42,7 @@ def photo(path, seed):
 
 
 @contextlib.contextmanager
-def stopped_at_once():
+def stopped_at_once(*_):
     """A stop request that is there before the first step."""
     stop = threading.Event()
     stop.set()
@@ -62,7 +62,7 @@ def interrupted(tmp_path_factory):
     write_image(folder / "photos" / "ground_truth" / "crack" / "x_mask.bmp", mask)
     photo(folder / "photos" / "test" / "good" / "t.bmp", 11)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "stop_requests", stopped_at_once)
+        patch.setattr(fit, "stop_on_signals", stopped_at_once)
         code, output = train(folder / "photos", folder / "run")
     assert code == 130 and "after step 1 of 2" in output
     return folder
@@ -247,7 +247,7 @@ def test_unexpected_tensors(file, tmp_path, name):
 
 def test_without_its_loss_the_classification_head_has_no_moments(interrupted, tmp_path, monkeypatch):
     """What an ablation leaves untrained may be missing from the optimizer, and only that."""
-    monkeypatch.setattr(fit, "stop_requests", stopped_at_once)
+    monkeypatch.setattr(fit, "stop_on_signals", stopped_at_once)
     code, output = train(interrupted / "photos", tmp_path / "run", "--ablation", "no_cls")
     assert code == 130, output
     stored = resume.ResumeFile(tmp_path / "run" / "resume.safetensors", Settings("resnet18"), ())

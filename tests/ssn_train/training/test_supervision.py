@@ -16,7 +16,7 @@ from ssn_train.protocol import recipe
 from ssn_train.protocol.recipe import Recipe
 from ssn_train.protocol.settings import Settings
 from ssn_train.training import supervision, training_step
-from ssn_train.training.feature_cache import Photo, load_images
+from ssn_train.training.photo_loader import Photo, PhotoLoader
 
 
 def test_shrunk_masks_are_the_published_ones(golden):
@@ -44,7 +44,6 @@ def samples(tmp_path):
 
 
 def test_targets_follow_their_photos_orientation(samples):
-    from concurrent.futures import ThreadPoolExecutor
 
     data = supervision.training_set(samples)
     assert (data.normals, data.defects) == (3, 8)
@@ -58,9 +57,8 @@ def test_targets_follow_their_photos_orientation(samples):
     for row, axes in zip(range(3, 11, 2), ((), (0,), (1,), (0, 1))):  # none, v, h, 180 degrees
         torch.testing.assert_close(mask[row, 0], first.flip(axes) if axes else first)
         assert mask[row + 1].sum() == 0
-    with ThreadPoolExecutor(1) as pool:
-        upright = load_images([Photo(samples[3].path)], (16, 24), pool)[0]
-        turned = load_images([data.photos[9]], (16, 24), pool)[0]
+    loader = PhotoLoader(None, (16, 24))
+    upright, turned = loader.image(Photo(samples[3].path)), loader.image(data.photos[9])
     np.testing.assert_array_equal(np.rot90(upright, 2), turned)
 
 

@@ -43,7 +43,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DataLayout:
     """A recognised folder: its name, its ``categories`` (empty: it is one), its number of folds."""
 
     root: Path
@@ -53,28 +53,29 @@ class Layout:
     folds: int = 1
 
 
-def scan(folder: PathLike, unsupervised: bool = False) -> Layout:
+def scan(folder: PathLike, unsupervised: bool = False) -> DataLayout:
     """Recognise the layout of ``folder`` by looking at it. Raises InputError where there is none."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give a folder of photos")
     if (root / "split.json").is_file():
-        return Layout(root, "magnetic tiles", published_layouts.tiles, folds=1 if unsupervised else FOLDS)
+        return DataLayout(root, "magnetic tiles", published_layouts.tiles, folds=1 if unsupervised else FOLDS)
     if (root / "split_csv" / "1cls.csv").is_file():
-        return Layout(root, "VisA", published_layouts.visa, tuple(published_layouts.visa_categories(root)))
+        categories = tuple(published_layouts.visa_categories(root))
+        return DataLayout(root, "VisA", published_layouts.visa, categories)
     if (root / "visa_pytorch").is_dir():
         root = root / "visa_pytorch"
     if (root / "sensum_splits").is_dir():
         names = tuple(path.name for path in published_layouts.subfolders(root / "sensum_splits"))
-        return Layout(root, "SensumSODF", published_layouts.sensum, names, FOLDS)
+        return DataLayout(root, "SensumSODF", published_layouts.sensum, names, FOLDS)
     if (root / "train").is_dir():
         if any((root / "train").glob("*_GT.png")):
-            return Layout(root, "KolektorSDD2", published_layouts.ksdd2)
-        return Layout(root, "MVTec AD layout", published_layouts.mvtec)
+            return DataLayout(root, "KolektorSDD2", published_layouts.ksdd2)
+        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec)
     categories = [p.name for p in published_layouts.subfolders(root) if (p / "train").is_dir()]
     if categories:
-        return Layout(root, "MVTec AD layout", published_layouts.mvtec, tuple(categories))
-    return Layout(root, "photos", published_layouts.photos)
+        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec, tuple(categories))
+    return DataLayout(root, "photos", published_layouts.photos)
 
 
 def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet:  # noqa: B008 (frozen)
@@ -107,7 +108,7 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
     return DataSet(root, name, tuple(train), tuple(test))
 
 
-def _check_category(layout: Layout, category: Optional[str]) -> None:
+def _check_category(layout: DataLayout, category: Optional[str]) -> None:
     known = ", ".join(layout.categories)
     if layout.categories and category is None:
         raise InputError(
@@ -121,7 +122,7 @@ def _check_category(layout: Layout, category: Optional[str]) -> None:
 
 
 def check_samples(
-    samples: Sequence[Sample], tick=lambda: None
+    samples: Sequence[Sample], on_progress=lambda: None
 ) -> Tuple[Tuple[Sample, ...], List[str]]:
     """Read every photo and mask once: the usable samples, and a line for each unreadable photo.
 
@@ -129,7 +130,7 @@ def check_samples(
     """
     usable, problems = [], []
     for sample in samples:
-        tick()
+        on_progress()
         try:
             image = read_image(sample.path)
         except InputError as error:

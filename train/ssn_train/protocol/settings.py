@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
-from ssn_edge.text import is_number
 from ssn_train.data.datasets import Sample, Selection
 from ssn_train.protocol import recipe
 from ssn_train.protocol.recipe import Recipe
@@ -95,14 +94,6 @@ class Settings:
 def presets() -> Dict[str, Any]:
     """The data sets' settings by name (presets.json)."""
     return json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
-
-
-def parse_size(text: str, option: str = "--size") -> Tuple[int, int]:
-    """``HxW`` or one number for a square, in pixels."""
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(map(is_number, parts)):
-        raise InputError(f"{option} {text}: expected HxW in pixels, such as 256x256")
-    return int(parts[0]), int(parts[-1])
 
 
 def fingerprint(samples: Sequence[Sample]) -> Dict[str, Any]:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 from ssn_train.data.datasets import Sample
-from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.report.results import Predictions
-from ssn_train.training.feature_cache import Photo, load_images, normalise
+from ssn_train.training.photo_loader import Photo, PhotoLoader
 
 
 def predict(
-    model: SuperSimpleNet,
-    backbone: Backbone,
-    samples: Sequence[Sample],
-    device: str = "cpu",
-    workers: int = 2,
-    batch: int = 16,
-    tick: Callable[[int], object] = lambda n: None,
-    geometry: str = "stretch",
+    model: SuperSimpleNet, loader: PhotoLoader, samples: Sequence[Sample],
+    on_progress: Callable[[int], object] = lambda count: None,
 ) -> Predictions:
-    """Scores and maps of all samples, batch by batch."""
+    """Scores and maps of all samples, batch by batch; ``on_progress(n)`` is called as photos are done."""
     scores = np.empty(len(samples), np.float32)
     maps = np.empty((len(samples), *model.image_size), np.float32)
-    with ThreadPoolExecutor(max(workers, 1)) as pool, torch.inference_mode():
-        for start in range(0, len(samples), batch):
-            part = slice(start, start + batch)
-            photos = [Photo(s.path) for s in samples[part]]
-            images = load_images(photos, model.image_size, pool, geometry)
-            anomaly_map, score = model(normalise(images, backbone, device))
+    with torch.inference_mode():
+        for part, images in loader.batches([Photo(sample.path) for sample in samples]):
+            anomaly_map, score = model(images)
             maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
-            tick(len(images))
-    return Predictions(tuple(samples), scores, maps, geometry)
+            on_progress(len(images))
+    return Predictions(tuple(samples), scores, maps, loader.geometry)

@@ -9,7 +9,7 @@ Written plainly, a step convolves 2B upscaled maps. Three exact rewritings (docs
 * BatchNorm is per channel, so the segmentation head's 1024 channels go block by block, each block
   from projection to logits while it is in the cache, and once more in the backward pass.
 
-Layout is channels-last throughout: position x channel matrices, no transposes.
+DataLayout is channels-last throughout: position x channel matrices, no transposes.
 """
 
 from __future__ import annotations

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Callable, List, NamedTuple, Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -14,72 +12,35 @@ from torch import Tensor
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.frames.image_files import read_image
-from ssn_edge.frames.placement import fit_image
-from ssn_train.network.backbones import Backbone
+from ssn_train.training.photo_loader import Photo, PhotoLoader
 
 MEMORY_LIMIT_MIB = 2048
 """Features beyond this are kept in a file that is mapped into memory."""
 
 
-class Photo(NamedTuple):
-    """A file, and the axes (0 vertical, 1 horizontal) along which its pixels are flipped."""
-
-    path: Path
-    flip: Tuple[int, ...] = ()
-
-
-def load_images(
-    photos: Sequence[Photo], size_hw: Tuple[int, int], pool: ThreadPoolExecutor, geometry: str = "stretch"
-) -> np.ndarray:
-    """Photos at the model's size, stretched or letterboxed: uint8 BGR [N, H, W, 3]."""
-
-    def load(photo: Photo) -> np.ndarray:
-        return np.flip(fit_image(read_image(photo.path), size_hw, geometry), photo.flip)
-
-    return np.stack(list(pool.map(load, photos)))
-
-
-def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Tensor:
-    """uint8 BGR [N, H, W, 3] to what the backbone takes: float32 RGB [N, 3, H, W]."""
-    rgb = torch.from_numpy(np.ascontiguousarray(images[..., ::-1])).to(device)
-    mean = torch.tensor(backbone.mean, device=device)
-    std = torch.tensor(backbone.std, device=device)
-    return ((rgb.float() / 255 - mean) / std).permute(0, 3, 1, 2)
-
-
 class FeatureCache:
     """Raw features of ``photos``, both levels, float32, in memory or in a mapped file.
 
-    ``tick(n)`` is called as images are done. Indexing with an index array [B] gives the two
+    ``on_progress(n)`` is called as photos are done. Indexing with an index array [B] gives the two
     levels [B, C2, h, w] and [B, C3, h', w'] as tensors.
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        photos: Sequence[Photo],
-        size_hw: Tuple[int, int],
-        folder: PathLike,
-        geometry: str = "stretch",
-        device: str = "cpu",
-        workers: int = 2,
-        batch: int = 16,
-        tick: Callable[[int], object] = lambda n: None,
+        self, loader: PhotoLoader, photos: Sequence[Photo], folder: PathLike,
+        on_progress: Callable[[int], object] = lambda count: None,
     ):
         self._levels: List[np.ndarray] = []
         self._files: List[tempfile._TemporaryFileWrapper] = []
-        backbone.module.eval()  # or BatchNorm would mix the batch's photos into the features
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
-            for start in range(0, len(photos), batch):
-                images = load_images(photos[start : start + batch], size_hw, pool, geometry)
-                with torch.inference_mode():
-                    levels = backbone.module(normalise(images, backbone, device))
-                if not self._levels:
-                    self._allocate(len(photos), [level.shape[1:] for level in levels], folder)
-                for store, level in zip(self._levels, levels):
-                    store[start : start + len(images)] = level.cpu().numpy()
-                tick(len(images))
+        module = loader.backbone.module
+        module.eval()  # or BatchNorm would mix the batch's photos into the features
+        for part, images in loader.batches(photos):
+            with torch.inference_mode():
+                levels = module(images)
+            if not self._levels:
+                self._allocate(len(photos), [level.shape[1:] for level in levels], folder)
+            for store, level in zip(self._levels, levels):
+                store[part] = level.cpu().numpy()
+            on_progress(len(images))
 
     def _allocate(self, count: int, shapes: Sequence[Sequence[int]], folder: PathLike) -> None:
         nbytes = 4 * count * sum(int(np.prod(shape)) for shape in shapes)

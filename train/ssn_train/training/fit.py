@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Iterator, List, Sequence, Tuple, Union
+from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.signals import stop_on_signals
 from ssn_train.data.datasets import Sample
-from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.protocol.recipe import Recipe
 from ssn_train.protocol.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
 from ssn_train.training import training_step
 from ssn_train.training.feature_cache import FeatureCache
+from ssn_train.training.photo_loader import PhotoLoader
 from ssn_train.training.resume import Progress, ResumeFile
 from ssn_train.training.supervision import BalancedOrder, TargetStore, TrainingSet, training_set
 
@@ -80,29 +78,69 @@ class Plan:
         return cls(steps, tuple(drops) if scheduled else ())
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same over a run's steps; ``statistics``: mean and standard deviation [C] of the normal
+    photos' features."""
+
+    settings: Settings
+    recipe: Recipe
+    loader: PhotoLoader
+    data: TrainingSet
+    cache: FeatureCache
+    statistics: Tuple[torch.Tensor, torch.Tensor]
+    model: SuperSimpleNet
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def supervised(self) -> bool:
+        return bool(self.data.defects)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the synthetic anomalies: as asked for, else the backbone's."""
+        if self.settings.noise_std is not None:
+            return self.settings.noise_std
+        return STANDARDISED_NOISE if self.loader.backbone.standardise else PAPER_NOISE
+
+    def order(self) -> Order:
+        settings, data = self.settings, self.data
+        if self.supervised:
+            return BalancedOrder(settings.seed, data.normals, data.defects, settings.batch)
+        return ShuffledOrder(settings.seed, data.normals, settings.batch)
+
+
 def fit(
-    settings: Settings,
-    backbone: Backbone,
-    samples: Sequence[Sample],
-    run: Path,
-    device: str,
-    workers: int,
-    file: ResumeFile,
-    resume: bool,
+    settings: Settings, loader: PhotoLoader, samples: Sequence[Sample], file: ResumeFile, resume: bool
 ) -> Fitted:
     """Train on normal photos, and on labelled defects where ``samples`` holds any; with ``resume`` go on
-    where ``file`` ends.
+    where ``file`` ends. Features that do not fit into memory lie beside it.
 
     Raises Interrupted after saving to ``file`` when a signal asks to stop.
     """
     data = training_set(samples)
     if data.normals < 2:
         raise InputError(f"{data.normals} good photo to train on; at least 2 are needed")
-    recipe = settings.recipe(bool(data.defects))
     with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
-        cache = FeatureCache(
-            backbone, data.photos, settings.size, run, settings.geometry, device, workers, tick=bar.update
-        )
+        cache = FeatureCache(loader, data.photos, file.path.parent, bar.update)
+    setup = _set_up(settings, loader, data, cache)
+    progress = Progress()
+    if resume:
+        progress = file.restore(setup.model, setup.optimizer, trained(setup.optimizer, setup.recipe))
+    started, before = time.perf_counter(), progress.step
+    _loop(setup, progress, file)
+    seconds = time.perf_counter() - started
+    if progress.step > before:
+        per_step = seconds / (progress.step - before)
+        tqdm.write(f"{progress.step} steps, {per_step:.2f} s each")
+    history = np.asarray(progress.history, np.float32).reshape(-1, 4)
+    return Fitted(setup.model.eval(), *setup.statistics, history, seconds)
+
+
+def _set_up(settings: Settings, loader: PhotoLoader, data: TrainingSet, cache: FeatureCache) -> Setup:
+    """The model with random heads, and its optimizer."""
+    recipe, backbone = settings.recipe(bool(data.defects)), loader.backbone
+    statistics = cache.statistics(data.normals)
     torch.manual_seed(settings.seed)
     model = SuperSimpleNet(
         backbone.module,
@@ -112,20 +150,11 @@ def fit(
         variant=settings.variant,
         upscale=recipe.upscale,
     )
-    mean, std = cache.statistics(data.normals)
     if backbone.standardise:
-        model.set_statistics(mean, std)
-    model.to(device).train()
+        model.set_statistics(*statistics)
+    model.to(loader.device).train()
     optimizer = training_step.make_optimizer(model, settings.rate_scale)
-    progress = file.restore(model, optimizer, trained(optimizer, recipe)) if resume else Progress()
-    started, before = time.perf_counter(), progress.step
-    _loop(settings, recipe, backbone, data, cache, model, optimizer, progress, file, device)
-    seconds = time.perf_counter() - started
-    if progress.step > before:
-        per_step = seconds / (progress.step - before)
-        tqdm.write(f"{progress.step} steps, {per_step:.2f} s each")
-    history = np.asarray(progress.history, np.float32).reshape(-1, 4)
-    return Fitted(model.eval(), mean, std, history, seconds)
+    return Setup(settings, recipe, loader, data, cache, statistics, model, optimizer)
 
 
 def trained(optimizer: torch.optim.Optimizer, recipe: Recipe) -> List[torch.Tensor]:
@@ -135,84 +164,47 @@ def trained(optimizer: torch.optim.Optimizer, recipe: Recipe) -> List[torch.Tens
     return [parameter for group in groups for parameter in group["params"]]
 
 
-def _loop(
-    settings: Settings,
-    recipe: Recipe,
-    backbone: Backbone,
-    data: TrainingSet,
-    cache: FeatureCache,
-    model: SuperSimpleNet,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    file: ResumeFile,
-    device: str,
-) -> None:
-    order: Order
-    if data.defects:
-        order = BalancedOrder(settings.seed, data.normals, data.defects, settings.batch)
-    else:
-        order = ShuffledOrder(settings.seed, data.normals, settings.batch)
-    plan = Plan.of(settings, order.per_epoch, recipe.optimised)
-    clip = training_step.CLIP_NORM if recipe.optimised and data.defects else None
-    standard = STANDARDISED_NOISE if backbone.standardise else PAPER_NOISE
-    noise_std = standard if settings.noise_std is None else settings.noise_std
-    size = model.map_size(cache.level2_size)
-    store = TargetStore(data, settings.size, size, settings.geometry)
+def _loop(setup: Setup, progress: Progress, file: ResumeFile) -> None:
+    """Steps until the plan's end; saves every minute, and when a signal asks to stop."""
+    order = setup.order()
+    plan = Plan.of(setup.settings, order.per_epoch, setup.recipe.optimised)
+    map_hw = setup.model.map_size(setup.cache.level2_size)
+    targets = TargetStore(setup.data, setup.settings.size, map_hw, setup.settings.geometry)
     saved = time.monotonic()
     bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
-    with bar, stop_requests() as stop:
+    with bar, stop_on_signals(threading.Event()) as stop:
         while progress.step < plan.steps:
             step = progress.step
-            training_step.set_rates(optimizer, sum(step >= drop for drop in plan.milestones))
-            index = order.indices(step)
-            draws = training_step.draw(
-                order.batch, sum(backbone.channels), size, noise_std,
-                settings.mask_threshold(bool(data.defects)),
-                training_step.step_generator(settings.seed, step), recipe.anomalies,
-            )
-            draws = training_step.Draws(*(part.to(device) for part in draws))
-            loss = training_step.batch_loss(
-                model, [f.to(device) for f in cache[index]], draws,
-                *(part.to(device) for part in store[index]),
-                recipe=recipe, plain=settings.plain, low_precision=settings.bfloat16,
-            )
-            training_step.take_step(optimizer, loss.total, clip)
-            progress.history.append(tuple(float(term.detach()) for term in loss))
+            training_step.set_rates(setup.optimizer, sum(step >= drop for drop in plan.milestones))
+            terms = _step(setup, step, order, targets)
+            progress.history.append(terms)
             progress.step += 1
-            total = sum(progress.history[-1])
-            if not math.isfinite(total):
-                raise InputError(f"the loss became {total} at step {step}; lower --lr-scale")
+            if not math.isfinite(sum(terms)):
+                raise InputError(f"the loss became {sum(terms)} at step {step}; lower --lr-scale")
             bar.set_postfix(loss=f"{np.mean([sum(h) for h in progress.history[-20:]]):.3f}")
             bar.update()
             if stop.is_set() or time.monotonic() - saved > SAVE_EVERY_S:
-                file.save(model, optimizer, progress)
+                file.save(setup.model, setup.optimizer, progress)
                 saved = time.monotonic()
             if stop.is_set():
                 raise Interrupted(f"stopped after step {progress.step} of {plan.steps}")
 
 
-@contextlib.contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step is never left half done.
-
-    A second signal acts as usual. Outside the main thread signals cannot be caught.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    previous = {kind: signal.getsignal(kind) for kind in kinds}
-
-    def request(number: int, frame: Any) -> None:
-        stop.set()
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
-
-    for kind in kinds:
-        signal.signal(kind, request)
-    try:
-        yield stop
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
+def _step(setup: Setup, step: int, order: Order, targets: TargetStore) -> Tuple[float, ...]:
+    """One optimizer step; the loss's terms."""
+    settings, recipe, device = setup.settings, setup.recipe, setup.loader.device
+    index = order.indices(step)
+    draws = training_step.draw(
+        order.batch, sum(setup.model.channels), setup.model.map_size(setup.cache.level2_size),
+        setup.noise_std, settings.mask_threshold(setup.supervised),
+        training_step.step_generator(settings.seed, step), recipe.anomalies,
+    )
+    draws = training_step.Draws(*(part.to(device) for part in draws))
+    loss = training_step.batch_loss(
+        setup.model, [level.to(device) for level in setup.cache[index]], draws,
+        *(part.to(device) for part in targets[index]),
+        recipe=recipe, plain=settings.plain, low_precision=settings.bfloat16,
+    )
+    clip = training_step.CLIP_NORM if recipe.optimised and setup.supervised else None
+    training_step.take_step(setup.optimizer, loss.total, clip)
+    return tuple(float(term.detach()) for term in loss)

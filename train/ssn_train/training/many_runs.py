@@ -12,9 +12,10 @@ from statistics import mean
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
-from ssn_train.data.datasets import DataSet, Layout, Selection, open_dataset
+from ssn_edge.values import size_hw
+from ssn_train.data.datasets import DataLayout, DataSet, Selection, open_dataset
 from ssn_train.protocol.recipe import ABLATIONS, SUPERVISED_ONLY
-from ssn_train.protocol.settings import Settings, fingerprint, parse_size
+from ssn_train.protocol.settings import Settings, fingerprint
 from ssn_train.report import tables
 from ssn_train.report.tables import Figure, Row, Table
 from ssn_train.training import training_run
@@ -68,11 +69,13 @@ class Task:
             self.settings, seed=cell.seed, ablation=ablation, selection=chosen
         )
         size = self.sizes.get(cell.category or "")
-        return dataclasses.replace(settings, size=parse_size(size)) if size else settings
+        if not size:
+            return settings
+        return dataclasses.replace(settings, size=size_hw("presets.json", size, square=True))
 
 
 def cells(
-    layout: Layout, categories: Optional[str], folds: str, ablation: Optional[str], seeds: Sequence[int]
+    layout: DataLayout, categories: Optional[str], folds: str, ablation: Optional[str], seeds: Sequence[int]
 ) -> List[Cell]:
     """All runs asked for: comma-separated names or ``all``. InputError for unknown ones."""
     chosen = _choose("--categories", categories, layout.categories) if categories else [None]
@@ -108,10 +111,10 @@ def _choose(option: str, text: str, known: Sequence[str]) -> List[str]:
     return names
 
 
-def run_all(task: Task, data: Path, out: Path, device: str, workers: int, say) -> List[Path]:
+def run_all(task: Task, data: Path, out: Path, device: str, workers: int, log) -> List[Path]:
     """Train and evaluate every cell that is not finished, then write the tables into ``out``.
 
-    ``say(line)`` is told about progress. Raises Interrupted (the same command goes on), InputError
+    ``log(line)`` is told about progress. Raises Interrupted (the same command goes on), InputError
     where a finished run was made with other settings.
     """
     started, done = time.monotonic(), 0
@@ -129,7 +132,7 @@ def run_all(task: Task, data: Path, out: Path, device: str, workers: int, say) -
         if done:
             seconds = (time.monotonic() - started) / done * (len(task.cells) - number + 1)
             left = f", about {seconds / 60:.0f} min left"
-        say(f"[{number}/{len(task.cells)}] {cell}{left}")
+        log(f"[{number}/{len(task.cells)}] {cell}{left}")
         waiting = (run / RESUME_FILE).exists()
         training_run.train(dataset, settings, run, device, workers, waiting)
         done += 1

@@ -36,7 +36,7 @@ class Progress:
     history: List[Tuple[float, ...]] = field(default_factory=list)
 
 
-class Photo(NamedTuple):
+class PhotoRecord(NamedTuple):
     """A training photo: its path within the data set, its label, digests of its content and of its
     mask's (None without a mask)."""
 
@@ -46,10 +46,10 @@ class Photo(NamedTuple):
     mask: Optional[str]
 
 
-def photos_of(dataset: DataSet) -> Tuple[Photo, ...]:
+def photos_of(dataset: DataSet) -> Tuple[PhotoRecord, ...]:
     """The record of all photos to train on, in their order, held-back ones included; reads them all."""
     return tuple(
-        Photo(
+        PhotoRecord(
             Path(os.path.relpath(sample.path, dataset.root)).as_posix(), sample.label,
             _digest(sample.path), None if sample.mask is None else _digest(sample.mask),
         )
@@ -74,7 +74,7 @@ class ResumeFile:
 
     path: Path
     settings: Settings
-    photos: Tuple[Photo, ...]
+    photos: Tuple[PhotoRecord, ...]
 
     def save(self, model: SuperSimpleNet, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Everything that changes while training; the frozen backbone is not written again."""
@@ -102,7 +102,7 @@ class ResumeFile:
                 "are the same cannot be told; start anew with another --out"
             )
         try:
-            found = tuple(Photo(str(name), *rest) for name, *rest in header["photos"])
+            found = tuple(PhotoRecord(str(name), *rest) for name, *rest in header["photos"])
         except (TypeError, ValueError):
             raise self._damaged("its record of the photos is none") from None
         if found != self.photos:
@@ -172,7 +172,7 @@ def _problem(tensors: Mapping[str, Tensor], shapes: Mapping[str, Tuple[int, ...]
     return next((f"{name} is not expected in it" for name in sorted(set(tensors) - set(shapes))), None)
 
 
-def _differences(before: Sequence[Photo], now: Sequence[Photo]) -> str:
+def _differences(before: Sequence[PhotoRecord], now: Sequence[PhotoRecord]) -> str:
     old, new = ({photo.name: photo for photo in photos} for photos in (before, now))
     kinds = {
         "gone": [name for name in old if name not in new],

@@ -22,7 +22,7 @@ from torch import Tensor
 from ssn_edge.frames.image_files import read_mask
 from ssn_edge.frames.placement import fit_mask
 from ssn_train.data.datasets import Sample
-from ssn_train.training.feature_cache import Photo
+from ssn_train.training.photo_loader import Photo
 
 ORIENTATIONS: Tuple[Tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
 """Axes that defects are flipped along: none, vertical, horizontal, both (a turn by 180 degrees)."""

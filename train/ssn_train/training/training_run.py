@@ -30,6 +30,7 @@ from ssn_train.report.results import Predictions
 from ssn_train.training import checkpoint, evaluate
 from ssn_train.training.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.training.fit import Fitted, fit
+from ssn_train.training.photo_loader import PhotoLoader
 from ssn_train.training.resume import ResumeFile, photos_of
 from ssn_train.training.supervision import describe
 
@@ -52,14 +53,17 @@ def train(
     backbone = backbones.create(settings.backbone)
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
+    loader = PhotoLoader(backbone, settings.size, settings.geometry, device, workers)
     usable, test = _check(dataset)
     good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
     tqdm.write(f"training: {describe(bad)}")
-    fitted = fit(settings, backbone, [*rest, *bad], run, device, workers, file, resume)
-    verdict = _calibrate(fitted, backbone, rest, held, settings, device, workers)
-    document, predictions, masks = _evaluate(fitted, backbone, test, verdict, settings, device, workers)
+    fitted = fit(settings, loader, [*rest, *bad], file, resume)
+    verdict = _calibrate(fitted, loader, rest, held, settings)
+    predictions = _predict(fitted, loader, test, "evaluating")
+    masks = results.load_masks(test, settings.size, settings.geometry)
+    document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
     document["data"] = fingerprint([*dataset.train, *dataset.test])
     document.update(
         verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
@@ -106,49 +110,18 @@ def _check(dataset: DataSet) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
 
 
 def _calibrate(
-    fitted: Fitted,
-    backbone: Backbone,
-    rest: Sequence[Sample],
-    held: Sequence[Sample],
-    settings: Settings,
-    device: str,
-    workers: int,
+    fitted: Fitted, loader: PhotoLoader, rest: Sequence[Sample], held: Sequence[Sample], settings: Settings
 ) -> Verdict:
     """Held-back normal photos; without any, the training ones, which are easier: said so."""
     origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
-    normal = _predict(fitted, backbone, held or rest, "calibrating", settings, device, workers)
+    normal = _predict(fitted, loader, held or rest, "calibrating")
     source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
     return results.calibrate(normal, source, origin)
 
 
-def _predict(
-    fitted: Fitted,
-    backbone: Backbone,
-    samples: Sequence[Sample],
-    what: str,
-    settings: Settings,
-    device: str,
-    workers: int,
-) -> Predictions:
+def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
     with tqdm(total=len(samples), desc=what, unit="img", disable=not samples) as bar:
-        return evaluate.predict(
-            fitted.model, backbone, samples, device, workers, tick=bar.update, geometry=settings.geometry
-        )
-
-
-def _evaluate(
-    fitted: Fitted,
-    backbone: Backbone,
-    test: Sequence[Sample],
-    verdict: Verdict,
-    settings: Settings,
-    device: str,
-    workers: int,
-) -> Tuple[Dict[str, Any], Predictions, np.ndarray]:
-    predictions = _predict(fitted, backbone, test, "evaluating", settings, device, workers)
-    masks = results.load_masks(test, fitted.model.image_size, predictions.geometry)
-    document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
-    return document, predictions, masks
+        return evaluate.predict(fitted.model, loader, samples, bar.update)
 
 
 def _environment(

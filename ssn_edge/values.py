@@ -1,0 +1,42 @@
+"""What a user typed, as numbers: one reader for every option, address and header."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from ssn_edge.errors import InputError
+
+
+def whole_number(text: str) -> Optional[int]:
+    """The number that the text is, spaces around it apart: up to nine of the digits 0 to 9, which fits a C
+    int. None for anything else. (``str.isdigit`` takes a "²" too, ``isdecimal`` other alphabets' digits.)"""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def whole_numbers(option: str, text: str, separator: str, count: int) -> Tuple[int, ...]:
+    """``count`` whole numbers with a separator between them; InputError names the option."""
+    found = tuple(map(whole_number, text.lower().split(separator)))
+    numbers = tuple(number for number in found if number is not None)
+    if not len(found) == len(numbers) == count:
+        raise InputError(f"{option} {text}: give {count} whole numbers, separated by {separator!r}")
+    return numbers
+
+
+def size_hw(option: str, text: str, square: bool = False) -> Tuple[int, int]:
+    """``HxW`` in pixels, at least 1x1, as (height, width); with ``square`` one number stands for both."""
+    found = tuple(map(whole_number, text.lower().split("x")))
+    if square and len(found) == 1:
+        found *= 2
+    if len(found) != 2 or not found[0] or not found[1]:
+        raise InputError(f"{option} {text}: give HEIGHTxWIDTH in pixels, such as 256x256")
+    return found[0], found[1]
+
+
+def host_port(option: str, text: str) -> Tuple[str, int]:
+    """``[HOST:]PORT``; loopback where no host is given."""
+    host, _, word = text.rpartition(":")
+    port = whole_number(word)
+    if port is None or port > 65535:
+        raise InputError(f"{option} {text}: give PORT or HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", port
