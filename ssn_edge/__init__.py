@@ -5,6 +5,8 @@ from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
 from ssn_edge.frames.placement import View
 from ssn_edge.line import shared_memory, sinks, sources, stream
+from ssn_edge.line.results import Result, Sink, Summary
+from ssn_edge.line.sources import Frame, Source
 from ssn_edge.model.schema import ModelInfo, Verdict
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.judge import Judge
@@ -16,13 +18,18 @@ __all__ = [
     "BackendError",
     "Detection",
     "Detector",
+    "Frame",
     "InputError",
     "Judge",
     "Latency",
     "ModelError",
     "ModelInfo",
     "Region",
+    "Result",
+    "Sink",
+    "Source",
     "SsnEdgeError",
+    "Summary",
     "Verdict",
     "View",
     "shared_memory",

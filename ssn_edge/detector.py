@@ -7,11 +7,12 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from ssn_edge.backends import selection
+from ssn_edge.backends.session import Session
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.frames.pixels import Scratch, check_frame
@@ -36,7 +37,7 @@ class Detector:
     """
 
     def __init__(
-        self, info: ModelInfo, choice: selection.Choice, session: Any, batch: int, view: View
+        self, info: ModelInfo, choice: selection.Choice, session: Session, batch: int, view: View
     ):
         self.info, self.judge = info, Judge(info.verdict)
         self.view = view
@@ -111,8 +112,10 @@ class Detector:
             raise InputError(f"threshold on {source}: this model judges by {verdict.source}; give that one")
         if source == "score" and (value < 0 or value > 1):
             raise InputError(f"threshold {value:g}: this model judges by its score; give 0 to 1")
-        field = "map_threshold" if (verdict.source, source) == ("either", "map_max") else "image_threshold"
-        verdict = dataclasses.replace(verdict, **{field: value}, method="set by the caller")
+        if (verdict.source, source) == ("either", "map_max"):
+            verdict = dataclasses.replace(verdict, map_threshold=value, method="set by the caller")
+        else:
+            verdict = dataclasses.replace(verdict, image_threshold=value, method="set by the caller")
         self.info, self.judge = dataclasses.replace(self.info, verdict=verdict), Judge(verdict)
 
     def placement(self, frame_hw: Tuple[int, int]) -> Placement:

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import traceback
 import weakref
-from typing import Any, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Protocol, Tuple
 
 import numpy as np
 import pycuda.driver as cuda
@@ -23,21 +23,28 @@ NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""
 
 
+class Freed(Protocol):
+    """An allocation of pycuda's."""
+
+    def free(self) -> None: ...
+
+
 class Buffer(NamedTuple):
-    """Page-locked ``array`` on the host and ``pointer`` to its counterpart on the device.
+    """Page-locked ``array`` in the allocation ``host``, and ``pointer`` to its counterpart on the device.
 
     ``memory`` is the device's allocation; None where the device reads the host's memory itself.
     """
 
     array: np.ndarray
+    host: Freed
     pointer: int
-    memory: Optional[Any]
+    memory: Optional[Freed]
 
     def free(self) -> None:
         """Give both sides back; ``array`` must not be touched afterwards."""
         if self.memory is not None:
             self.memory.free()
-        self.array.base.free()
+        self.host.free()
 
 
 @contextlib.contextmanager
@@ -91,13 +98,13 @@ class Device:
         flags = cuda.host_alloc_flags.DEVICEMAP if self.integrated else 0
         array = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
         if self.integrated:
-            return Buffer(array, int(array.base.get_device_pointer()), None)
+            return Buffer(array, array.base, int(array.base.get_device_pointer()), None)
         try:
             memory = cuda.mem_alloc(array.nbytes)
         except cuda.Error:
             array.base.free()
             raise
-        return Buffer(array, int(memory), memory)
+        return Buffer(array, array.base, int(memory), memory)
 
     def stream(self) -> Any:
         """A new stream; ``handle`` is its address, ``synchronize`` exists."""
@@ -119,7 +126,8 @@ class Device:
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes; the context must be active."""
-        return cuda.mem_get_info()
+        free, total = cuda.mem_get_info()
+        return int(free), int(total)
 
 
 _opening = threading.Lock()

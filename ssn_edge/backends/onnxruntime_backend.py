@@ -15,7 +15,7 @@ NAME = "onnxruntime"
 
 
 def version() -> str:
-    return onnxruntime.__version__
+    return str(onnxruntime.__version__)
 
 
 def open_session(
@@ -50,7 +50,7 @@ def inference_session(
 
 
 class Session:
-    max_batch = None
+    max_batch: Optional[int] = None
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: int):
         self._session, self._batch = session, batch

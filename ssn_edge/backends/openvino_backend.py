@@ -16,7 +16,7 @@ NAME = "openvino"
 
 
 def version() -> str:
-    return openvino.__version__
+    return str(openvino.__version__)
 
 
 def open_session(
@@ -44,7 +44,7 @@ def open_session(
 
 
 class Session:
-    max_batch = None
+    max_batch: Optional[int] = None
 
     def __init__(self, request: openvino.InferRequest, metadata: Dict[str, str], batch: int):
         self._request, self.metadata, self._batch = request, metadata, batch

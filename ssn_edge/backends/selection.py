@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import List, Optional, Tuple
 
 from ssn_edge import backends
+from ssn_edge.backends.session import Library
 from ssn_edge.errors import BackendError, InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.model import bundle
@@ -29,7 +29,7 @@ class Choice:
     the file must say of itself, by its bundle's manifest.
     """
 
-    library: ModuleType
+    library: Library
     path: Path
     why: str
     digest: Optional[str] = None
@@ -146,8 +146,8 @@ def _of(fitting: int, engines: int) -> str:
 
 def _fitting(engines: List[Entry]) -> Tuple[List[Entry], List[str]]:
     """Engines that run here, and why the others do not."""
-    library = backends.load("tensorrt")
-    device = library.gpu.open_device()
+    library = backends.load_tensorrt()
+    device = library.open_device()
     fitting, misfits = [], []
     for one in engines:
         assert one.engine is not None

@@ -64,6 +64,9 @@ def version() -> str:
     return str(trt.__version__)
 
 
+open_device = gpu.open_device
+
+
 def open_session(
     path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
 ) -> Session:

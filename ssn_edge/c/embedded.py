@@ -46,7 +46,7 @@ class OpenDetector:
 
     def __init__(self, detector: Detector):
         self.detector, self.map_hw = detector, detector.info.size_hw
-        self._free: LifoQueue = LifoQueue()
+        self._free: LifoQueue[Workspace] = LifoQueue()
 
     def take(self) -> Workspace:
         try:
@@ -164,14 +164,17 @@ class Calls:
             raise InputError(f"frame of {frame.size} bytes; {layout} needs {layout.size}")
         return pixel_formats.view(self._ffi.buffer(frame.data, layout.size), layout), layout
 
-    def _array(self, pointer: Any, count: int, dtype: type, hw: Any, name: str) -> Optional[np.ndarray]:
+    def _array(
+        self, pointer: Any, count: int, dtype: type, hw: Tuple[int, int], name: str
+    ) -> Optional[np.ndarray]:
         """The caller's room for a map or mask; None for NULL."""
         if not pointer:
             return None
         if count != hw[0] * hw[1]:
             raise BadArgument(f"{name}: room for {count} values; this model's has {hw[0]}x{hw[1]}")
         size = count * np.dtype(dtype).itemsize
-        return np.frombuffer(self._ffi.buffer(pointer, size), dtype).reshape(hw)
+        memory: np.ndarray = np.frombuffer(self._ffi.buffer(pointer, size), dtype)
+        return memory.reshape(hw)
 
 
 def fill(ffi: Any, result: Any, detection: Detection) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional, Tuple, TypeVar
 
 import click
 import cv2
@@ -26,8 +26,11 @@ from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.frames.placement import FLIPS, View
 from ssn_edge.line import sinks, sources, stream
 from ssn_edge.line.live import LiveView
+from ssn_edge.line.results import Result, Sink, Summary
 from ssn_edge.model.bundle import is_bundle
 from ssn_edge.values import host_port, size_hw, whole_numbers
+
+Added = TypeVar("Added", bound=Sink)
 
 STATUS_S = 10.0
 """How often a live stream says how it is."""
@@ -112,7 +115,7 @@ def main(model: Path, source: str, **options: Any) -> None:
     with opened as detector:
         if options["map_threshold"] is not None:
             detector.set_threshold(options["map_threshold"], "map_max")
-        found, summary = sources.find(source), stream.Summary()
+        found, summary = sources.find(source), Summary()
         _check_outputs(model, source, options)
         verdict = detector.info.verdict
         click.echo(
@@ -125,7 +128,7 @@ def main(model: Path, source: str, **options: Any) -> None:
         speak = Status(summary) if watched else each_frame
         stop = threading.Event()
 
-        def on_result(result: stream.Result) -> None:
+        def on_result(result: Result) -> None:
             speak(result)
             if options["show"] and _show(detector, result) == ord("q"):
                 stop.set()
@@ -142,7 +145,10 @@ def main(model: Path, source: str, **options: Any) -> None:
 
 
 def _view(options: Any) -> View:
-    roi = whole_numbers("--roi", options["roi"], ",", 4) if options["roi"] is not None else None
+    roi: Optional[Tuple[int, int, int, int]] = None
+    if options["roi"] is not None:
+        x, y, width, height = whole_numbers("--roi", options["roi"], ",", 4)
+        roi = x, y, width, height
     tile = size_hw("--tile", options["tile"]) if options["tile"] is not None else None
     overlap = OVERLAP if options["overlap"] is None else options["overlap"]
     return View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
@@ -194,15 +200,15 @@ def _check_outputs(model: Path, source: str, options: Any) -> None:
 
 
 def _sinks(
-    detector: Detector, source: sources.Source, summary: stream.Summary, options: Any
-) -> List[Any]:
+    detector: Detector, source: sources.Source, summary: Summary, options: Any
+) -> List[Sink]:
     """What the options ask for. Whatever opens a file or a port complains before the first frame, and closes
     what was opened before it: from there on the stream closes them."""
     pixel_threshold = detector.info.verdict.pixel_threshold
-    found: List[Any] = []
+    found: List[Sink] = []
     with contextlib.ExitStack() as opened:
 
-        def add(sink: Any) -> Any:
+        def add(sink: Added) -> Added:
             found.append(sink)
             opened.callback(_give_up, sink)
             return sink
@@ -230,13 +236,13 @@ def _sinks(
     return found
 
 
-def _give_up(sink: Any) -> None:
+def _give_up(sink: Sink) -> None:
     """Close a sink that got no result; the error that stopped the start is the one to tell."""
     with contextlib.suppress(SsnEdgeError, OSError):
         sink.close()
 
 
-def each_frame(result: stream.Result) -> None:
+def each_frame(result: Result) -> None:
     word = "NG" if result.detection.is_defect else "OK"
     ms = result.detection.latency.total_ms
     click.echo(f"{result.frame.name}  {result.detection.score:.4f}  {word}  {ms:.1f} ms")
@@ -252,11 +258,11 @@ class Echo(logging.Handler):
 class Status:
     """NG parts as they come, and every few seconds how the stream is."""
 
-    def __init__(self, summary: stream.Summary):
+    def __init__(self, summary: Summary):
         self._summary, self._start = summary, time.monotonic()
         self._next = self._start + STATUS_S
 
-    def __call__(self, result: stream.Result) -> None:
+    def __call__(self, result: Result) -> None:
         if result.detection.is_defect:
             each_frame(result)
         now, summary = time.monotonic(), self._summary
@@ -269,7 +275,7 @@ class Status:
             )
 
 
-def _show(detector: Detector, result: stream.Result) -> int:
+def _show(detector: Detector, result: Result) -> int:
     picture = sinks.picture_of(result, detector.info.verdict.pixel_threshold)
     try:
         cv2.imshow("ssn-run", picture)
@@ -278,7 +284,7 @@ def _show(detector: Detector, result: stream.Result) -> int:
         raise InputError(NO_WINDOW) from None
 
 
-def _counts(summary: stream.Summary) -> str:
+def _counts(summary: Summary) -> str:
     counts = {
         "OK": summary.judged - summary.defects, "NG": summary.defects, "unreadable": summary.broken,
         "dropped": summary.dropped, "gaps": summary.gap_count,
@@ -289,7 +295,7 @@ def _counts(summary: stream.Summary) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("OK", "NG"))
 
 
-def _summarise(summary: stream.Summary, stopped: bool) -> None:
+def _summarise(summary: Summary, stopped: bool) -> None:
     median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
     if median is None or p99 is None:
         if summary.broken:

@@ -6,14 +6,12 @@ pixels, and so the same score, everywhere.
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Tuple, TypeVar
+from typing import Dict, Optional, Tuple
 
 import cv2
 import numpy as np
 
 from ssn_edge.errors import InputError
-
-Array = TypeVar("Array", bound=np.ndarray)
 
 
 class Scratch:
@@ -83,7 +81,9 @@ def resize(
     return cv2.resize(bgr, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
-def resize_map(array: Array, size_hw: Tuple[int, int], out: Optional[np.ndarray] = None) -> Array:
+def resize_map(
+    array: np.ndarray, size_hw: Tuple[int, int], out: Optional[np.ndarray] = None
+) -> np.ndarray:
     """A map float32 [H, W] (bilinear) or a mask uint8 [H, W] (nearest neighbour) at another size.
 
     Both sample at pixel centres, so that mask and map stay on top of each other. ``out`` receives the

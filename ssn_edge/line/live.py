@@ -29,8 +29,8 @@ import numpy as np
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.files import finite
+from ssn_edge.line.results import Result, Summary
 from ssn_edge.line.sinks import picture_of
-from ssn_edge.line.summary import Result, Summary
 from ssn_edge.values import whole_number
 
 PAGE = Path(__file__).with_name("live.html")

@@ -115,7 +115,7 @@ class Reader:
         """uint8 [count]."""
         data, got = np.empty(count, np.uint8), 0
         while got < count:  # Linux reads 2 GB at most at once
-            more = os.preadv(self._file, [data[got:]], start + got)
+            more = os.preadv(self._file, [data.data[got:]], start + got)
             if not more:
                 raise InputError(f"{self._path}: changed its size; is its writer being started anew?")
             got += more

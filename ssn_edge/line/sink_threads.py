@@ -6,10 +6,10 @@ import itertools
 import logging
 import threading
 import time
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Sequence
 
 from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
-from ssn_edge.line.summary import Result, Summary
+from ssn_edge.line.results import Result, Sink, Summary
 
 log = logging.getLogger("ssn_edge.line.stream")
 
@@ -20,7 +20,7 @@ FLUSH_S = 10.0
 class SinkThread:
     """A sink with its queue and thread."""
 
-    def __init__(self, sink: Any, size: int, lossless: bool, summary: Summary, stop: threading.Event):
+    def __init__(self, sink: Sink, size: int, lossless: bool, summary: Summary, stop: threading.Event):
         self._sink, self._summary, self._stop = sink, summary, stop
         self.name = _unused(sink.name, self._summary.late)
         self._summary.late[self.name] = self._summary.failed[self.name] = 0
@@ -66,7 +66,7 @@ class SinkThread:
             self._log.warn(f"{self.name}: {error or type(error).__name__}")
 
 
-def close(sinks: Sequence[Any]) -> None:
+def close(sinks: Sequence[Sink]) -> None:
     """Sinks that have no thread, since the stream did not start; what one raises is logged."""
     for sink in sinks:
         try:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 import cv2
 import numpy as np
@@ -114,7 +114,7 @@ def open_source(spec: str) -> Iterator[Frame]:
     return find(spec).open(threading.Event())
 
 
-def of(frames: Iterable[Any], name: str = "frames") -> Source:
+def of(frames: Iterable[Union[Frame, np.ndarray]], name: str = "frames") -> Source:
     """A source of any iterable of :class:`Frame` or of arrays; read once."""
 
     def stamped(_: threading.Event) -> Iterator[Frame]:
@@ -156,7 +156,7 @@ def _images(paths: List[Path]) -> Iterator[Frame]:
 def _watch(folder: Path, seen: Set[Path], stop: threading.Event) -> Iterator[Frame]:
     """Images that appear in the folder, oldest first, and are not in ``seen``. One that cannot be read is
     tried again until it has stopped growing."""
-    grew: Dict[Path, Any] = {}
+    grew: Dict[Path, Tuple[int, float]] = {}
     while not stop.is_set():
         there = _listed(folder)
         seen &= set(there)  # so that weeks of files that come and go do not pile up here
@@ -167,7 +167,7 @@ def _watch(folder: Path, seen: Set[Path], stop: threading.Event) -> Iterator[Fra
             frame = _read(path, path.name)
             size, now = there[path][1], time.monotonic()
             if frame.image is None:
-                if grew.get(path, (None, 0))[0] != size:
+                if path not in grew or grew[path][0] != size:
                     grew[path] = size, now
                 if now - grew[path][1] < SETTLE_S:
                     continue
@@ -177,9 +177,9 @@ def _watch(folder: Path, seen: Set[Path], stop: threading.Event) -> Iterator[Fra
         stop.wait(POLL_S)
 
 
-def _listed(folder: Path) -> Dict[Path, Any]:
+def _listed(folder: Path) -> Dict[Path, Tuple[int, int]]:
     """Images with (time, size), oldest first. InputError once the folder is gone."""
-    found: Dict[Path, Any] = {}
+    found: Dict[Path, Tuple[int, int]] = {}
     try:
         for path in list_images(folder):
             try:

@@ -16,15 +16,17 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, SsnEdgeError
 from ssn_edge.line import sources
 from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
+from ssn_edge.line.results import Gap, Result, Sink, Summary
 from ssn_edge.line.sink_threads import SinkThread, close, flush
 from ssn_edge.line.sources import Frame, Source
-from ssn_edge.line.summary import Gap, Result, Summary
 from ssn_edge.signals import stop_on_signals
 
 log = logging.getLogger("ssn_edge.line.stream")
@@ -35,9 +37,9 @@ MAX_FAILURES = 10
 
 
 def run(
-    source: Union[str, Source, Iterable[Any]],
+    source: Union[str, Source, Iterable[Union[Frame, np.ndarray]]],
     detector: Detector,
-    sinks: Sequence[Any] = (),
+    sinks: Sequence[Sink] = (),
     *,
     policy: Optional[str] = None,
     queue: int = 4,
@@ -140,12 +142,14 @@ class _Stream:
 
     def _judge(self, number: int, arrived: float, frame: Frame) -> Optional[Result]:
         if frame.image is None:
-            return self._broken(frame.problem)
+            self._broken(frame.problem)
+            return None
         self.busy_since = time.monotonic()
         try:
             detection = self._detector.detect(frame.image)
         except InputError as error:
-            return self._broken(f"{frame.name}: {error}")
+            self._broken(f"{frame.name}: {error}")
+            return None
         except BackendError as error:
             self._failures += 1
             self._broken(f"{frame.name}: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Tuple
+from typing import BinaryIO, Dict, Iterator, Mapping, Tuple
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.model.schema import ModelInfo, from_metadata
@@ -57,6 +57,24 @@ def read_metadata(path: Path) -> Dict[str, str]:
             else:
                 _exactly(file, {FIXED64: 8, FIXED32: 4}[kind])
     return found
+
+
+def appended(model: bytes, metadata: Mapping[str, str]) -> bytes:
+    """An ONNX file's bytes with more ``metadata_props``: a repeated field may stand anywhere in a message."""
+    pairs = (_field(1, key.encode()) + _field(2, value.encode()) for key, value in metadata.items())
+    return model + b"".join(_field(METADATA_PROPS, pair) for pair in pairs)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _number(number << 3 | BYTES) + _number(len(content)) + content
+
+
+def _number(value: int) -> bytes:
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*data, value])
 
 
 def _pair(message: bytes) -> Tuple[str, str]:

@@ -182,7 +182,8 @@ def parse(text: str, name: str) -> Dict[str, Any]:
         raise ModelError(
             f"{name}: metadata is not JSON ({one_line(error, 80)}); the file is damaged, make it again"
         ) from None
-    found = document.get("schema") if isinstance(document, dict) else None
+    document = document if isinstance(document, dict) else {}
+    found = document.get("schema")
     if type(found) is not int or found != SCHEMA:
         raise (VersionError if type(found) is int else ModelError)(
             f"{name}: schema version {one_line(found, 20)}, this ssn-edge reads {SCHEMA}; "

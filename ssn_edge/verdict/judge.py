@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Optional, TypeVar
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from ssn_edge.errors import BackendError
 from ssn_edge.frames.placement import Placement
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.regions import Regions, find_regions
-
-Values = TypeVar("Values", float, np.ndarray)
 
 UNUSED = float(np.finfo(np.float32).max)
 """Limit of a source that does not count: what is not finite reaches it all the same."""
@@ -67,14 +65,14 @@ class Judge:
             )
         return high
 
-    def reaches(self, score: Values, map_max: Values) -> Values:
-        """Whether values are NG, without asking whether they are finite: what is not a number is NG."""
-        limits = self.limits
-        return np.logical_not((score < limits.score) & (map_max < limits.map_max))
+    def reaches(self, scores: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+        """Which values [N] are NG: bool [N]. What is not a number is; whether all are finite is not asked."""
+        ok: np.ndarray = (scores < self.limits.score) & (map_max < self.limits.map_max)
+        return ~ok
 
     def is_defect(self, score: float, map_max: float) -> bool:
         """The verdict on values that :meth:`peak` has let pass."""
-        return bool(self.reaches(score, map_max))
+        return not (score < self.limits.score and map_max < self.limits.map_max)
 
     def are_defects(self, scores: np.ndarray, map_max: np.ndarray) -> np.ndarray:
         """The verdicts on many frames: bool [N] of two arrays [N]. BackendError unless all are finite."""

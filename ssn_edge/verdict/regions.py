@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Tuple
+from typing import Tuple
 
 import cv2
 import numpy as np
@@ -29,7 +29,8 @@ class Region:
     frame_area: int
 
 
-class Regions(NamedTuple):
+@dataclass(frozen=True)
+class Regions:
     """The highest :data:`MOST_REGIONS`, and how many there are in all."""
 
     highest: Tuple[Region, ...]

@@ -46,7 +46,7 @@ def _machine():
         import pycuda.driver as cuda
 
         tensorrt = backends.load("tensorrt")
-        device = tensorrt.gpu.open_device()
+        device = tensorrt.open_device()
         with device.active("asking for memory"):
             free, total = device.free_memory()
         about.update(

@@ -24,7 +24,7 @@ def with_gpu(monkeypatch):
     """TensorRT 10.3.0 and an Orin."""
     device = SimpleNamespace(compute_capability="8.7", name="Orin")
     library = SimpleNamespace(
-        NAME="tensorrt", version=lambda: "10.3.0", gpu=SimpleNamespace(open_device=lambda: device)
+        NAME="tensorrt", version=lambda: "10.3.0", open_device=lambda: device
     )
     load = backends.load
     monkeypatch.setattr(backends, "load", lambda name: library if name == "tensorrt" else load(name))

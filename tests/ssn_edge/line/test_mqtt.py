@@ -14,10 +14,10 @@ import waiting
 
 from ssn_edge import InputError
 from ssn_edge.errors import BackendError
-from ssn_edge.line import sinks, stream
+from ssn_edge.line import mqtt, sinks, stream
 from ssn_edge.line.sources import Frame
 
-mqtt = pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
+paho = pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
 
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 ACCEPTED, NOT_AUTHORIZED = 0, 5
@@ -123,7 +123,7 @@ def test_a_wrong_password_ends_the_start():
 
 
 def test_what_does_not_answer_is_no_broker(monkeypatch):
-    monkeypatch.setattr(sinks, "MQTT_ANSWER_S", 0.1, raising=False)
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.1)
     with Broker(answer=None) as broker, pytest.raises(InputError, match="no MQTT broker answers within"):
         sinks.Mqtt(broker.address)
     assert no_client_is_left()
@@ -131,7 +131,7 @@ def test_what_does_not_answer_is_no_broker(monkeypatch):
 
 @pytest.mark.parametrize("acknowledged", [0, 10])
 def test_every_message_that_did_not_arrive_is_counted(result, monkeypatch, acknowledged):
-    monkeypatch.setattr(sinks, "MQTT_FLUSH_S", 0.5)
+    monkeypatch.setattr(mqtt, "FLUSH_S", 0.5)
     with Broker(acknowledged=acknowledged) as broker:
         sink = sinks.Mqtt(broker.address)
         for number in range(30):
@@ -143,8 +143,8 @@ def test_every_message_that_did_not_arrive_is_counted(result, monkeypatch, ackno
 
 
 def test_a_password_changed_meanwhile_is_told_and_the_line_goes_on(result, monkeypatch, caplog):
-    monkeypatch.setattr(sinks, "MQTT_RETRY_S", (0.05, 0.05), raising=False)
-    monkeypatch.setattr(sinks, "MQTT_FLUSH_S", waiting.PATIENCE_S)
+    monkeypatch.setattr(mqtt, "RETRY_S", (0.05, 0.05))
+    monkeypatch.setattr(mqtt, "FLUSH_S", waiting.PATIENCE_S)
     with Broker() as broker:
         sink = sinks.Mqtt(broker.address)
         sink.write(result(0))
@@ -211,10 +211,10 @@ def test_mosquitto_refuses_whom_it_does_not_know(mosquitto):
 
 
 def test_through_a_broker_that_restarts(detector, mosquitto, monkeypatch):
-    monkeypatch.setattr(sinks, "MQTT_RETRY_S", (0.05, 0.05), raising=False)
-    monkeypatch.setattr(sinks, "MQTT_FLUSH_S", waiting.PATIENCE_S)
+    monkeypatch.setattr(mqtt, "RETRY_S", (0.05, 0.05))
+    monkeypatch.setattr(mqtt, "FLUSH_S", waiting.PATIENCE_S)
     address, got, subscribed = mosquitto(), {}, []
-    listener = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    listener = paho.Client(paho.CallbackAPIVersion.VERSION2)
     listener.on_connect = lambda *_: listener.subscribe("line/1", qos=1)
     listener.on_subscribe = lambda *_: subscribed.append(True)
 

@@ -1,0 +1,64 @@
+"""What a back end is to its callers. Each is a module of this folder that fits :class:`Library`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Optional, Protocol, Tuple
+
+import numpy as np
+
+
+class Session(Protocol):
+    """An opened model file. One call at a time: the detector sees to that.
+
+    ``max_batch`` is the largest batch that the file allows, None for any; ``metadata`` the file's. A session
+    on a GPU has ``device_ms() -> float`` too: how long its last call took by the GPU's own clock.
+    """
+
+    max_batch: Optional[int]
+    metadata: Dict[str, str]
+
+    def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
+        """The array uint8 [batch, H, W, 3] that images are to be written into."""
+        ...
+
+    def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
+        """Maps float32 [n, H, W] and scores float32 [n] of the first n images, 1 to ``batch``, into these
+        C-contiguous arrays, allocating none. BackendError where the library fails."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        ...
+
+
+class Library(Protocol):
+    """An inference library: ``NAME`` as in :data:`ssn_edge.backends.BACKENDS`."""
+
+    NAME: str
+
+    def version(self) -> str:
+        """The library's own."""
+        ...
+
+    def open_session(
+        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+    ) -> Session:
+        """A session for 1 to ``batch`` images; ``digest`` is what the file must hash to, ``host_code`` lets
+        an engine bring code for the host. Raises BackendError or ModelError."""
+        ...
+
+
+class Device(Protocol):
+    """A GPU: what an engine's own description is held against."""
+
+    name: str
+    compute_capability: str
+
+
+class TensorRT(Library, Protocol):
+    """TensorRT's module, which knows its GPU as well."""
+
+    def open_device(self) -> Device:
+        """The first GPU that the process may see; BackendError where there is none."""
+        ...
