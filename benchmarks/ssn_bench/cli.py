@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 import click
 
@@ -213,7 +213,7 @@ def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str
     _finish(document, plan_comparison.text(document), out)
 
 
-def _finish(document: Dict[str, Any], text: str, out: Optional[Path]) -> None:
+def _finish(document: Dict[str, Any], text: str, out: Path) -> None:
     write_json(out, document)
     click.echo(text)
     click.echo(f"wrote {out}")

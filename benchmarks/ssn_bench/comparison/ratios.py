@@ -41,7 +41,8 @@ def unpaired(*parts: np.ndarray, seed: int = 0) -> Ratio:
     signs = (1, -1, -1, 1)
     logs = [np.log(part) for part in parts]
     value = sum(sign * float(np.median(part)) for sign, part in zip(signs, logs))
-    return _ratio(value, sum(sign * _resampled(part, rng) for sign, part in zip(signs, logs)))
+    resampled = [sign * _resampled(part, rng) for sign, part in zip(signs, logs)]
+    return _ratio(value, np.sum(resampled, axis=0))
 
 
 def _resampled(logs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

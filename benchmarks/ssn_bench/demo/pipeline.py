@@ -20,6 +20,7 @@ import matplotlib
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from ssn_edge.values import size_hw
 from ssn_edge.verdict import drawing
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.commands.error_line import one_line_errors
@@ -131,12 +132,12 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
 
 def _command(name: str, *arguments: Any, quiet: bool = False) -> None:
     """Run one of our commands in this interpreter's environment and show it."""
-    arguments = [str(argument) for argument in arguments]
-    click.secho(f"\n$ {name} {' '.join(arguments)}", bold=True)
-    module = {"ssn-run": "ssn_edge"}.get(name, name.replace("-", "_"))
-    code = f"import sys; from {module}.cli import main; sys.argv[0] = {name!r}; main()"
+    words = [str(argument) for argument in arguments]
+    click.secho(f"\n$ {name} {' '.join(words)}", bold=True)
+    module = "ssn_edge.commands.ssn_run" if name == "ssn-run" else f"{name.replace('-', '_')}.cli"
+    code = f"import sys; from {module} import main; sys.argv[0] = {name!r}; main()"
     output = subprocess.PIPE if quiet else None
-    done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=output, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], stdout=output, text=True)
     if quiet:
         lines = done.stdout.splitlines()
         click.echo("\n".join([*lines[:4], "...", *lines[-2:]] if len(lines) > 7 else lines))
@@ -149,7 +150,7 @@ def pixel_baseline(dataset: DataSet) -> float:
 
     The largest deviation of a grey pixel from the training photos' mean at that place.
     """
-    size = tuple(int(n) for n in SIZE.split("x"))
+    size = size_hw("SIZE", SIZE)
 
     def grey(samples: Sequence[Sample]) -> np.ndarray:
         photos = (resize(read_image(s.path), size) for s in samples)
@@ -179,8 +180,8 @@ def verdict_picture(path: Path, model: Path, dataset: DataSet, rows: int = 6) ->
     with Detector.open(model) as detector:
         size, pixel = detector.info.size_hw, detector.info.verdict.pixel_threshold
         figure, axes = plt.subplots(len(samples), 4, figsize=(9, 2.35 * len(samples)), squeeze=False)
-        results = [(s, read_image(s.path)) for s in samples]
-        results = [(s, image, detector.detect(image)) for s, image in results]
+        images = [read_image(sample.path) for sample in samples]
+        results = [(s, image, detector.detect(image)) for s, image in zip(samples, images)]
         low = min(float(np.median(d.anomaly_map)) for _, _, d in results)
         for row, (sample, image, detection) in zip(axes, results):
             mask = np.zeros(size, bool)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -100,7 +100,7 @@ def brushed_metal(rng, height, width) -> np.ndarray:
     shape = (height, width)
     grey = (0.50 + 0.050 * _noise(rng, shape, 50, 0.7) + 0.040 * _noise(rng, shape, 14, 0.7)
             + 0.030 * _noise(rng, shape, 80, 3) + 0.015 * _noise(rng, shape, 2, 0.6))
-    return grey[..., None] * np.float32([1.03, 1.0, 0.97])
+    return grey[..., None] * np.array([1.03, 1.0, 0.97], np.float32)
 
 
 def fabric(rng, height, width) -> np.ndarray:
@@ -116,8 +116,8 @@ def fabric(rng, height, width) -> np.ndarray:
     down *= 1 + 0.09 * _noise(rng, shape, 0.7, 3)
     across = round_v ** 0.6 * (0.55 + 0.45 * round_u) * rows[row]
     across *= 1 + 0.09 * _noise(rng, shape, 3, 0.7)
-    dark = (0.3 + 0.7 * down[..., None]) * np.float32([0.56, 0.47, 0.40])
-    light = (0.3 + 0.7 * across[..., None]) * np.float32([0.66, 0.70, 0.74])
+    dark = (0.3 + 0.7 * down[..., None]) * np.array([0.56, 0.47, 0.40], np.float32)
+    light = (0.3 + 0.7 * across[..., None]) * np.array([0.66, 0.70, 0.74], np.float32)
     on_top = (column + row) % 2 == 0                    # where the light thread is
     return np.where(on_top[..., None], light, dark).astype(np.float32)
 
@@ -127,10 +127,10 @@ def granular(rng, height, width) -> np.ndarray:
     shape = (height, width)
     relief = _relief(_noise(rng, shape, 2.0, 2.0) + _noise(rng, shape, 3.0, 3.0), 0.8)
     grey = 0.52 + 0.16 * relief + 0.02 * _noise(rng, shape, 12, 12)
-    surface = grey[..., None] * np.float32([0.92, 1.0, 1.06])
+    surface = grey[..., None] * np.array([0.92, 1.0, 1.06], np.float32)
     for colour, level in (([0.36, 0.38, 0.40], 1.1), ([0.62, 0.68, 0.72], 1.1)):
         pieces = np.clip(3 * (_noise(rng, shape, 1.7, 1.7) - level), 0, 0.75)
-        surface = _mix(surface, np.float32(colour) + 0.1 * relief[..., None], pieces)
+        surface = _mix(surface, np.array(colour, np.float32) + 0.1 * relief[..., None], pieces)
     return surface
 
 
@@ -151,7 +151,7 @@ def stain(rng, surface, centre):
     """A dried liquid: an uneven, brownish patch with a stronger rim, texture drowned."""
     cover = _blob(rng, surface.shape[:2], centre, rng.uniform(24, 40), 0.15, 0.15)
     rim = np.clip(cover - cv2.GaussianBlur(cover, (0, 0), 4), 0, 1)
-    tint = 1 - np.float32(rng.uniform(0, 0.25)) * np.float32([1, 0.4, 0])
+    tint = 1 - np.float32(rng.uniform(0, 0.25)) * np.array([1, 0.4, 0], np.float32)
     tone = _tone(rng, 0.20, 0.35) * (0.6 + 1.5 * rim[..., None])
     wet = 0.3 * surface + 0.7 * cv2.GaussianBlur(surface, (0, 0), 4)
     return _mix(surface, wet * tint * (1 + tone), cover), cover
@@ -281,7 +281,9 @@ def write_dataset(folder, texture, seed=0, size=FIELD, n_train=120, n_test_good=
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(folder)
-    groups = [("train/good", None, n_train), ("test/good", None, n_test_good)]
+    groups: List[Tuple[str, Optional[Callable[..., np.ndarray]], int]] = [
+        ("train/good", None, n_train), ("test/good", None, n_test_good),
+    ]
     groups += [(f"test/{d.__name__}", d, n_per_defect) for d in DEFECTS[texture]]
     photos = [(g, i) for g, (_, _, count) in enumerate(groups) for i in range(count)]
     folder.parent.mkdir(parents=True, exist_ok=True)

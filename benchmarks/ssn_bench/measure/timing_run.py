@@ -118,7 +118,11 @@ def _timed(
 def progress(label: str) -> Iterator[Callable[[float], object]]:
     """A bar with the time left on stderr, fed with the share done."""
     with click.progressbar(length=1000, label=label, file=click.get_text_stream("stderr")) as bar:
-        yield lambda share: bar.update(max(0, int(1000 * share) - bar.pos))
+
+        def update(share: float) -> None:
+            bar.update(max(0, int(1000 * share) - bar.pos))
+
+        yield update
 
 
 def _raw(found: Samples) -> Dict[str, Any]:
@@ -139,6 +143,7 @@ def _memory(one: ReadyContender, rival: Contender) -> Dict[str, Any]:
 
         peak = eager.peak_memory_mb()
         return {"peak_mb": peak, "what": peak and "most that torch's allocator reserved, all models"}
+    assert one.path is not None
     measured = memory.measure(one.path, rival.backend, one.batch, rival.precision)
     return {**measured, "batch": one.batch}
 
@@ -172,8 +177,10 @@ def _macs(one: Contender, folder: Path) -> Optional[int]:
     except ImportError:
         return None
     try:
-        graph = path and graph_of(path, selection.choose(path, one.backend, one.precision))
-        return graph and macs.total(onnx.load(str(graph)))
+        if path is None:
+            return None
+        graph = graph_of(path, selection.choose(path, one.backend, one.precision))
+        return macs.total(onnx.load(str(graph)))
     except (ValueError, InputError, onnx.shape_inference.InferenceError):
         return None
 

@@ -54,6 +54,9 @@ class Contract(nn.Module):
     """A method behind our inputs and outputs. ``method`` maps RGB [N, 3, H, W], normalised unless
     ``mean`` is zero and ``std`` one, to a map [N, 1, H, W] and a score [N] or [N, 1]."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, method: nn.Module, mean: Sequence[float] = (0,) * 3, std: Sequence[float] = (1,) * 3):
         super().__init__()
         self.method = method
@@ -108,6 +111,8 @@ class SimpleNet(nn.Module):
 class Published(nn.Module):
     """SuperSimpleNet as its published code computes it: everything at the map's size, the map resized
     and blurred by a 25 x 25 convolution."""
+
+    kernel: Tensor
 
     def __init__(self, model: SuperSimpleNet):
         super().__init__()
@@ -208,6 +213,7 @@ def _trace(module: nn.Module, batch: int) -> onnx.ModelProto:
             module, (example,), input_names=["image"], output_names=["anomaly_map", "score"],
             opset_version=tracing.TRACED_OPSET, dynamo=True, verbose=False,
         )
+    assert program is not None
     return program.model_proto
 
 

@@ -66,7 +66,9 @@ def bench(name: str, size: Tuple[int, int], step: bool, half_seeds: int) -> Dict
     eager = _eager(subject)
     for backend in installed():
         click.echo(f"timing on {backend} ...", err=True)
-        calls = {plan: plan_timing.runner(graph, backend) for plan, graph in whole.items()}
+        calls: Dict[str, Callable[[], object]] = {
+            plan: plan_timing.runner(graph, backend) for plan, graph in whole.items()
+        }
         document["whole"][backend] = plan_timing.alternate({**calls, "eager": eager}, budget_s=60)
         calls = {plan: _heads_runner(graph, backend) for plan, graph in heads.items()}
         document["heads"][backend] = plan_timing.alternate(calls, budget_s=30)

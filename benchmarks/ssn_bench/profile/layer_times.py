@@ -109,8 +109,8 @@ def _stages(
     work = totals(graph)
     whole = sum(float(np.median(ms)) for ms in by_stage.values())
     rows = []
-    for stage, ms in by_stage.items():
-        median = float(np.median(ms))
+    for stage, runs in by_stage.items():
+        median = float(np.median(runs))
         row: Dict[str, Any] = {"stage": stage, "ms": median, "share": median / whole}
         if stage in work:
             nodes = [one for node, one in graph.work.items() if graph.stage[node] == stage]
@@ -187,8 +187,10 @@ def _openvino(path: Path) -> Layers:
 
 
 def _tensorrt(choice: selection.Choice) -> Layers:
+    from ssn_edge.backends import tensorrt_backend
+
     path = choice.path
-    session = choice.library.open_session(path, 1, choice.digest, choice.host_code)
+    session = tensorrt_backend.open_session(path, 1, choice.digest, choice.host_code)
     try:
         info = schema.from_metadata(session.metadata, str(path))
         selection.check_core(choice, info)

@@ -63,7 +63,7 @@ class Line:
         self._stop = threading.Event()
 
     def run(self, on_progress: Callable[[float], object]) -> None:
-        self._detector.detect = self._perhaps_hang  # type: ignore[method-assign]
+        self._detector.detect = self._perhaps_hang  # type: ignore[method-assign, assignment]
         watcher = threading.Thread(target=self._watch, args=(on_progress,), daemon=True)
         slow = sinks.Callback(self._slowly, name="slow")
         fast = sinks.Callback(self._receive, name="fast")

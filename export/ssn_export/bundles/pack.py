@@ -173,15 +173,15 @@ def unpack(path: Path, folder: Path, log: Callable[[str], object] = print) -> Li
 
 
 def _targets(found: Bundle, folder: Path) -> Dict[str, Path]:
-    names = Members(*(path.name for path in members(folder / f"{found.path.stem}.onnx")))
+    places = members(folder / f"{found.path.stem}.onnx")
     engines = found.of_role("engine")
     targets = {}
     for entry in found.entries:
-        name = getattr(names, entry.role, None)
+        place = getattr(places, entry.role, None)
         if entry.role == "engine" and len(engines) > 1:
-            name = f"{found.path.stem}-{entry.sha256[:8]}.engine"
-        if name is not None:
-            targets[entry.name] = folder / name
+            place = folder / f"{found.path.stem}-{entry.sha256[:8]}.engine"
+        if place is not None:
+            targets[entry.name] = place
     return targets
 
 

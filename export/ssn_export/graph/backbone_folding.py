@@ -71,6 +71,7 @@ def _normalised(calls: List[Call]) -> List[Tuple[str, nn.BatchNorm2d, nn.Conv2d]
 def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     bias = None if conv.bias is None else conv.bias.data.numpy()
     gamma, beta = (v.data.numpy() for v in (norm.weight, norm.bias))
+    assert norm.running_mean is not None and norm.running_var is not None
     mean, var = norm.running_mean.numpy(), norm.running_var.numpy()
     weight, bias = folding.batch_norm(conv.weight.data.numpy(), bias, gamma, beta, mean, var, norm.eps)
     conv.weight.data = torch.from_numpy(weight)
@@ -89,7 +90,7 @@ def _fix_padding(module: nn.Module, calls: List[Call]) -> None:
             for n, k, s, d in zip(x.shape[2:], same.kernel_size, same.stride, same.dilation)
         )
         plain = copy.copy(same)
-        plain.__class__ = nn.Conv2d  # the same parameters, PyTorch's own forward
+        plain.__class__ = nn.Conv2d  # type: ignore[assignment]  # the same parameters, PyTorch's own forward
         plain.padding = (0, 0)
         sides = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
         module.set_submodule(names[id(same)], nn.Sequential(nn.ZeroPad2d(sides), plain))

@@ -41,6 +41,9 @@ class Gather(nn.Module):
 class Matrices(nn.Module):
     """One matrix per axis: more arithmetic, but dense."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, frame: Size, size: Size):
         super().__init__()
         self.frame, self.size = frame, size

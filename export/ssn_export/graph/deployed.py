@@ -36,6 +36,10 @@ class Deployed(nn.Module):
     no large common offset.
     """
 
+    pixel_mean: Tensor
+    map_rows: Tensor
+    map_columns: Tensor
+
     def __init__(
         self,
         model: SuperSimpleNet,
@@ -48,6 +52,7 @@ class Deployed(nn.Module):
         height, width = model.image_size
         options = options or GraphOptions()
         self.front = FRONTS[options.front](options.frame, model.image_size) if options.frame else None
+        assert model.backbone is not None
         self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
         sizes = feature_sizes(model)
         self.heads = PLANS[plan](trained(model, mean), sizes)
@@ -70,9 +75,9 @@ class Deployed(nn.Module):
         score = torch.sigmoid(score_logit)
         if self.verdict is None:
             return anomaly_map, score
-        return (anomaly_map, score, *self._judge(anomaly_map, score))
+        return (anomaly_map, score, *self._judge(anomaly_map, score, self.verdict))
 
-    def _judge(self, anomaly_map: Tensor, score: Tensor) -> Tuple[Tensor, Tensor]:
+    def _judge(self, anomaly_map: Tensor, score: Tensor, verdict: Verdict) -> Tuple[Tensor, Tensor]:
         """The runtime's rule (:mod:`ssn_edge.verdict.judge`), which fails closed here too: NG and a pixel of
         the mask are what is *not below* its threshold, as a value that is not a number is.
 
@@ -80,7 +85,7 @@ class Deployed(nn.Module):
         limit says the same. A source that does not count has a limit that only +inf and NaN
         reach. (An infinite logit alone cannot hide as -inf: the map's products make NaN of it.)
         """
-        limits, dtype = Judge(self.verdict).limits, anomaly_map.dtype
+        limits, dtype = Judge(verdict).limits, anomaly_map.dtype
 
         def reaches(values: Tensor, limit: float) -> Tensor:
             return torch.logical_not(values < limit).to(dtype)

@@ -169,7 +169,7 @@ class _GraphBuilder:
         key = (plan, self._front)
         if key not in self._graphs:
             self._log(f"tracing plan {plan} ...")
-            verdict = self._header.verdict if self._request.verdict else None
+            verdict = self._header.calibrated if self._request.verdict else None
             options = GraphOptions(self._request.frame, self._front, verdict)
             module = Deployed(self._model, self._backbone, plan, self._header.feature_mean, options)
             float64_reference.gate_exact(module.double().eval(), self._truth.first(2))
@@ -200,7 +200,7 @@ class _GraphBuilder:
         """Plan, typed half graph and the names of its nodes in float32. A plan that half precision
         suits worse than the naive one gives way to ``none`` if it was chosen here, and is refused if
         it was asked for."""
-        few, verdict = self._truth.first(mixed_precision.MEASURED_IMAGES), self._header.verdict
+        few, verdict = self._truth.first(mixed_precision.MEASURED_IMAGES), self._header.calibrated
         if plan != "none":
             ours, naive = (mixed_precision.all_half_rms(self.graph(p), few, verdict) for p in (plan, "none"))
             self._log(f"all in half: plan {plan} {ours:.1e} rms, plan none {naive:.1e}")
@@ -255,7 +255,7 @@ def _judge(
     tracing.check(graph)
     lint.check(graph)
     runnable = mixed_precision.emulated(graph) if kind == "float16" else graph
-    found = parity.compare(truth, *float64_reference.run_onnx(runnable, truth.images), header.verdict, kind)
+    found = parity.compare(truth, *float64_reference.run_onnx(runnable, truth.images), header.calibrated, kind)
     log(f"{kind}: {found.line()}")
     parity.gate(found, kind)
     return dataclasses.asdict(found)
@@ -273,7 +273,7 @@ def _info(
     return ModelInfo(
         height=header.height,
         width=header.width,
-        verdict=header.verdict,
+        verdict=header.calibrated,
         backbone=header.backbone,
         variant=header.variant,
         precision=kind,

@@ -29,11 +29,14 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> We
 
     def folded(head: str, norm: nn.BatchNorm2d) -> Tuple[np.ndarray, np.ndarray]:
         name = f"discriminator.{head}"
-        stats = (p[f"{name}.1.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
-        return folding.batch_norm(p[f"{name}.0.weight"], p[f"{name}.0.bias"], *stats, norm.eps)
+        gamma, beta, mean, var = (
+            p[f"{name}.1.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
+        )
+        weight, bias = p[f"{name}.0.weight"], p[f"{name}.0.bias"]
+        return folding.batch_norm(weight, bias, gamma, beta, mean, var, norm.eps)
 
-    seg, seg_bias = folded("seg", model.discriminator.seg[1])
-    cls, cls_bias = folded("dec_head", model.discriminator.dec_head[1])
+    seg, seg_bias = folded("seg", model.discriminator.seg_layers[1])
+    cls, cls_bias = folded("dec_head", model.discriminator.cls_layers[1])
     weights = folding.Trained(
         adaptor=p["feature_adaptor.projection.weight"][:, :, 0, 0],
         adaptor_bias=p["feature_adaptor.projection.bias"],
@@ -55,15 +58,18 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> We
 class _Score(nn.Module):
     """Pooled statistics and the linear layer: hidden [N, 128, ...], map [N, ...] -> logits [N]."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, weights: Weights):
         super().__init__()
         constants(self, weight=weights[1][0][:, None], bias=weights[1][1])
 
     def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int]) -> Tensor:
         hidden = torch.relu(hidden)
-        pooled = [hidden.amax(axes), hidden.mean(axes)]
-        pooled += [f((1, 2))[:, None] for f in (seg.amax, seg.mean)]
-        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias
+        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, 128] each
+        pooled += [seg.amax((1, 2))[:, None], seg.mean((1, 2))[:, None]]  # [N, 1] each
+        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 258] -> [N]
 
 
 class AsTrained(nn.Module):
@@ -71,6 +77,14 @@ class AsTrained(nn.Module):
 
     Plan ``adaptor`` (``early``): the adaptor's products at low resolution, then as ``none``.
     """
+
+    adaptor: Tensor
+    adaptor_bias: Tensor
+    seg: Tensor
+    seg_bias: Tensor
+    last: Tensor
+    taps: Tensor
+    cls_bias: Tensor
 
     def __init__(self, weights: Weights, sizes: Sizes, early: bool = False):
         super().__init__()
@@ -99,34 +113,45 @@ class AsTrained(nn.Module):
         self.score = _Score(weights)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        pooled = adapted = None
-        if not self.early or not self.adapted_cls:
-            standard = [
-                (x - self.get_buffer(f"shift{n}")) * self.get_buffer(f"scale{n}")
-                for n, x in enumerate(features)
-            ]
-            pooled = torch.cat([self.upscale(x, n) for n, x in enumerate(standard)], dim=1)
         if self.early:
-            for n, x in enumerate(features):
-                low = F.conv2d(
-                    x - self.get_buffer(f"centre{n}"),
-                    self.get_buffer(f"adapt{n}"), self.get_buffer(f"offset{n}"),
-                )
-                part = self.upscale(low, n)
-                adapted = part if adapted is None else adapted + part
-            adapted = adapted + self.adaptor_bias[:, None, None]
+            adapted = self._adapt_early(features)  # [N, C, H, W]
+            pooled = adapted if self.adapted_cls else self._pool(features)
         else:
-            adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)
-        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)
-        seg = F.conv2d(hidden, self.last)
-        seen = torch.cat([adapted if self.adapted_cls else pooled, seg], dim=1)
-        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=KERNEL // 2)
+            pooled = self._pool(features)  # [N, C, H, W]
+            adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
+        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)  # [N, 1024, H, W]
+        seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
+        seen = torch.cat([adapted if self.adapted_cls else pooled, seg], dim=1)  # [N, C + 1, H, W]
+        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=KERNEL // 2)  # [N, 128, H, W]
         return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
+
+    def _pool(self, features: Sequence[Tensor]) -> Tensor:
+        """Standardised, upscaled and pooled: [N, C, H, W]."""
+        standard = [
+            (x - self.get_buffer(f"shift{n}")) * self.get_buffer(f"scale{n}")  # [N, C_l, h_l, w_l]
+            for n, x in enumerate(features)
+        ]
+        return torch.cat([self.upscale(x, n) for n, x in enumerate(standard)], dim=1)
+
+    def _adapt_early(self, features: Sequence[Tensor]) -> Tensor:
+        """The adaptor at each level's own resolution, then upscaled: [N, C, H, W]."""
+        parts = []
+        for n, x in enumerate(features):
+            centred = x - self.get_buffer(f"centre{n}")  # [N, C_l, h_l, w_l]
+            low = F.conv2d(centred, self.get_buffer(f"adapt{n}"), self.get_buffer(f"offset{n}"))
+            parts.append(self.upscale(low, n))  # [N, C, h_l, w_l] -> [N, C, H, W]
+        return parts[0] + parts[1] + self.adaptor_bias[:, None, None]
 
 
 class Full(nn.Module):
     """Plan ``full``: every channel product at low resolution, both heads' first layers composed with
     the adaptor; the map's size is met only behind the two spatial products."""
+
+    columns: Tensor
+    tap_columns: Tensor
+    seg_constant: Tensor
+    last: Tensor
+    constant: Tensor
 
     def __init__(self, weights: Weights, sizes: Sizes):
         super().__init__()
@@ -161,18 +186,19 @@ class Full(nn.Module):
         height = self.map_hw[0]
         seg, cls = [], []
         for n, (feature, (h, w)) in enumerate(zip(features, self.sizes)):
-            x = (feature - self.get_buffer(f"centre{n}")).flatten(2).transpose(1, 2)  # [N, hw, C]
-            low = x @ self.get_buffer(f"seg{n}")
+            centred = feature - self.get_buffer(f"centre{n}")  # [N, C_l, h, w]
+            x = centred.flatten(2).transpose(1, 2)  # [N, hw, C_l]
+            low = x @ self.get_buffer(f"seg{n}")  # [N, hw, 1024]
             if hasattr(self, f"low{n}"):
                 low = low + self.get_buffer(f"low{n}")
-            left = self.get_buffer(f"rows{n}") @ low.reshape(-1, h, w * low.shape[-1])
-            seg.append(left.reshape(-1, height, w, low.shape[-1]))
+            left = self.get_buffer(f"rows{n}") @ low.reshape(-1, h, w * low.shape[-1])  # [N, H, w 1024]
+            seg.append(left.reshape(-1, height, w, low.shape[-1]))  # [N, H, w, 1024]
             low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, KERNEL, hw, KERNEL 128]
             left = self.get_buffer(f"tap_rows{n}") @ low.reshape(-1, KERNEL * h, w * low.shape[-1])
-            cls.append(left.reshape(-1, height, w * KERNEL, CLS_HIDDEN))
+            cls.append(left.reshape(-1, height, w * KERNEL, CLS_HIDDEN))  # [N, H, w KERNEL, 128]
         hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, 1024]
-        seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]
-        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant
+        seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]  # [N, H, W]
+        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, 128]
         hidden = hidden + self.map_part(seg_logits)
         return seg_logits, self.score(hidden, seg_logits, (1, 2))
 
@@ -182,6 +208,12 @@ class RowFirst(nn.Module):
     backbones and INT8. Features are widened to the map's width; the segmentation head is one
     composed 1x1 convolution at full size; the classification head one 1x5 convolution per kernel
     row at the features' height, then one product along columns."""
+
+    seg: Tensor
+    seg_constant: Tensor
+    last: Tensor
+    constant: Tensor
+    map_kernel: Tensor
 
     def __init__(self, weights: Weights, sizes: Sizes):
         super().__init__()
@@ -209,23 +241,27 @@ class RowFirst(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         wide = [
-            (x - self.get_buffer(f"centre{n}")) @ self.get_buffer(f"columns{n}")
+            (x - self.get_buffer(f"centre{n}")) @ self.get_buffer(f"columns{n}")  # [N, C_l, h, W]
             for n, x in enumerate(features)
         ]
-        full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)
-        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)
-        seg = F.conv2d(hidden, self.last)
-        total = self.constant + F.conv2d(seg, self.map_kernel, padding=KERNEL // 2)
+        full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)  # [N, C, H, W]
+        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)  # [N, 1024, H, W]
+        seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
+        total = self.constant + F.conv2d(seg, self.map_kernel, padding=KERNEL // 2)  # [N, 128, H, W]
         for n, x in enumerate(wide):
-            by_row = F.conv2d(x, self.get_buffer(f"kernel{n}"), padding=(0, KERNEL // 2))
+            kernel = self.get_buffer(f"kernel{n}")
+            by_row = F.conv2d(x, kernel, padding=(0, KERNEL // 2))  # [N, KERNEL 128, h, W]
             parts = by_row.reshape(-1, KERNEL, CLS_HIDDEN, *by_row.shape[2:]).transpose(1, 2)
             stacked = parts.reshape(-1, CLS_HIDDEN, KERNEL * by_row.shape[2], by_row.shape[3])
-            total = total + self.get_buffer(f"tap_rows{n}") @ stacked
+            total = total + self.get_buffer(f"tap_rows{n}") @ stacked  # of [N, 128, KERNEL h, W]
         return seg[:, 0], self.score(total, seg[:, 0], (2, 3))
 
 
 class _MapPart(nn.Module):
     """The map's own channel through the 5x5 kernel: [N, H, W] -> [N, H, W, 128]."""
+
+    unfold: Tensor
+    weight: Tensor
 
     def __init__(self, w: folding.Trained):
         super().__init__()
@@ -233,7 +269,7 @@ class _MapPart(nn.Module):
         constants(self, unfold=unfold, weight=w.map_taps.reshape(KERNEL * KERNEL, -1))
 
     def forward(self, seg_logits: Tensor) -> Tensor:
-        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=KERNEL // 2)
+        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=KERNEL // 2)  # [N, 25, H, W]
         return neighbours.permute(0, 2, 3, 1) @ self.weight
 
 
@@ -282,7 +318,8 @@ def constants(module: nn.Module, **arrays: np.ndarray) -> None:
 
 def feature_sizes(model: SuperSimpleNet) -> Sizes:
     """Height and width of both feature levels for the model's input size."""
+    assert model.backbone is not None
     parameter = next(model.backbone.parameters())
     with torch.inference_mode():
         levels: List[Tensor] = model.backbone(parameter.new_zeros(1, 3, *model.image_size))
-    return tuple(tuple(level.shape[2:]) for level in levels)
+    return tuple((level.shape[2], level.shape[3]) for level in levels)

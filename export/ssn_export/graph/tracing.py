@@ -59,6 +59,7 @@ def trace_module(
             dynamo=True,
             verbose=False,
         )
+        assert program is not None
         model = program.model_proto
     _name_by_module(model.graph)
     _constants_to_initializers(model.graph)

@@ -86,7 +86,7 @@ def serialize(
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(_build_error(model))
-    if cache is not None:
+    if cache is not None and options.timing_cache is not None:
         _store_cache(config, options.timing_cache)
     return bytes(memoryview(plan))
 

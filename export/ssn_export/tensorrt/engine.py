@@ -274,7 +274,8 @@ def run(
     """Maps and scores of ``images`` [N, H, W, 3] through the runtime, in batches, the last one smaller."""
     with Detector.open(model, backend, batch=batch, sha256=digest) as detector:
         parts = [detector.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
-    return tuple(np.concatenate([p[i] for p in parts]) for i in (0, 1))
+    maps, scores = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return maps, scores
 
 
 def _layers(

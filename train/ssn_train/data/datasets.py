@@ -72,9 +72,9 @@ def scan(folder: PathLike, unsupervised: bool = False) -> DataLayout:
         if any((root / "train").glob("*_GT.png")):
             return DataLayout(root, "KolektorSDD2", published_layouts.ksdd2)
         return DataLayout(root, "MVTec AD layout", published_layouts.mvtec)
-    categories = [p.name for p in published_layouts.subfolders(root) if (p / "train").is_dir()]
-    if categories:
-        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec, tuple(categories))
+    names = tuple(p.name for p in published_layouts.subfolders(root) if (p / "train").is_dir())
+    if names:
+        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec, names)
     return DataLayout(root, "photos", published_layouts.photos)
 
 

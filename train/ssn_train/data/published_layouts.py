@@ -133,7 +133,8 @@ def ksdd2(root: Path, select: Selection) -> Parts:
         found = ", ".join(sorted(p.name for p in root.glob("split_weakly_*.pyb"))) or "none"
         raise InputError(f"{root}: expected {path.name} for --segmented {number}, found {found}")
     if not path.is_file():  # everything is segmented then
-        return tuple([_ksdd2_sample(p, True) for p in _ksdd2_images(root / n)] for n in ("train", "test"))
+        train, test = ([_ksdd2_sample(p, True) for p in _ksdd2_images(root / n)] for n in ("train", "test"))
+        return train, test
     content = split_files.load(path)
     if not isinstance(content, (list, tuple)) or len(content) != 2:
         raise InputError(f"{path}: expected the two lists of training and test images")
@@ -266,7 +267,7 @@ def inside(root: Path, name: str, source: Path) -> Path:
 
 def pairs(content: Any, source: Path) -> List[Tuple[Any, Any]]:
     """The (name, segmented) entries of a split list."""
-    entries = content if isinstance(content, (list, tuple)) else [None]
+    entries: Sequence[Any] = content if isinstance(content, (list, tuple)) else [None]
     for entry in entries:
         pair = isinstance(entry, (list, tuple)) and len(entry) == 2
         if not pair or not isinstance(entry[0], (int, str)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import safetensors.torch
 import timm
@@ -72,10 +72,12 @@ def create(name: str) -> Backbone:
         feature_cls="getter",
         out_indices=[strides.index(stride) for stride in STRIDES],
     )
-    config = timm.get_pretrained_cfg(timm_name) or full.pretrained_cfg
-    config = config if isinstance(config, dict) else config.to_dict()
-    channels = tuple(module.feature_info.channels())
-    return Backbone(name, timm_name, module, channels, tuple(config["mean"]), tuple(config["std"]))
+    found: Any = timm.get_pretrained_cfg(timm_name) or full.pretrained_cfg
+    config: Dict[str, Any] = found if isinstance(found, dict) else found.to_dict()
+    info: Any = module.feature_info
+    return Backbone(
+        name, timm_name, module, tuple(info.channels()), tuple(config["mean"]), tuple(config["std"])
+    )
 
 
 def load_weights(backbone: Backbone, weights: Optional[str]) -> str:

@@ -8,7 +8,7 @@ H x W = 2h x 2w the segmentation map.
 from __future__ import annotations
 
 import functools
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,17 @@ class Discriminator(nn.Module):
         )
         self.fc_score = nn.Linear(2 * CLS_HIDDEN + 2, 1)
 
+    @property
+    def seg_layers(self) -> Tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
+        """The segmentation head's layers with weights."""
+        first, norm, _, last = self.seg
+        return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
+
+    @property
+    def cls_layers(self) -> Tuple[nn.Conv2d, nn.BatchNorm2d]:
+        """The classification head's convolution and its normalisation."""
+        return cast(nn.Conv2d, self.dec_head[0]), cast(nn.BatchNorm2d, self.dec_head[1])
+
     def classify(self, features: Tensor, seg_logits: Tensor) -> Tensor:
         """Score logits [B] from features [B, C, H, W] and their map [B, 1, H, W].
 
@@ -66,9 +77,10 @@ class Discriminator(nn.Module):
 
     def score(self, features_part: Tensor, seg: Tensor) -> Tensor:
         """Score logits [B] where the features' part of the convolution [B, 128, H, W] is known."""
-        conv, norm, relu = self.dec_head
-        x = features_part + F.conv2d(seg, conv.weight[:, -1:], conv.bias, padding="same")
-        return self._pool(relu(norm(x)), seg)
+        conv, norm = self.cls_layers
+        map_part = F.conv2d(seg, conv.weight[:, -1:], conv.bias, padding=conv.kernel_size[0] // 2)
+        hidden = F.relu(norm(features_part + map_part))  # [B, 128, H, W]
+        return self._pool(hidden, seg)
 
     def _pool(self, x: Tensor, seg: Tensor) -> Tensor:
         pooled = [x.amax((2, 3)), x.mean((2, 3)), seg.amax((2, 3)), seg.mean((2, 3))]
@@ -91,6 +103,9 @@ class SuperSimpleNet(nn.Module):
     paper's backbone trains without it.
     """
 
+    feature_shift: Tensor
+    feature_scale: Tensor
+
     def __init__(
         self,
         backbone: Optional[nn.Module],
@@ -106,8 +121,8 @@ class SuperSimpleNet(nn.Module):
         self.variant = variant
         self.upscales = upscale
         self.backbone = backbone
-        self.channels = tuple(channels)
-        self.image_size = tuple(image_size)
+        self.channels: Tuple[int, int] = (channels[0], channels[1])
+        self.image_size: Tuple[int, int] = (image_size[0], image_size[1])
         self.feature_adaptor = FeatureAdaptor(sum(channels))
         self.discriminator = Discriminator(sum(channels), stop_grad)
         self.register_buffer("feature_shift", torch.zeros(sum(channels)))
@@ -132,6 +147,7 @@ class SuperSimpleNet(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tuple[Tensor, Tensor]:
         """Raw backbone features of both levels: [B, C2, h, w] and [B, C3, h', w']."""
+        assert self.backbone is not None
         level2, level3 = self.backbone(images)
         return level2, level3
 

@@ -85,7 +85,7 @@ def telling_images(predictions: Predictions, verdict: Verdict, each: int) -> Lis
     order = np.argsort(margins)
     good, bad = order[labels[order] == 0], order[labels[order] == 1]
     near = np.argsort(np.abs(margins))
-    groups: Sequence[Tuple[str, Sequence[int]]] = (
+    groups: Sequence[Tuple[str, np.ndarray]] = (
         ("defective, highest", bad[::-1]),
         ("defective, lowest", bad),
         ("good, highest", good[::-1]),

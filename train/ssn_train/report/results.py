@@ -106,8 +106,9 @@ def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, 
 
 def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict) -> None:
     """One CSV line a photo."""
-    how = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # names in other encodings
-    with replacing(path) as temporary, open(temporary, "w", **how) as file:
+    with replacing(path) as temporary, open(
+        temporary, "w", newline="", encoding="utf-8", errors="surrogateescape"  # names in other encodings
+    ) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
         peaks = predictions.map_max

@@ -108,8 +108,8 @@ def _images(predictions: Predictions, masks: np.ndarray) -> List[Dict[str, Any]]
             x0, y0, x1, y1 = Placement(
                 photo.shape[:2], masks.shape[1:], geometry=predictions.geometry
             ).map_content
-            parts = (array[i, y0:y1, x0:x1] for array in (predictions.maps, masks))
-            row["photo"], row["map"] = _pictures(photo, *parts, float(low), float(high))
+            anomaly_map, mask = (array[i, y0:y1, x0:x1] for array in (predictions.maps, masks))
+            row["photo"], row["map"] = _pictures(photo, anomaly_map, mask, float(low), float(high))
         rows.append(row)
     return rows
 

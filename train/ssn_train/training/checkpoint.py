@@ -10,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,8 +37,8 @@ class Header:
     backbone: str
     timm_name: str
     weights: str
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
     height: int
     width: int
     feature_mean: Tuple[float, ...]
@@ -49,6 +49,13 @@ class Header:
     verdict: Optional[Verdict] = None
     variant: str = "icpr"
     schema: int = SCHEMA
+
+    @property
+    def calibrated(self) -> Verdict:
+        """The verdict; InputError where there is none."""
+        if self.verdict is None:
+            raise InputError("the model has no calibrated thresholds; train again")
+        return self.verdict
 
 
 def save(path: PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -103,8 +110,13 @@ def load_model(run: PathLike) -> Tuple[SuperSimpleNet, Header, Backbone]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: does not follow schema {SCHEMA} ({reason}); train again") from None
-    backbone = dataclasses.replace(backbone, mean=tuple(header.mean), std=tuple(header.std))
+    backbone = dataclasses.replace(backbone, mean=_three(header.mean), std=_three(header.std))
     return model.eval(), header, backbone
+
+
+def _three(values: Sequence[float]) -> Tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Dict[str, Tensor]:

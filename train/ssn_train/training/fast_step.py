@@ -61,7 +61,7 @@ def heads(
 def _seg_logits(
     model: SuperSimpleNet, levels: List[Tensor], noise: Noise, dtype: torch.dtype
 ) -> Tensor:
-    conv, norm, _, last = model.discriminator.seg
+    conv, norm, last = model.discriminator.seg_layers
     adaptor = model.feature_adaptor.projection
     weight = conv.weight[:, :, 0, 0]
     composed = (weight @ adaptor.weight[:, :, 0, 0]).split(model.channels, dim=1)
@@ -74,15 +74,17 @@ def _seg_logits(
     index = noise.positions % one_copy
     step = max(8, BLOCK[delta.device.type] // one_copy)
     parts = (*low, delta, norm.weight, norm.bias, last.weight[0, :, 0, 0])
-    base, rows, means, variances = 0.0, 0.0, [], []
+    shares, means, variances = [], [], []
     for low2, low3, *rest in zip(*(part.split(step, dim=-1) for part in parts)):
         done = checkpoint(
             _seg_block, [low2, low3], spatial, index, *rest, norm.eps,
             use_reentrant=False, preserve_rng_state=False,
         )
-        base, rows = base + done[0], rows + done[1]
+        shares.append(done[:2])
         means.append(done[2])
         variances.append(done[3])
+    assert adaptor.bias is not None and conv.bias is not None
+    base, rows = (sum(parts[1:], parts[0]) for parts in zip(*shares))  # [BHW] of one copy, [K]
     with torch.no_grad():
         constant = weight @ adaptor.bias + conv.bias  # cancels in BatchNorm but for its mean
         _track(norm, torch.cat(means) + constant, torch.cat(variances), 2 * one_copy)
@@ -131,14 +133,15 @@ def _cls_pre_activation(
 ) -> Tensor:
     """The classification head's convolution of the features, without the map's part and the bias:
     [2B, 128, H, W]."""
-    weight = model.discriminator.dec_head[0].weight
+    weight = model.discriminator.cls_layers[0].weight
     taps = weight[:, :-1].permute(2, 3, 0, 1)  # [i, j, 128, C]; the last input is the map
     flat = taps.reshape(-1, taps.shape[-1])
     batch, (height, width) = len(levels[0]), model.map_size(levels[0].shape[1:3])
-    composed, base = flat, None
+    composed, base = flat, flat.new_zeros(())
     if model.variant == "icpr":
         adaptor = model.feature_adaptor.projection
         composed = flat @ adaptor.weight[:, :, 0, 0]
+        assert adaptor.bias is not None
         base = _border(flat @ adaptor.bias, (height, width))
     by_row = composed.view(KERNEL, KERNEL * CLS_HIDDEN, -1)
     for level, w in zip(levels, by_row.split(model.channels, dim=2)):
@@ -148,7 +151,7 @@ def _cls_pre_activation(
         left = _product(rows, low.view(batch, KERNEL * h, -1), dtype)  # [B, H, w j 128]
         left = left.view(batch, height, w_low * KERNEL, CLS_HIDDEN)
         upscaled = _product(columns, left, dtype)
-        base = upscaled if base is None else base + upscaled
+        base = base + upscaled  # [B, H, W, 128]
     return _add_noise(base, noise, flat, dtype)
 
 
@@ -217,6 +220,8 @@ def _matrix(
 
 def _track(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Update the running statistics as the module would."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.num_batches_tracked is not None and norm.momentum is not None
     norm.num_batches_tracked += 1
     norm.running_mean.lerp_(mean, norm.momentum)
     norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from typing import Callable, List, Sequence, Tuple
+from typing import IO, Callable, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class FeatureCache:
         on_progress: Callable[[int], object] = lambda count: None,
     ):
         self._levels: List[np.ndarray] = []
-        self._files: List[tempfile._TemporaryFileWrapper] = []
+        self._files: List[IO[bytes]] = []
         module = loader.backbone.module
         module.eval()  # or BatchNorm would mix the batch's photos into the features
         for part, images in loader.batches(photos):
@@ -84,4 +84,5 @@ class FeatureCache:
             n = level[:rows].size / level.shape[1]
             means.append(total / n)
             stds.append(np.sqrt(np.maximum(squares / n - (total / n) ** 2, 1e-12)))
-        return tuple(torch.from_numpy(np.concatenate(x)).float() for x in (means, stds))
+        mean, std = (torch.from_numpy(np.concatenate(parts)).float() for parts in (means, stds))
+        return mean, std

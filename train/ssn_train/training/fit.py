@@ -200,9 +200,9 @@ def _step(setup: Setup, step: int, order: Order, targets: TargetStore) -> Tuple[
         training_step.step_generator(settings.seed, step), recipe.anomalies,
     )
     draws = training_step.Draws(*(part.to(device) for part in draws))
+    mask, label, segmented = (part.to(device) for part in targets[index])
     loss = training_step.batch_loss(
-        setup.model, [level.to(device) for level in setup.cache[index]], draws,
-        *(part.to(device) for part in targets[index]),
+        setup.model, [level.to(device) for level in setup.cache[index]], draws, mask, label, segmented,
         recipe=recipe, plain=settings.plain, low_precision=settings.bfloat16,
     )
     clip = training_step.CLIP_NORM if recipe.optimised and setup.supervised else None
