@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -117,7 +118,7 @@ def _timed(
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Callable[[float], object]]:
     """A bar with the time left on stderr, fed with the share done."""
-    with click.progressbar(length=1000, label=label, file=click.get_text_stream("stderr")) as bar:
+    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
 
         def update(share: float) -> None:
             bar.update(max(0, int(1000 * share) - bar.pos))

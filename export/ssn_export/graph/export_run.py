@@ -255,7 +255,8 @@ def _judge(
     tracing.check(graph)
     lint.check(graph)
     runnable = mixed_precision.emulated(graph) if kind == "float16" else graph
-    found = parity.compare(truth, *float64_reference.run_onnx(runnable, truth.images), header.calibrated, kind)
+    answers = float64_reference.run_onnx(runnable, truth.images)
+    found = parity.compare(truth, *answers, header.calibrated, kind)
     log(f"{kind}: {found.line()}")
     parity.gate(found, kind)
     return dataclasses.asdict(found)

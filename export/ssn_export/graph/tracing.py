@@ -6,13 +6,16 @@ import ast
 import contextlib
 import io
 import logging
+import sys
 import warnings
-from typing import Dict, Iterator, Sequence, Tuple
+from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 import onnx
 import onnx.version_converter
+import onnx_ir
 import torch
+from onnx_ir.passes import common
 from torch import Tensor, nn
 
 from ssn_edge.errors import ModelError
@@ -44,8 +47,8 @@ def trace_module(
 ) -> onnx.ModelProto:
     """A module's float32 graph; every example's first axis is the free batch axis ``N``.
 
-    torch writes opset 18 at least, so the graph is converted down; its padding is folded first,
-    which the converter could not take.
+    Opset 18 is traced and converted here: asked for 17, torch converts before it simplifies, which onnx's
+    converter cannot do for padding nor for axes that are computed, and writes 18 without a word.
     """
     batch = torch.export.Dim("N", min=1, max=4096)
     with quiet():
@@ -62,16 +65,28 @@ def trace_module(
         assert program is not None
         model = program.model_proto
     _name_by_module(model.graph)
-    _constants_to_initializers(model.graph)
-    _fold_padding(model.graph)
     model = onnx.version_converter.convert_version(model, OPSET)
     for node in model.graph.node:  # an attribute of opset 18 that the converter leaves behind
         stale = [a for a in node.attribute if a.name == "noop_with_empty_axes"]
         for attribute in stale:
             node.attribute.remove(attribute)
     _fix_reshapes(model)
-    _share_weights(model.graph)
-    return _tidy(model)
+    return _cleaned(model)
+
+
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Nothing unused, equal tensors stored once, no shapes or notes, node names that are unique
+    (``heads.score/MatMul_46``)."""
+    cleaned = onnx_ir.from_proto(model)
+    clean_up = onnx_ir.passes.Sequential(
+        common.RemoveUnusedNodesPass(), common.RemoveUnusedFunctionsPass(),
+        common.DeduplicateInitializersPass(size_limit=sys.maxsize), common.ClearMetadataAndDocStringPass(),
+    )
+    model = onnx_ir.to_proto(clean_up(cleaned).model)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.name}/{node.op_type}_{index}" if node.name else f"{node.op_type}_{index}"
+    del model.graph.value_info[:]
+    return model
 
 
 @contextlib.contextmanager
@@ -88,26 +103,6 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Unique node names (``heads.score/MatMul_46``), no unused weights, no stale shapes or notes."""
-    used = {name for node in model.graph.node for name in node.input}
-    for weight in [w for w in model.graph.initializer if w.name not in used]:
-        model.graph.initializer.remove(weight)
-    for index, node in enumerate(model.graph.node):
-        node.name = f"{node.name}/{node.op_type}_{index}" if node.name else f"{node.op_type}_{index}"
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in [*model.graph.initializer, *model.graph.input, *model.graph.output]:
-        value.doc_string = ""
-        del value.metadata_props[:]
-    del model.graph.value_info[:]
-    del model.functions[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-    model.doc_string = ""
-    return model
-
-
 def _name_by_module(graph: onnx.GraphProto) -> None:
     """Nodes bear the module they belong to, ``backbone`` or ``heads...``, so that the layer reports
     of inference libraries can be read; nothing for the outermost."""
@@ -115,31 +110,6 @@ def _name_by_module(graph: onnx.GraphProto) -> None:
         scopes = {p.key: p.value for p in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
         inner = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
         node.name = (inner[0] if inner[0] == "backbone" else inner[-1]) if inner else ""
-
-
-def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    constants = [node for node in graph.node if node.op_type == "Constant"]
-    for node in constants:
-        value = onnx.helper.get_attribute_value(node.attribute[0])
-        value.name = node.output[0]
-        graph.initializer.append(value)
-        graph.node.remove(node)
-
-
-def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Zero padding of height and width in front of a convolution becomes its ``pads``."""
-    arrays = {w.name: onnx.numpy_helper.to_array(w) for w in graph.initializer}
-    for pad in [node for node in graph.node if node.op_type == "Pad"]:
-        users = [node for node in graph.node if pad.output[0] in node.input]
-        amounts = arrays[pad.input[1]].tolist()  # all axes' begins, then all ends
-        value = arrays[pad.input[2]].item() if len(pad.input) > 2 and pad.input[2] else 0
-        if [u.op_type for u in users] != ["Conv"] or value or any(amounts[:2] + amounts[4:6]):
-            continue
-        (pads,) = (a for a in users[0].attribute if a.name == "pads")
-        extra = amounts[2:4] + amounts[6:8]
-        pads.ints[:] = [a + b for a, b in zip(pads.ints, extra)]
-        users[0].input[0] = pad.input[0]
-        graph.node.remove(pad)
 
 
 def _fix_reshapes(model: onnx.ModelProto) -> None:
@@ -156,33 +126,6 @@ def _fix_reshapes(model: onnx.ModelProto) -> None:
             name = f"shape_{index}"
             model.graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
             node.input[1] = name
-    _drop_unused_nodes(model.graph)
-
-
-def _drop_unused_nodes(graph: onnx.GraphProto) -> None:
-    while True:
-        used = {name for node in graph.node for name in node.input} | {v.name for v in graph.output}
-        dead = [node for node in graph.node if not used & set(node.output)]
-        if not dead:
-            return
-        for node in dead:
-            graph.node.remove(node)
-
-
-def _share_weights(graph: onnx.GraphProto) -> None:
-    """Equal tensors are stored once."""
-    first: Dict[Tuple[int, Tuple[int, ...], bytes], str] = {}
-    same: Dict[str, str] = {}
-    for weight in list(graph.initializer):
-        array = onnx.numpy_helper.to_array(weight)
-        key = (weight.data_type, tuple(weight.dims), array.tobytes())
-        if key in first:
-            same[weight.name] = first[key]
-            graph.initializer.remove(weight)
-        else:
-            first[key] = weight.name
-    for node in graph.node:
-        node.input[:] = [same.get(name, name) for name in node.input]
 
 
 def check(model: onnx.ModelProto) -> None:
