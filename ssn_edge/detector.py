@@ -31,9 +31,15 @@ class Detector:
     that the file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own
     clock (None without a GPU); ``judge`` is what makes a verdict of a score and a map.
 
-    >>> with Detector.open("model.ssn") as detector:
-    ...     detection = detector.detect(frame)          # BGR uint8 [height, width, 3]
-    ...     print(detection.is_defect, detection.score)
+    >>> import tempfile
+    >>> from ssn_edge.testing import write_tiny_model
+    >>> model = write_tiny_model(tempfile.mkdtemp() + "/model.onnx")       # yours: model.ssn
+    >>> with Detector.open(model) as detector:
+    ...     detection = detector.detect(np.full((480, 640, 3), 255, np.uint8))   # BGR, any size
+    >>> detection.is_defect, detection.score
+    (True, 1.0)
+    >>> [(region.x, region.y, region.width, region.height) for region in detection.regions]
+    [(0, 0, 640, 480)]
     """
 
     def __init__(

@@ -26,7 +26,8 @@ NON_BLOCKING = 1
 class Freed(Protocol):
     """An allocation of pycuda's."""
 
-    def free(self) -> None: ...
+    def free(self) -> None:
+        """Give the memory back."""
 
 
 class Buffer(NamedTuple):

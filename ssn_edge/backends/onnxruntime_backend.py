@@ -15,6 +15,7 @@ NAME = "onnxruntime"
 
 
 def version() -> str:
+    """The installed ONNX Runtime's."""
     return str(onnxruntime.__version__)
 
 
@@ -50,6 +51,8 @@ def inference_session(
 
 
 class Session:
+    """Fits :class:`.session.Session`."""
+
     max_batch: Optional[int] = None
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: int):
@@ -57,11 +60,13 @@ class Session:
         self.metadata: Dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
+        """As of :class:`.session.Session`."""
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
         self._bound: Optional[Tuple[int, int, Tuple[int, ...]]] = None
         return self._images
 
     def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
+        """As of :class:`.session.Session`."""
         try:
             self._session.run_with_iobinding(self._bind(maps, scores))
         except Exception as error:
@@ -80,4 +85,5 @@ class Session:
         return self._binding
 
     def close(self) -> None:
+        """As of :class:`.session.Session`."""
         self._session = self._binding = None

@@ -16,6 +16,7 @@ NAME = "openvino"
 
 
 def version() -> str:
+    """The installed OpenVINO's."""
     return str(openvino.__version__)
 
 
@@ -44,17 +45,21 @@ def open_session(
 
 
 class Session:
+    """Fits :class:`.session.Session`."""
+
     max_batch: Optional[int] = None
 
     def __init__(self, request: openvino.InferRequest, metadata: Dict[str, str], batch: int):
         self._request, self.metadata, self._batch = request, metadata, batch
 
     def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
+        """As of :class:`.session.Session`."""
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
         self._bound: Optional[Tuple[int, int, Tuple[int, ...]]] = None
         return self._images
 
     def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
+        """As of :class:`.session.Session`."""
         where = maps.ctypes.data, scores.ctypes.data, maps.shape
         try:
             if where != self._bound:  # a camera loop gives the same arrays with every frame
@@ -67,4 +72,5 @@ class Session:
             raise BackendError(f"OpenVINO failed: {one_line(error)}") from None
 
     def close(self) -> None:
+        """As of :class:`.session.Session`."""
         self._request = None

@@ -33,12 +33,14 @@ class Log(trt.ILogger):
         self.warnings: Deque[str] = deque(maxlen=100)
 
     def log(self, severity: trt.ILogger.Severity, message: str) -> None:
+        """Called by TensorRT."""
         if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
             self.errors.append(message)
         elif severity == trt.ILogger.WARNING:
             self.warnings.append(message)
 
     def clear(self) -> None:
+        """Forget what was logged."""
         self.errors.clear()
         self.warnings.clear()
 
@@ -61,6 +63,7 @@ def created(kind: Any, *arguments: Any) -> Any:
 
 
 def version() -> str:
+    """The installed TensorRT's."""
     return str(trt.__version__)
 
 

@@ -49,12 +49,14 @@ class OpenDetector:
         self._free: LifoQueue[Workspace] = LifoQueue()
 
     def take(self) -> Workspace:
+        """A workspace that nobody uses."""
         try:
             return self._free.get_nowait()
         except Empty:
             return Workspace(self)
 
     def give(self, workspace: Workspace) -> None:
+        """The workspace is free again."""
         self._free.put(workspace)
 
 
@@ -100,6 +102,7 @@ class Calls:
         self._handles = itertools.count(1)
 
     def open(self, options: Any, out: Any) -> None:
+        """``ssn_open``: a new detector's handle into ``out``."""
         path, backend, digest = map(self._text, (options.model, options.backend, options.sha256))
         detector = Detector.open(path or "", "auto" if backend is None else backend, sha256=digest)
         handle = next(self._handles)
@@ -107,6 +110,7 @@ class Calls:
         out[0] = handle
 
     def info(self, handle: int, out: Any) -> None:
+        """``ssn_info``: what the model says of itself into ``out``."""
         detector = self._find(handle).detector
         info = detector.info
         out.map_height, out.map_width = info.size_hw
@@ -123,6 +127,7 @@ class Calls:
         self, handle: int, frame: Any, map_out: Any, map_count: int, mask_out: Any, mask_count: int,
         result: Any,
     ) -> None:
+        """``ssn_infer``: the verdict into ``result``, map and mask into the caller's arrays where given."""
         start = time.perf_counter()
         one = self._find(handle)
         image, layout = self._image(frame)
@@ -141,6 +146,7 @@ class Calls:
         result.ms = 1e3 * (time.perf_counter() - start)
 
     def close(self, handle: int) -> None:
+        """``ssn_close``: BadHandle for a handle that is not open."""
         self._find(handle)
         one = self._opened.pop(handle, None)
         if one is None:

@@ -48,6 +48,7 @@ def address(option: str, text: str, warn: Callable[[str], object]) -> str:
 
 
 def plain(option: str) -> str:
+    """The hint for a password that stands on the command line itself."""
     return f"hint: {option}: every user of this machine sees it in the process list; give env:NAME or @FILE"
 
 

@@ -243,6 +243,7 @@ def _give_up(sink: Sink) -> None:
 
 
 def each_frame(result: Result) -> None:
+    """One line on stdout for a judged frame."""
     word = "NG" if result.detection.is_defect else "OK"
     ms = result.detection.latency.total_ms
     click.echo(f"{result.frame.name}  {result.detection.score:.4f}  {word}  {ms:.1f} ms")
@@ -252,6 +253,7 @@ class Echo(logging.Handler):
     """The stream's warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
         click.echo(f"{time.strftime('%H:%M:%S')} {record.getMessage()}", err=True)
 
 
@@ -263,6 +265,7 @@ class Status:
         self._next = self._start + STATUS_S
 
     def __call__(self, result: Result) -> None:
+        """After each result."""
         if result.detection.is_defect:
             each_frame(result)
         now, summary = time.monotonic(), self._summary

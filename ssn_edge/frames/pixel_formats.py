@@ -48,6 +48,7 @@ class MemoryLayout(NamedTuple):
 
     @property
     def rows(self) -> int:
+        """Rows in memory: half as many again for NV12, whose colours follow."""
         return self.height * 3 // 2 if self.name == "NV12" else self.height
 
     @property

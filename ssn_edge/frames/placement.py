@@ -46,6 +46,9 @@ class View:
     ``roi`` (x, y, width, height) in the frame's pixels, None for all of it; ``rotate`` 0, 90, 180 or
     270 degrees clockwise, then ``flip``; ``tile`` (height, width) in pixels of the result cuts it into
     tiles that overlap by at least ``overlap`` pixels. InputError where that makes no sense.
+
+    >>> View(roi=(100, 0, 512, 256), rotate=90, tile=(256, 256), overlap=32).rotate
+    90
     """
 
     roi: Optional[Tuple[int, int, int, int]] = None
@@ -73,6 +76,12 @@ class Placement:
 
     ``geometry`` is "stretch" or "letterbox". The anomaly map has ``map_hw``: the model's size, or with tiles
     the canvas's.
+
+    >>> placement = Placement(frame_hw=(480, 640), size_hw=(256, 256), geometry="letterbox")
+    >>> placement.map_content                 # x0, y0, x1, y1 of the frame in the map
+    (0, 32, 256, 224)
+    >>> placement.box(128, 32, 129, 33)       # what one pixel of the map covers of the frame
+    (320, 0, 323, 3)
     """
 
     frame_hw: Tuple[int, int]
@@ -99,12 +108,14 @@ class Placement:
 
     @cached_property
     def canvas_hw(self) -> Tuple[int, int]:
+        """Height and width of the region of interest, turned."""
         x0, y0, x1, y1 = self.part
         hw = y1 - y0, x1 - x0
         return hw if self.view.rotate in (0, 180) else hw[::-1]
 
     @cached_property
     def map_hw(self) -> Tuple[int, int]:
+        """Height and width of the anomaly map."""
         return self.canvas_hw if self.view.tile else self.size_hw
 
     @cached_property

@@ -55,6 +55,7 @@ COOKIE, TOKEN = "ssn_token", re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host == "localhost"
@@ -96,6 +97,7 @@ class LiveView:
         self._thread.start()
 
     def write(self, result: Result) -> None:
+        """Take one result; a picture is made of it only while someone looks, or where it is NG."""
         now, detection = time.monotonic(), result.detection
         wanted = self._watched and now >= self._next_picture
         thumb = detection.is_defect and now >= self._next_thumb
@@ -152,6 +154,7 @@ class LiveView:
                 self._watched -= 1
 
     def close(self) -> None:
+        """End all streams, then the server."""
         with self.changed:
             self.ended = True
             self.changed.notify_all()
@@ -162,6 +165,7 @@ class LiveView:
 
 
 def jpeg(picture: np.ndarray, width: int) -> bytes:
+    """A picture uint8 BGR [H, W, 3] as a JPEG file's bytes, at most ``width`` pixels wide."""
     if picture.shape[1] > width:
         height = max(1, round(picture.shape[0] * width / picture.shape[1]))
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
@@ -176,9 +180,11 @@ class Rate:
         self._times: Deque[float] = deque(maxlen=60)
 
     def add(self, now: float) -> None:
+        """A frame came at ``now``, in monotonic seconds."""
         self._times.append(now)
 
     def value(self) -> float:
+        """Frames a second; 0 before the second frame."""
         spent = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
         return (len(self._times) - 1) / spent if spent else 0.0
 

@@ -37,11 +37,13 @@ class Metrics:
         self.port: int = self._server.server_port
 
     def write(self, result: Result) -> None:
+        """Take one result."""
         self._latency.observe(result.latency_ms / 1e3)
         self._score.set(result.detection.score)
         self._last.set(result.frame.time)
 
     def close(self) -> None:
+        """Give the port back."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

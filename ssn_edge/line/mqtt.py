@@ -73,6 +73,7 @@ class Mqtt:
             self._log.warn(f"{self.name}: {self._host} refuses ({refusal}); messages wait for it")
 
     def write(self, result: Result) -> None:
+        """Publish one result; BackendError where too many wait already."""
         if self._defects_only and not result.detection.is_defect:
             return
         info = self._client.publish(self._topic, message(result), qos=1)
@@ -83,6 +84,7 @@ class Mqtt:
             self._waiting.popleft()
 
     def close(self) -> None:
+        """Wait a few seconds for what is still on its way; Lost says how many did not arrive."""
         until = time.monotonic() + FLUSH_S
         while self._left() and time.monotonic() < until:
             time.sleep(0.05)

@@ -66,6 +66,7 @@ class BoundedQueue(Generic[Item]):
 
     @property
     def done(self) -> bool:
+        """Whether nothing is inside and nothing will come."""
         with self._changed:
             return self._ended and not self._items
 
@@ -77,6 +78,7 @@ class RateLimitedLog:
         self._next, self._unsaid = 0.0, 0
 
     def warn(self, text: str) -> None:
+        """Log the text, or count it."""
         self._unsaid += 1
         if time.monotonic() >= self._next:
             log.warning("%s%s", text, f" ({self._unsaid} like it)" if self._unsaid > 1 else "")
@@ -90,6 +92,7 @@ class Percentiles:
         self._values, self._count = np.zeros(KEPT), 0
 
     def add(self, value: float) -> None:
+        """One more value; beyond KEPT the oldest goes."""
         self._values[self._count % KEPT] = value
         self._count += 1
 

@@ -122,6 +122,7 @@ class Reader:
         return data
 
     def close(self) -> None:
+        """Give the file back."""
         os.close(self._file)
 
 
@@ -165,6 +166,7 @@ class Writer:
         self._numbers[0] = self._sequence
 
     def close(self) -> None:
+        """Remove the file; readers see that as silence."""
         del self._numbers  # a mapping in use cannot be closed
         self._memory.close()
         os.unlink(self.path)

@@ -31,12 +31,14 @@ class SinkThread:
         self._thread.start()
 
     def put(self, result: Result) -> None:
+        """Queue a result; what has no room is counted as late."""
         late = self._queue.put(result, self._stop, self._patience_s)
         self._summary.late[self.name] += late
         if late and self._stop.is_set():  # a sink that is stuck holds up the end once
             self._patience_s = 0.0
 
     def end(self) -> None:
+        """No more results: the sink is closed after what is queued."""
         self._queue.end()
 
     def join(self, until: Callable[[], bool]) -> bool:

@@ -49,6 +49,7 @@ class JsonLines:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --json") from None
 
     def write(self, result: Result) -> None:
+        """Append one line; InputError where it does not fit on the disk, and then no part of it stays."""
         line = (message(result) + "\n").encode()
         if self._file.closed:  # a rotation that failed, on a full disk for example
             self._file = open(self._path, "ab", buffering=0)
@@ -75,6 +76,7 @@ class JsonLines:
         self._file = open(self._path, "wb", buffering=0)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
@@ -105,6 +107,7 @@ class Pictures:
             self._written.extend(sorted(self._folder.glob(STAMPED)))
 
     def write(self, result: Result) -> None:
+        """Write one picture, unless only defects are wanted."""
         if self._defects_only and not result.detection.is_defect:
             return
         path = self._path(result.frame)
@@ -149,6 +152,7 @@ class Video:
         self._frames = 0
 
     def write(self, result: Result) -> None:
+        """Append one picture; BackendError where this OpenCV cannot write the format."""
         picture = picture_of(result, self._threshold)
         if self._writer is None:
             height, width = (n - n % 2 for n in picture.shape[:2])
@@ -163,6 +167,7 @@ class Video:
         self._frames += 1
 
     def close(self) -> None:
+        """Put the video in its place; Lost where it is not whole."""
         if self._writer is None:
             self._temporary.unlink()
             return
@@ -190,6 +195,7 @@ class Callback:
         self._last: Optional[bool] = None
 
     def write(self, result: Result) -> None:
+        """Call the function, with ``changes`` only for another verdict."""
         if not self._changes or result.detection.is_defect != self._last:
             self._function(result)
             self._last = result.detection.is_defect  # only now: one that failed is tried again

@@ -73,6 +73,9 @@ def find(spec: str) -> Source:
     an image, folder or glob; ``watch:FOLDER`` for images still to come; a video file; a camera's number
     or /dev/video0; an RTSP, HTTP or GStreamer address; ``raw:HxWxFORMAT:PATH`` for frames through a pipe
     (``-`` for standard input); ``shm:NAME`` for a frame in shared memory. InputError if it is missing.
+
+    >>> find("0").live, find("rtsp://user:secret@camera.local/stream").name
+    (True, 'rtsp://camera.local/stream')
     """
     if not spec:
         raise InputError("the source is empty; give an image, folder, video, camera or URL")

@@ -63,6 +63,15 @@ def run(
     ``write(result)``, called in a thread of its own, and ``close()``, called always; what it raises is
     counted and logged. Raises InputError where the source does not open at the start or a source that is
     not live ends with one; BackendError after 10 frames in a row that the inference library failed on.
+
+    >>> from ssn_edge.line import sinks
+    >>> from ssn_edge.testing import fake_detector
+    >>> detector, alarms = fake_detector(lambda image: (image.max() / 255, 0.0)), []
+    >>> relay = sinks.Callback(lambda result: alarms.append(result.detection.is_defect), changes=True)
+    >>> frames = [np.full((48, 64), value, np.uint8) for value in (0, 0, 255, 255, 0)]
+    >>> summary = run(frames, detector, [relay])
+    >>> summary.judged, summary.defects, summary.complete, alarms
+    (5, 2, True, [False, True, False])
     """
     summary, stop = summary or Summary(), stop or threading.Event()
     sink_threads: List[SinkThread] = []

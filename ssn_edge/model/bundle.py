@@ -68,6 +68,7 @@ class Entry:
 
     @property
     def verified(self) -> bool:
+        """Whether it was compared with the trained model, as graphs always are."""
         return self.engine is None or bool(self.measured.get("parity"))
 
 
@@ -84,6 +85,7 @@ class Bundle:
     document: Mapping[str, Any]
 
     def of_role(self, role: str) -> List[Entry]:
+        """Its entries of one role."""
         return [entry for entry in self.entries if entry.role == role]
 
     def graphs(self) -> Dict[str, Entry]:
@@ -92,6 +94,7 @@ class Bundle:
         return {known[entry.role]: entry for entry in self.entries if entry.role in known}
 
     def place(self, entry: Entry) -> Path:
+        """An entry's path."""
         return self.path / entry.name
 
 

@@ -39,7 +39,11 @@ class Verdict:
     ``score`` is the classification head's sigmoid, ``map_max`` the maximum of the anomaly map's logits:
     ``image_threshold`` is that source's. With ``either`` it is the score's, and ``map_threshold`` the
     map's: one of the two is enough. Map pixels that reach ``pixel_threshold`` (a logit) form the mask.
-    ``method`` says how the thresholds were found, ``n`` from how many normal images.
+    ``method`` says how the thresholds were found, ``n`` from how many normal images. ModelError for a source
+    that there is none of, and for a threshold that is missing, too many or not finite.
+
+    >>> Verdict("either", 0.5, 2.0, "0.995 quantiles", 40, map_threshold=3.25).rule
+    'NG from score >= 0.5 or map_max >= 3.25'
     """
 
     source: str

@@ -52,11 +52,13 @@ class FakeLibrary:
         self._answer, self._info = answer, info
 
     def version(self) -> str:
+        """As of :class:`ssn_edge.backends.session.Library`."""
         return "1"
 
     def open_session(
         self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
     ) -> Session:
+        """As of :class:`ssn_edge.backends.session.Library`; the path is not looked at."""
         return FakeSession(self._answer, batch, {METADATA_KEY: self._info.to_json()})
 
 
@@ -70,10 +72,12 @@ class FakeSession:
         self._answer, self._batch = answer, batch
 
     def prepare(self, input_hw: Tuple[int, int]) -> np.ndarray:
+        """As of :class:`ssn_edge.backends.session.Session`."""
         self._images = np.empty((self._batch, *input_hw, 3), np.uint8)
         return self._images
 
     def infer(self, maps: np.ndarray, scores: np.ndarray) -> None:
+        """Asks the answer for one image after the other."""
         for number in range(len(scores)):
             scores[number], maps[number] = self._answer(self._images[number])
 

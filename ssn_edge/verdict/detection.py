@@ -21,6 +21,7 @@ class Latency:
 
     @property
     def total_ms(self) -> float:
+        """All three."""
         return self.preprocess_ms + self.inference_ms + self.postprocess_ms
 
 

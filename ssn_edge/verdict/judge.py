@@ -43,12 +43,20 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges by a verdict; pure, so that threads may share one."""
+    """Judges by a verdict; pure, so that threads may share one.
+
+    >>> judge = Judge(Verdict("score", 0.5, 2.0, "an example", 0))
+    >>> judge.is_defect(0.5, -3.0), judge.is_defect(0.4999, 99.0)     # at the threshold is NG
+    (True, False)
+    >>> judge.mask(np.array([[1.5, 2.0]], np.float32)).tolist()
+    [[0, 1]]
+    """
 
     verdict: Verdict
 
     @cached_property
     def limits(self) -> Limits:
+        """The thresholds as values that float32 numbers are compared with."""
         thresholds = self.verdict.thresholds
         score, map_max = (
             not_below(thresholds[name]) if name in thresholds else UNUSED for name in ("score", "map_max")
