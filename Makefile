@@ -4,37 +4,65 @@ TEXTURES ?= fabric
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean gpu-test c soak
+.PHONY: help demo test lint types test-runtime test-3.8 test-c test-disk test-tensorrt matrix docs dist clean \
+        gpu-test c soak
+
+help:  ## these lines
+	@grep -hE '^[a-z0-9.-]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 16
 
 demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for your own, TEXTURES=all
 	.venv/bin/python -m ssn_bench.demo --textures "$(TEXTURES)" $(if $(DATA),--data "$(DATA)")
 
-test: lint .venv-lean/ready  ## everything that CI runs
+# --- Tests ---------------------------------------------------------------------------------------
+
+# Heavy kinds, each a target with what it needs: C, killed writers, TensorRT's releases.
+HEAVY = tests/ssn_edge/c tests/ssn_export/bundles/test_kill.py tests/end_to_end/test_tensorrt.py tests/trt
+
+test: lint types test-runtime test-3.8  ## what every change must pass; a few minutes
+	.venv/bin/python -m pytest $(HEAVY:%=--ignore %)
+
+lint: .venv/dev  ## ruff, and that the folders without torch stay within Python 3.8
+	.venv/bin/ruff check .
 	.venv/bin/vermin --quiet --no-tips --violations --target=3.8- $(PY38)
-	.venv/bin/python -m pytest
-	.venv-lean/bin/python -m pytest tests/ssn_edge tests/ssn_bench tests/ssn_export/bundles --ignore tests/ssn_export/bundles/test_kill.py
+
+# docs/architecture.md: all but the folders that need torch, the demo and its surfaces.
+PY38 = $(shell find ssn_edge train export benchmarks -name '*.py' | \
+         grep -vE '/(network|training|graph|methods|demo)/')
+
+types: .venv/dev  ## mypy
+	.venv/bin/mypy --strict ssn_edge
+	.venv/bin/mypy train/ssn_train export/ssn_export benchmarks/ssn_bench
+
+RUNTIME = tests/ssn_edge tests/ssn_bench tests/ssn_export/bundles tests/test_rooms.py $(HEAVY:%=--ignore %)
+
+test-runtime: .venv-lean/ready  ## the tests of what runs without torch, in an environment without it
+	.venv-lean/bin/python -m pytest $(RUNTIME)
+
+# A JetPack 5 device's Python; in PATH, or where pyenv keeps it.
+PYTHON38 ?= $(firstword $(shell python3.8 -c 'import sys; print(sys.executable)' 2>/dev/null) \
+              $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python3.8))
+
+test-3.8: $(if $(PYTHON38),.venv-3.8/ready)  ## the runtime's tests on Python 3.8 with the oldest numpy and OpenCV
+	$(if $(PYTHON38),.venv-3.8/bin/python -m pytest tests/ssn_edge --ignore tests/ssn_edge/c,\
+	    @echo "skipped: no python3.8 here; the runtime's tests on it were not run")
+
+test-c: .venv-c/ready  ## the C library: compiled, misused, under AddressSanitizer
+	.venv-c/bin/python -m pytest tests/ssn_edge/c
+
+test-disk: .venv-lean/ready  ## writers of bundles killed at every system call; needs strace
+	.venv-lean/bin/python -m pytest -rs tests/ssn_export/bundles/test_kill.py
+
+test-tensorrt: .venv/dev  ## NVIDIA's bindings of several releases, over stand-ins where SSN_FAKEGPU names them
+	.venv/bin/python -m pytest -rs tests/end_to_end/test_tensorrt.py tests/trt
+
+matrix: .venv/dev  ## the runtime's tests on Python 3.10, 3.12 and 3.13, by nox; versions that are absent are named
+	.venv/bin/nox --session runtime --no-error-on-missing-interpreters
 
 # The Python that tensorrt and pycuda are installed for, with ssn-edge and pytest: PYTHON=...
 gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=model.ssn for your model
 	$(if $(EXPORTED),SSN_EXPORTED="$(EXPORTED)") $(PYTHON) -m pytest -rs tests/gpu
 
-# ruff reads no setup.cfg. The rules left out want spellings newer than Python 3.8.
-RUFF = .venv/bin/ruff check --line-length 110 --target-version py38 \
-       --select E,F,I,UP,B,NPY --ignore UP006,UP007,UP035,UP045,B905 \
-       --config 'src = [".", "train", "export", "benchmarks"]' .
-
-# What runs on a Jetson with Python 3.8 (docs/architecture.md).
-PY38 = ssn_edge $(filter-out %/demo.py %/eager.py %/peers.py %/plans.py %/subjects.py, \
-         $(wildcard benchmarks/ssn_bench/*.py)) export/ssn_bench/measure/macs.py export/ssn_export/__init__.py \
-       export/ssn_export/cli.py export/ssn_export/gates/lint.py export/ssn_export/tensorrt/engine.py export/ssn_export/tensorrt/builder.py \
-       export/ssn_export/tensorrt/engine_layers.py export/ssn_export/gates/parity.py export/ssn_export/serving/triton.py \
-       export/ssn_export/bundles/bundle_writer.py export/ssn_export/bundles/lock.py export/ssn_export/bundles/pack.py \
-       export/ssn_export/bundles/info.py \
-       train/ssn_train/__init__.py train/ssn_train/data/datasets.py train/ssn_train/report/metrics.py \
-       train/ssn_train/report/results.py train/ssn_train/data/published_layouts.py train/ssn_train/data/split_files.py train/ssn_train/report/tables.py
-
-lint: .venv/dev
-	$(RUFF)
+# --- Environments --------------------------------------------------------------------------------
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -51,13 +79,39 @@ lint: .venv/dev
 # The oldest numpy that this Python has, no torch: the runtime as a device has it.
 .venv-lean/ready: setup.cfg
 	$(PYTHON) -m venv .venv-lean
-	.venv-lean/bin/python -m pip install --quiet --editable ".[bench,openvino]" "numpy<2" \
-	    "opencv-python<5" onnx pytest hypothesis cffi setuptools paho-mqtt prometheus-client
+	.venv-lean/bin/python -m pip install --quiet --editable ".[bench,openvino,test]" "numpy<2" "opencv-python<5"
 	touch $@
 
+# ONNX Runtime 1.12 states numpy 1.21 and runs with 1.20, which is the oldest that ssn-edge allows.
+.venv-3.8/ready: setup.cfg
+	$(PYTHON38) -m venv .venv-3.8
+	.venv-3.8/bin/python -m pip install --quiet "numpy==1.20.*" "opencv-python==4.5.1.*" "click==8.0.*" \
+	    "openvino==2023.2.*" "onnx==1.14.*" pytest hypothesis paho-mqtt prometheus-client
+	.venv-3.8/bin/python -m pip install --quiet --no-deps "onnxruntime==1.12.*" flatbuffers coloredlogs \
+	    humanfriendly sympy mpmath
+	touch $@
+
+.venv-c/ready: setup.cfg
+	$(PYTHON) -m venv .venv-c
+	.venv-c/bin/python -m pip install --quiet --editable ".[onnxruntime,test]"
+	touch $@
+
+.venv-docs/ready: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement docs/requirements.txt
+	touch $@
+
+# --- Products ------------------------------------------------------------------------------------
+
+docs: .venv-docs/ready  ## site/: the documentation as pages with search
+	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=true .venv-docs/bin/mkdocs build --strict --quiet
+
+dist: .venv/dev  ## dist/: sdist and wheel
+	.venv/bin/python -m build --no-isolation --outdir dist .
+
 # Embeds the Python that builds it: C_PYTHON=... for one that has ssn-edge and cffi already.
-C_PYTHON ?= .venv-lean/bin/python
-c: $(if $(filter .venv-lean/%,$(C_PYTHON)),.venv-lean/ready)  ## build/c: libssn_edge.so.2, ssn_edge.h, ssn_edge.pc, c_camera_loop
+C_PYTHON ?= .venv-c/bin/python
+c: $(if $(filter .venv-c/%,$(C_PYTHON)),.venv-c/ready)  ## build/c: libssn_edge.so.2, ssn_edge.h, ssn_edge.pc, c_camera_loop
 	$(C_PYTHON) -m ssn_edge.c.build build/c
 	$(CC) -O2 -Wall -o build/c/c_camera_loop examples/c_camera_loop.c \
 	    $$(PKG_CONFIG_PATH=build/c pkg-config --cflags --libs ssn_edge)
@@ -71,4 +125,4 @@ soak/ssn-lite0-b1.onnx: | .venv/demo
 	.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json
 
 clean:  ## remove environments, demo results and build leftovers
-	rm -rf .venv .venv-lean demo soak build dist *.egg-info
+	rm -rf .venv .venv-* .nox demo soak build dist site *.egg-info

@@ -34,7 +34,7 @@ def open_session(
         height, width = (int(n.get_length()) for n in list(model.input("image").partial_shape)[1:3])
         images = openvino.Dimension(1, batch) if batch > 1 else 1
         model.reshape({"image": openvino.PartialShape([images, height, width, 3])})
-        # The precision is the file's: no silent bfloat16 on processors that have it.
+        # The precision is the file's: no silent bfloat16 on CPUs that have it.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:
         raise ModelError(

@@ -1,8 +1,8 @@
 """A memory barrier from Python, for memory that is shared with another process.
 
 x86 keeps loads in order with loads and stores with stores, so that nothing is needed there. Other
-processors do not, AArch64 (Jetson) among them, and Python has no fence of its own: Linux's membarrier(2)
-is one. Its expedited global form, since Linux 4.16, runs a full barrier on the calling processor however
+CPUs do not, AArch64 (Jetson) among them, and Python has no fence of its own: Linux's membarrier(2)
+is one. Its expedited global form, since Linux 4.16, runs a full barrier on the calling CPU however
 many threads the process has; the private form leaves it out where there is one thread.
 """
 
@@ -26,7 +26,7 @@ GLOBAL_EXPEDITED = 1 << 1
 
 @functools.lru_cache(maxsize=None)
 def fence_of(machine: str) -> Callable[[], object]:
-    """The barrier for a kind of processor. InputError where there is none: reading on without one could
+    """The barrier for a kind of CPU. InputError where there is none: reading on without one could
     pass a torn frame."""
     if machine in ORDERED:
         return _nothing

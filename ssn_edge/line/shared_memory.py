@@ -4,7 +4,7 @@ The file /dev/shm/NAME starts with 64 bytes, little-endian: ``SSNFRAME``, versio
 ``ssn_edge.h``), height, width, stride (uint32 each), 4 bytes of nothing, then a sequence number and the
 capture's nanoseconds since 1970 (uint64 each); the pixels follow at byte 64. Sequence 0: no frame yet. The
 writer makes the sequence odd, writes, and makes it even again: a reader that saw another number before and
-after its copy tries again. Barriers keep that order on processors that would not (:mod:`.barrier`).
+after its copy tries again. Barriers keep that order on CPUs that would not (:mod:`.barrier`).
 :class:`Writer` is an example.
 """
 

@@ -92,7 +92,7 @@ def test_training_options(photos, tmp_path):
         return fails(train_main, photos, "--out", tmp_path / "run", *arguments)
 
     assert "--size 12x12: at least" in refused("--size", "12x12")
-    assert "--size abc: expected HxW" in refused("--size", "abc")
+    assert "--size abc: give HEIGHTxWIDTH" in refused("--size", "abc")
     assert "--backbone resnet_of_dreams: unknown" in refused("--backbone", "resnet_of_dreams")
     assert "8 and 16 are needed" in refused("--backbone", "vit_tiny_patch16_224")
     assert "--weights none.pth: no such file" in refused("--weights", "none.pth")
@@ -184,7 +184,7 @@ def _scaled(module):
 
 def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
     """The gate itself: a graph with one weight off is refused and leaves nothing behind."""
-    trace = export_run.onnx_file.trace
+    trace = export_run.tracing.trace
 
     def wrong(*arguments):
         model = trace(*arguments)
@@ -194,7 +194,7 @@ def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
         weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         return model
 
-    monkeypatch.setattr(export_run.onnx_file, "trace", wrong)
+    monkeypatch.setattr(export_run.tracing, "trace", wrong)
     line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "none")
     assert "export refused: map_rms" in line
     assert not list(tmp_path.iterdir())

@@ -49,7 +49,7 @@ def test_table_holds_the_runs_figures(study):
         key = "I-AUROC" if name == "ours" else "I-AUROC (map maximum)"
         mean = sum(100 * m[key] for m in found) / 2
         assert f"| {name} | {mean:.1f} ± " in table
-    assert "supervised; final step; mean and deviation over 2 seeds (42, 43)" in table
+    assert "supervised; final step; mean and standard deviation over 2 seeds (42, 43)" in table
     changes = (out / "changes.md").read_text()
     assert "| no_cls |" in changes and "-3.1" in changes  # Table 5: 95.5 for 98.6
     assert {p.name for p in out.iterdir()} == {
@@ -133,7 +133,7 @@ def test_a_presets_settings_on_other_data_make_no_table_of_the_paper(photos, tmp
         (["--categories", "all"], "--categories all: not there; choose from nothing"),
         (["--noise", "nan"], "noise_std is nan; give a finite number"),
         (["--perlin-threshold", "nan"], "perlin_threshold is nan"),
-        (["--size", "²"], "expected HxW in pixels"),
+        (["--size", "²"], "give HEIGHTxWIDTH in pixels"),
         (["--folds", "2"], "--folds 2: .* has none"),
         (["--ablation", "half"], "--ablation half: not there; choose from ours, no_upscale"),
         (["--segmented", "3"], "--segmented 3: photos has no lists for it"),

@@ -323,10 +323,10 @@ def test_batches_of_the_profile(tiny_engine):
 
 def test_benchmark_of_an_engine(tiny_bundle):
     from ssn_bench.measure.protocol import PROTOCOLS
-    from ssn_bench.measure.timing_run import EngineRequest, bench
+    from ssn_bench.measure.timing_run import TimingRequest, bench
 
     assert export(tiny_bundle, "--engine", "--batch", "2")[0] == 0
-    document = bench(EngineRequest((str(tiny_bundle),), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))
+    document = bench(TimingRequest((str(tiny_bundle),), protocol=PROTOCOLS["supersimplenet"], budget_s=2.0))
     (entry,) = document["contenders"]
     assert entry["backend"].startswith("tensorrt") and "device_median_ms" in entry["latency"]
     assert (entry["latency"]["batch"], entry["throughput"]["batch"]) == (1, 2)

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SOURCES = [
     ROOT / "ssn_edge" / "backends" / "tensorrt_backend.py",
-    ROOT / "export" / "ssn_export" / "trt_build.py",
+    ROOT / "export" / "ssn_export" / "tensorrt" / "builder.py",
 ]
 MODULE = ""  # the class of tensorrt itself
 

@@ -75,11 +75,11 @@ Examples:
                    "each with its threshold. A value at its threshold is NG.")
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--workers", default=os.cpu_count() or 1, show_default="processors",
+@click.option("--workers", default=os.cpu_count() or 1, show_default="CPUs",
               type=click.IntRange(min=1), help="Threads that read photos.")
 @click.option("--plain", is_flag=True, help="The naive step, as a reference: same loss, slower.")
 @click.option("--bfloat16", is_flag=True,
-              help="Large products in bfloat16: twice as fast where the processor has AMX.")
+              help="Large products in bfloat16: twice as fast where the CPU has AMX.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, same options.")
 @click.pass_context
 @one_line_errors

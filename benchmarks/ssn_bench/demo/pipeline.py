@@ -146,7 +146,7 @@ def _command(name: str, *arguments: Any, quiet: bool = False) -> None:
 
 
 def pixel_baseline(dataset: DataSet) -> float:
-    """I-AUROC of a per-pixel mean and deviation: what needs no network at all.
+    """I-AUROC of a per-pixel mean and standard deviation: what needs no network at all.
 
     The largest deviation of a grey pixel from the training photos' mean at that place.
     """

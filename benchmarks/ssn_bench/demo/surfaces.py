@@ -30,7 +30,7 @@ STEP = 16        # how far the surface moves between two frames of a clip
 
 # --- Helpers -----------------------------------------------------------------------
 def _noise(rng, shape, sigma_x, sigma_y) -> np.ndarray:
-    """Smooth noise, float32 [h, w], mean 0 and deviation 1; sigmas are blur lengths."""
+    """Smooth noise, float32 [h, w], mean 0 and standard deviation 1; sigmas are blur lengths."""
     white = rng.standard_normal(shape, dtype=np.float32)
     smooth = cv2.GaussianBlur(white, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
     return (smooth - smooth.mean()) / smooth.std()
@@ -55,7 +55,7 @@ def _blob(rng, shape, centre, radius, ragged, soft) -> np.ndarray:
 
 def _path(rng, centre, length, angle, bend, jag=0.0, step=6.0) -> np.ndarray:
     """Points float64 [n, 2] of a wandering line.  Per step the heading drifts by bend
-    and is off by jag (both deviations, rad)."""
+    and is off by jag (both standard deviations, rad)."""
     count = max(int(length / step), 2)
     heading = angle + np.cumsum(rng.normal(0, bend, count)) + rng.normal(0, jag, count)
     points = np.cumsum(step * np.stack([np.cos(heading), np.sin(heading)], 1), axis=0)
@@ -234,7 +234,7 @@ class Camera(NamedTuple):
 
     pose: np.ndarray     # float64 [2, 3], from surface window to picture
     lamp: np.ndarray     # float32 [FIELD, FIELD, 1], factor on the surface's brightness
-    grain: float         # deviation of the noise, of 0..1
+    grain: float         # standard deviation of the noise, of 0..1
 
 
 def _camera(rng) -> Camera:

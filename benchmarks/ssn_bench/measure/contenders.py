@@ -178,7 +178,7 @@ def opened(
 
 
 def _device(detector: Detector) -> str:
-    """Where it computes: the GPU's name or the processor's."""
+    """Where it computes: the GPU's name or the CPU's."""
     if detector.device_ms is None:
         return environment.processor()
     from ssn_edge.backends import gpu

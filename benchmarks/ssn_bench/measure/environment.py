@@ -1,4 +1,4 @@
-"""What a timing depends on: processor, its clock, threads, versions. No torch."""
+"""What a timing depends on: CPU, its clock, threads, versions. No torch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def installed() -> Dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's own name."""
+    """The CPU's own name."""
     text = _read("/proc/cpuinfo") or ""
     match = re.search(r"model name\s*:\s*(.+)", text)
     return match.group(1).strip() if match else platform.processor() or platform.machine()

@@ -17,7 +17,7 @@ CALLS = 10
 def measure(model: Path, backend: str, batch: int, precision: Optional[str] = None) -> Dict[str, Any]:
     """``peak_mb`` (10^6 bytes) of a model and ``what`` was measured; both None where it failed.
 
-    On the processor: growth of the process's resident set from before the model was opened to its
+    On the CPU: growth of the process's resident set from before the model was opened to its
     peak, so without Python and the libraries that were loaded already. On a GPU: what the driver
     says is taken from its free memory.
     """

@@ -183,7 +183,7 @@ _SQUARE = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
 def yardstick() -> float:
     """Milliseconds of a fixed matrix product [256, 256]^2 in NumPy, the best of five.
 
-    Tells how fast the processor is at this moment, so that two runs at different moments can be
+    Tells how fast the CPU is at this moment, so that two runs at different moments can be
     compared (``ssn-bench --compare``).
     """
     best = float("inf")

@@ -1,6 +1,6 @@
 """Clocks, power, temperature and throttling while a benchmark runs, from what the device offers.
 
-GPUs through NVML, Jetsons through their INA3221 monitors (the numbers that tegrastats prints), processors
+GPUs through NVML, Jetsons through their INA3221 monitors (the numbers that tegrastats prints), CPUs
 through cpufreq, RAPL and the thermal zones. What is not there or may not be read is left out.
 """
 
@@ -89,7 +89,7 @@ def joules(samples: List[Reading]) -> Optional[Dict[str, Any]]:
 
     A counter is taken as it is; power (Jetson) is integrated over the samples (trapezoid).
     """
-    for name, what in (("gpu_joules", "GPU, NVML counter"), ("package_joules", "processor, RAPL")):
+    for name, what in (("gpu_joules", "GPU, NVML counter"), ("package_joules", "CPU, RAPL")):
         if name in samples[0]:
             return {"joules": samples[-1][name] - samples[0][name], "sensor": what}
     for name, what in (("board_w", "board, INA3221, integrated"), ("gpu_w", "GPU, NVML power, integrated")):
@@ -109,7 +109,7 @@ def _number(path: Path) -> Optional[float]:
 
 
 def _processor(root: Path) -> Optional[Callable[[], Reading]]:
-    """Mean clock of the processors and how often their cores have throttled."""
+    """Mean clock of the CPUs and how often their cores have throttled."""
     folder = root / "sys/devices/system/cpu"
     clocks = sorted(folder.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     counts = sorted(folder.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))

@@ -20,7 +20,7 @@ def opened(word: str, run: Optional[Path], batch: int) -> ReadyContender:
     """A run folder's model or a method, from uint8 images in host memory to results in host memory.
 
     On the first CUDA device in half precision, as in the papers, where there is one; else float32 on
-    the processor.
+    the CPU.
     """
     method, backbone, module, size = _module(word, run)
     cuda = torch.cuda.is_available()

@@ -99,7 +99,7 @@ def text(document: Dict[str, Any]) -> str:
     for row in document.get("float16", []):
         lines.append(
             f"float16, {row['weights']}: map rms none {row['none']:.2e}, full {row['full']:.2e}, "
-            f"full uncentred {row['uncentred']:.2e} (of the map's deviation)"
+            f"full uncentred {row['uncentred']:.2e} (of the map's standard deviation)"
         )
     if "training_step" in document:
         step = document["training_step"]

@@ -32,8 +32,8 @@ class Peak(NamedTuple):
 
 
 def measured(backend: str) -> Dict[str, Any]:
-    """This processor's peak: a float32 matrix product by NumPy and by the back end itself, the faster of
-    the two, and a copy by all processors. Best of several; read and written bytes both count."""
+    """This CPU's peak: a float32 matrix product by NumPy and by the back end itself, the faster of
+    the two, and a copy by all CPUs. Best of several; read and written bytes both count."""
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=(SIDE, SIDE)).astype(np.float32) for _ in range(2))
     by = {"numpy": _best(lambda: a @ b)}

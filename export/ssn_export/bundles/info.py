@@ -78,7 +78,7 @@ def _error(parity: Mapping[str, Any], what: str) -> str:
     if not isinstance(rms, float):
         return "error not measured"
     images = one_line(figures.get("images", "?"), 20)
-    return f"map {rms:.1e} of its deviation off {what}'s on {images} images"
+    return f"map {rms:.1e} of its standard deviation off {what}'s on {images} images"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:

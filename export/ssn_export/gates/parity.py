@@ -21,7 +21,7 @@ HALF_LIMITS = {"map_rms": 3e-3}
 """Errors over the map's standard deviation; two correct float32 runs differ by 1e-5 at most."""
 
 MARGINS = {"float32": 1e-4, "float16": 3e-2}
-"""Verdicts must agree unless the value is this close to the threshold (over the deviation of the
+"""Verdicts must agree unless the value is this close to the threshold (over the standard deviation of the
 map for ``map_max``, absolute for ``score``)."""
 
 
@@ -56,7 +56,7 @@ class Parity:
     def line(self) -> str:
         return (
             f"map error {self.map_rms:.1e} rms, {self.map_mean:.1e} mean, {self.map_max:.1e} max "
-            f"(of its deviation); score {self.score_mean:.1e} mean, {self.score_max:.1e} max; "
+            f"(of its standard deviation); score {self.score_mean:.1e} mean, {self.score_max:.1e} max; "
             f"{self.verdicts_changed} of {self.images} verdicts changed"
         )
 
@@ -108,7 +108,7 @@ def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "expo
         value = getattr(parity, name)
         if not value <= slack * limit:
             raise ModelError(
-                f"{precision} {judged} refused: {name} {value:.1e} of the map's deviation, "
+                f"{precision} {judged} refused: {name} {value:.1e} of the map's standard deviation, "
                 f"limit {slack * limit:.0e}; {OUTCOMES[judged]}"
             )
     if parity.changed_outside_margin:

@@ -122,7 +122,7 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
         resized = float64_reference.gate_resize(model, backbone, truth.first(4))
         log(
             "frame resize against the runtime's: {resize_max_levels:.2f} grey levels at most, map "
-            "{resize_map_rms:.1e} rms of its deviation".format(**resized)
+            "{resize_map_rms:.1e} rms of its standard deviation".format(**resized)
         )
     digest = sha256(run / MODEL_FILE)
     ready: Dict[str, Tuple[onnx.ModelProto, ModelInfo]] = {}

@@ -49,7 +49,7 @@ def resize_exactly(image: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:
 
 def gate_resize(model: SuperSimpleNet, backbone: Backbone, truth: Reference) -> Dict[str, float]:
     """The graph's resize of camera frames against the runtime's: largest difference of a pixel in
-    grey levels, and what it does to the map (rms over its deviation).
+    grey levels, and what it does to the map (rms over its standard deviation).
 
     ModelError above one level (1/255). The runtime rounds to 8 bits, the graph does not; how much
     of that reaches the map is the model's own sensitivity.

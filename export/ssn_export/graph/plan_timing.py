@@ -24,7 +24,7 @@ def alternate(
     """Median and quartiles in ms of each call; every round runs all of them in turn.
 
     Each is called twice and the second call timed: worker threads of the library before it go on
-    spinning for a while and would take the next one's processors. Two rounds of warm-up first. The
+    spinning for a while and would take the next one's CPUs. Two rounds of warm-up first. The
     budget bounds the rounds, of which there are at least five (or ``rounds``).
     """
     times: Dict[str, list] = {name: [] for name in calls}

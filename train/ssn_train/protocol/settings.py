@@ -18,7 +18,7 @@ from ssn_train.protocol.recipe import Recipe
 
 PAPER_NOISE = 0.015
 STANDARDISED_NOISE = 0.3
-"""For features of unit deviation; docs/training.md has the sweep that chose it."""
+"""For features of unit standard deviation; docs/training.md has the sweep that chose it."""
 
 UNSUPERVISED_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 """The published code recommends its MVTec AD settings for one's own normal photos, and those of

@@ -15,7 +15,7 @@ from ssn_edge.files import PathLike, replacing
 
 AVERAGE = "average"
 SPREADS = 2
-"""A difference within so many deviations of our seeds is not marked."""
+"""A difference within so many standard deviations of our seeds is not marked."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def paper() -> Dict[str, Any]:
 
 
 def with_average(rows: Sequence[Row], metrics: Sequence[str], reference: Mapping[str, Any]) -> List[Row]:
-    """``rows`` and their mean, taken seed by seed, so that its deviation is between runs of all."""
+    """``rows`` and their mean, taken seed by seed, so that its standard deviation is between runs of all."""
     figures = {}
     for metric in metrics:
         per_seed = [mean(values) for values in zip(*(row.figures[metric].seeds for row in rows))]
@@ -78,7 +78,7 @@ def with_average(rows: Sequence[Row], metrics: Sequence[str], reference: Mapping
 
 
 def published(reference: Mapping[str, Any], row: str, metric: str) -> List[Optional[float]]:
-    """The paper's value and deviation of one row and metric, None where it has none."""
+    """The paper's value and standard deviation of one row and metric, None where it has none."""
     found: List[Optional[float]] = []
     for kind in ("rows", "deviation"):
         values = reference.get(kind, {}).get(row)
@@ -122,7 +122,7 @@ def _beside(figure: Figure) -> List[str]:
 
 
 def to_csv(table: Table) -> str:
-    """One line a row and metric: means, deviations, the paper's, and every seed's value."""
+    """One line a row and metric: means, standard deviations, the paper's, and every seed's value."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["row", "metric", "mean", "deviation", "seeds", "paper", "paper_deviation", "values"])
@@ -147,7 +147,7 @@ def write(folder: Path, name: str, table: Table) -> List[Path]:
 
 
 def picture(path: PathLike, table: Table) -> None:
-    """Each metric's rows on a line: every seed, their mean and deviation, and the paper's value."""
+    """Each metric's rows on a line: every seed, their mean and standard deviation, and the paper's value."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -163,7 +163,7 @@ def picture(path: PathLike, table: Table) -> None:
             f = row.figures[metric]
             axes.plot(f.seeds, [place] * len(f.seeds), "o", color="#2a7f9e", alpha=0.35, markersize=4)
             spread = None if math.isnan(f.deviation) else f.deviation
-            style = {"fmt": "o", "color": "#17546b", "capsize": 3, "label": "mean, deviation"}
+            style = {"fmt": "o", "color": "#17546b", "capsize": 3, "label": "mean, standard deviation"}
             axes.errorbar(f.mean, place, xerr=spread, **style)
             if f.paper is not None:
                 axes.plot(f.paper, place, "D", color="#c8452f", markersize=5, label="paper")

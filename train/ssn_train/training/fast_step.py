@@ -28,7 +28,7 @@ from ssn_train.network.model import CLS_HIDDEN, LEAKY_SLOPE, SuperSimpleNet
 from ssn_train.network.operators import KERNEL
 
 BLOCK = {"cpu": 2 << 20, "cuda": 64 << 20}
-"""Values of one block of hidden channels: 8 MiB of float32 stay in a processor's cache."""
+"""Values of one block of hidden channels: 8 MiB of float32 stay in a CPU's cache."""
 
 
 class Noise(NamedTuple):

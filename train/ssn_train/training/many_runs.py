@@ -260,16 +260,16 @@ def _notes(task: Task, documents: Mapping[Cell, Any]) -> List[str]:
     runs = [document["run"] for document in documents.values()]
     kinds = "supervised" if any(r["supervised"] for r in runs) else "unsupervised"
     first = runs[0]
-    over = "one seed" if len(seeds) == 1 else f"mean and deviation over {len(seeds)} seeds"
+    over = "one seed" if len(seeds) == 1 else f"mean and standard deviation over {len(seeds)} seeds"
     each = f", each the mean of {len(folds)} folds" if len(folds) > 1 else ""
     steps = sorted({run["steps"] for run in runs})
     length = f"{steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
     lines = [
         f"{kinds}; final step; {over} ({', '.join(map(str, seeds))}){each}",
         f"{first['settings']['backbone']}, {length} steps of batch {first['settings']['batch']}, "
-        f"torch {first['versions']['torch']}, {first['device'] or 'processor'}",
-        f"▲ ▼ mark a difference of more than {tables.SPREADS} deviations of our seeds, = a smaller one; "
-        "from a single seed nothing can be told",
+        f"torch {first['versions']['torch']}, {first['device'] or 'CPU'}",
+        f"▲ ▼ mark a difference of more than {tables.SPREADS} standard deviations of our seeds, = a smaller "
+        "one; from a single seed nothing can be told",
     ]
     if task.changed:
         lines.append(f"not the preset's protocol: {', '.join(task.changed)}")
