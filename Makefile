@@ -104,7 +104,7 @@ gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=
 # --- Products ------------------------------------------------------------------------------------
 
 docs: .venv-docs/ready  ## site/: the documentation as pages with search
-	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=true .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/mkdocs build --strict  # not --quiet, which counts no warnings
 
 dist: .venv/dev  ## dist/: sdist and wheel
 	.venv/bin/python -m build --no-isolation --outdir dist .
