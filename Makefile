@@ -16,7 +16,7 @@ demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for y
 # --- Tests ---------------------------------------------------------------------------------------
 
 # Heavy kinds, each a target with what it needs: C, killed writers, TensorRT's releases.
-HEAVY = tests/ssn_edge/c tests/ssn_export/bundles/test_kill.py tests/end_to_end/test_tensorrt.py tests/trt
+HEAVY = tests/ssn_edge/c tests/ssn_export/bundles/test_kill.py tests/end_to_end/test_tensorrt.py tests/tensorrt_api
 
 test: lint types test-runtime test-3.8  ## what every change must pass; a few minutes
 	.venv/bin/python -m pytest $(HEAVY:%=--ignore %)
@@ -53,7 +53,7 @@ test-disk: .venv-lean/ready  ## writers of bundles killed at every system call; 
 	.venv-lean/bin/python -m pytest -rs tests/ssn_export/bundles/test_kill.py
 
 test-tensorrt: .venv/dev  ## NVIDIA's bindings of several releases, over stand-ins where SSN_FAKEGPU names them
-	.venv/bin/python -m pytest -rs tests/end_to_end/test_tensorrt.py tests/trt
+	.venv/bin/python -m pytest -rs tests/end_to_end/test_tensorrt.py tests/tensorrt_api
 
 matrix: .venv/dev  ## the runtime's tests on Python 3.10, 3.12 and 3.13, by nox; versions that are absent are named
 	.venv/bin/nox --session runtime --no-error-on-missing-interpreters

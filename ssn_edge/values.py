@@ -8,15 +8,14 @@ from ssn_edge.errors import InputError
 
 
 def whole_number(text: str) -> Optional[int]:
-    """The number that the text is, spaces around it apart: up to nine of the digits 0 to 9, which fits a C
-    int. None for anything else. (``str.isdigit`` takes a "²" too, ``isdecimal`` other alphabets' digits.)"""
-    text = text.strip()
+    """The number that the text is: up to nine of the digits 0 to 9, which fits a C int. None for anything
+    else, spaces too. (``str.isdigit`` takes a "²" as well, ``isdecimal`` other alphabets' digits.)"""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def whole_numbers(option: str, text: str, separator: str, count: int) -> Tuple[int, ...]:
     """``count`` whole numbers with a separator between them; InputError names the option."""
-    found = tuple(map(whole_number, text.lower().split(separator)))
+    found = tuple(whole_number(part.strip()) for part in text.split(separator))
     numbers = tuple(number for number in found if number is not None)
     if not len(found) == len(numbers) == count:
         raise InputError(f"{option} {text}: give {count} whole numbers, separated by {separator!r}")
@@ -35,8 +34,8 @@ def size_hw(option: str, text: str, square: bool = False) -> Tuple[int, int]:
 
 def host_port(option: str, text: str) -> Tuple[str, int]:
     """``[HOST:]PORT``; loopback where no host is given."""
-    host, _, word = text.rpartition(":")
-    port = whole_number(word)
+    host, _, number = text.rpartition(":")
+    port = whole_number(number.strip())
     if port is None or port > 65535:
         raise InputError(f"{option} {text}: give PORT or HOST:PORT")
     return host.strip("[]") or "127.0.0.1", port

@@ -34,11 +34,11 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
     },
     "ssn_train": {
         "data": set(),
-        "protocol": {"data"},
+        "options": {"data"},
         "network": set(),
         "report": {"data"},
-        "training": {"data", "protocol", "network", "report"},
-        "": {"data", "protocol", "training"},
+        "training": {"data", "options", "network", "report"},
+        "": {"data", "options", "training"},
     },
     "ssn_export": {
         "gates": set(),

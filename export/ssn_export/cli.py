@@ -191,8 +191,8 @@ def _check_unused(given: Set[str], options: Any) -> None:
     }
     for name, users in uses.items():
         if name in given and not any(options[user] for user in users):
-            options_named = [_shown(user) for user in users if user != "fp16"]
-            raise InputError(f"{_shown(name)}: only with {' or '.join(options_named)}")
+            shown = [_shown(user) for user in users if user != "fp16"]
+            raise InputError(f"{_shown(name)}: only with {' or '.join(shown)}")
 
 
 def _shown(name: str) -> str:
@@ -214,8 +214,8 @@ def _check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
             remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
             raise InputError(f"{_shown(name)}: not for {kind}, as {source} is{remedy}")
     if not any(options[name] for name in ACTIONS[kind]):
-        options_named = [_shown(name) for name in ACTIONS[kind]]
-        raise InputError(f"{source}: is exported already; give {', '.join(options_named)}")
+        shown = [_shown(name) for name in ACTIONS[kind]]
+        raise InputError(f"{source}: is exported already; give {', '.join(shown)}")
 
 
 def _run_folder(run: Path, options: Any) -> None:

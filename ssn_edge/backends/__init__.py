@@ -57,7 +57,7 @@ def load_tensorrt() -> TensorRT:
 
 
 def tensorrt_problem() -> Optional[str]:
-    """Why TensorRT cannot be used here, in a few arguments; None if library and GPU are there."""
+    """Why TensorRT cannot be used here, in a few words; None if library and GPU are there."""
     if importlib.util.find_spec("tensorrt") is None:
         return "tensorrt is not installed"
     try:

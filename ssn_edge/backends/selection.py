@@ -110,7 +110,7 @@ def graph_of(found: Bundle, precision: str) -> Entry:
 def _engine(
     found: Bundle, precision: Optional[str], batch: int, asked: bool, trusted: bool
 ) -> Tuple[Optional[Entry], str]:
-    """The engine that suits this machine best, and why it was taken or in a few arguments why there is none.
+    """The engine that suits this machine best, and why it was taken or in a few words why there is none.
     The GPU is looked at only if there is an engine: a CUDA context takes its share of the memory."""
     build = f"build one: ssn-export {found.path} --engine"
     if importlib.util.find_spec("tensorrt") is None:

@@ -277,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
             self._answer(403, b"from another site")
             return
-        length = whole_number(self.headers.get("Content-Length", ""))
+        length = whole_number(self.headers.get("Content-Length", "").strip())
         if urlsplit(self.path).path != "/threshold" or length is None or length > BODY_LIMIT:
             self._answer(404, b"POST a number to /threshold")
             return

@@ -10,7 +10,7 @@ from typing import Deque, Generic, Optional, TypeVar
 
 import numpy as np
 
-log = logging.getLogger("ssn_edge.line.stream")
+log = logging.getLogger("ssn_edge.stream")
 
 KEPT = 1 << 16
 """Values that percentiles are taken over, the newest: a fixed array, however long the stream."""

@@ -11,7 +11,7 @@ from typing import Callable, Dict, List, Sequence
 from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
 from ssn_edge.line.results import Result, Sink, Summary
 
-log = logging.getLogger("ssn_edge.line.stream")
+log = logging.getLogger("ssn_edge.stream")
 
 FLUSH_S = 10.0
 """How long sinks may take to write what is left when the stream ends."""

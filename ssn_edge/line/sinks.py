@@ -24,7 +24,7 @@ from ssn_edge.line.results import Lost, Result, Sink, message
 from ssn_edge.line.sources import Frame
 from ssn_edge.verdict import drawing
 
-__all__ = ["Callback", "JsonLines", "Metrics", "Mqtt", "Pictures", "Sink", "Video"]
+__all__ = ["Callback", "JsonLines", "Lost", "Metrics", "Mqtt", "Pictures", "Sink", "Video"]
 
 
 def picture_of(result: Result, pixel_threshold: float) -> np.ndarray:

@@ -29,7 +29,7 @@ from ssn_edge.line.sink_threads import SinkThread, close, flush
 from ssn_edge.line.sources import Frame, Source
 from ssn_edge.signals import stop_on_signals
 
-log = logging.getLogger("ssn_edge.line.stream")
+log = logging.getLogger("ssn_edge.stream")
 
 POLICIES = ("latest", "every")
 MAX_FAILURES = 10

@@ -9,7 +9,7 @@ from ssn_edge.frames.pixels import to_bgr8
 from ssn_edge.verdict.detection import Detection
 
 OK_COLOUR, NG_COLOUR = (90, 160, 60), (50, 60, 210)  # BGR
-PART_COLOUR = (200, 200, 200)  # of the frame around the region of interest
+PART_COLOUR = (200, 200, 200)  # outline of the region of interest
 
 
 def heatmap(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:

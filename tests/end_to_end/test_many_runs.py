@@ -94,7 +94,7 @@ def test_other_files_are_noticed(study, photos, tmp_path):
 
 def test_all_ablations_of_unlabelled_data_leave_out_what_needs_labels(data):
     from ssn_train.data import datasets
-    from ssn_train.protocol.settings import Settings
+    from ssn_train.options.settings import Settings
     from ssn_train.training import many_runs
 
     layout = datasets.scan(data)

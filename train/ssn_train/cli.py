@@ -16,7 +16,7 @@ from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
 from ssn_edge.values import size_hw
 from ssn_train.data import datasets
 from ssn_train.data.datasets import DataSet
-from ssn_train.protocol.settings import Settings, presets
+from ssn_train.options.settings import Settings, presets
 
 
 def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:

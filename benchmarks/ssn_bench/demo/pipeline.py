@@ -20,16 +20,16 @@ import matplotlib
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ssn_edge.values import size_hw
-from ssn_edge.verdict import drawing
-from ssn_edge.model.bundle import MANIFEST
+from ssn_bench.demo import surfaces
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
 from ssn_edge.frames.image_files import read_image, read_mask
 from ssn_edge.frames.pixels import resize, resize_mask
-from ssn_bench.demo import surfaces
+from ssn_edge.model.bundle import MANIFEST
+from ssn_edge.values import size_hw
+from ssn_edge.verdict import drawing
 from ssn_train.data.datasets import DataSet, Sample, open_dataset
 
 matplotlib.use("Agg")

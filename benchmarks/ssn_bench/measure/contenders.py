@@ -44,17 +44,17 @@ class Contender:
 
 
 def parse(names: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None) -> List[Contender]:
-    """Every word on every back end that is wanted and can run it; labels are unique.
+    """Every name on every back end that is wanted and can run it; labels are unique.
 
     ``auto`` is the best back end for a model and eager PyTorch for a run folder; ``all`` every one that is
-    installed. ``precision`` is which of a bundle's files to take. A word may stand there twice, for the
-    spread of equals. InputError for a word that is none of the three, and for two that would be one file on
+    installed. ``precision`` is which of a bundle's files to take. A name may stand there twice, for the
+    spread of equals. InputError for a name that is none of the three, and for two that would be one file on
     one library: one time under two names.
     """
     found: List[Contender] = []
-    for word in names:
-        for backend in _expand(word, wanted):
-            one = _contender(word, backend, precision)
+    for name in names:
+        for backend in _expand(name, wanted):
+            one = _contender(name, backend, precision)
             _check_another(one, found)
             copies = sum(other.label.partition(" #")[0] == one.label for other in found)
             label = f"{one.label} #{copies + 1}" if copies else one.label

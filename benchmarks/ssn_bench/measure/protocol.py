@@ -21,7 +21,7 @@ WARM_UP_SHARE = 0.25
 """Of a shortened run's time."""
 
 CHECKS = 40
-"""How often in a run the machine itself is timed (:data:`Yardstick`)."""
+"""How often in a run the machine itself is timed (:func:`yardstick`)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def measure(
 
     Among several, each is called twice and the second call timed: worker threads of the library
     before it go on spinning for a while, and the caches are the other's. ``budget_s`` makes it one
-    cycle of about that length, never more than the protocol's counts; ``tick`` gets the share done.
+    cycle of about that length, never more than the protocol's counts; ``on_progress`` gets the share done.
     """
     rounds = _Alternating(calls, np.random.default_rng(seed))
     cycles = 1 if budget_s else protocol.cycles

@@ -59,17 +59,17 @@ def bench(request: TimingRequest) -> Dict[str, Any]:
                 found = _timed(what, running, request, share)
                 shortened |= found.shortened
                 samples[what] = _raw(found)
-                for rival, (name, one) in zip(contestants, running.items()):
+                for contender, (name, one) in zip(contestants, running.items()):
                     entry = entries.setdefault(name, {"name": name, **one.about})
                     entry[what] = protocol.summary(found.wall[name], found.cycles, one.batch)
                     if name in found.device:
                         entry[what]["device_median_ms"] = float(np.median(found.device[name]))
                     if what == "throughput":
-                        entry["memory"] = _memory(one, rival)
+                        entry["memory"] = _memory(one, contender)
                 if what == "latency" and sensors.joules(readings) is not None:
                     _energy(running, entries, gauges)
-        for rival, entry in zip(contestants, entries.values()):
-            entry["macs"] = _macs(rival, folder)
+        for contender, entry in zip(contestants, entries.values()):
+            entry["macs"] = _macs(contender, folder)
     watched = sensors.summary(readings)
     latency = {name: samples["latency"]["wall"][name] for name in entries}
     document: Dict[str, Any] = {
@@ -137,15 +137,15 @@ def _raw(found: Samples) -> Dict[str, Any]:
     }
 
 
-def _memory(one: ReadyContender, rival: Contender) -> Dict[str, Any]:
+def _memory(one: ReadyContender, contender: Contender) -> Dict[str, Any]:
     """Peak memory at the throughput's batch size, as the published protocol takes it."""
-    if rival.backend == TORCH:
+    if contender.backend == TORCH:
         from ssn_bench.methods import eager
 
         peak = eager.peak_memory_mb()
         return {"peak_mb": peak, "what": peak and "most that torch's allocator reserved, all models"}
     assert one.path is not None
-    measured = memory.measure(one.path, rival.backend, one.batch, rival.precision)
+    measured = memory.measure(one.path, contender.backend, one.batch, contender.precision)
     return {**measured, "batch": one.batch}
 
 

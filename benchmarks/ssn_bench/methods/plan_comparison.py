@@ -83,7 +83,7 @@ def text(document: Dict[str, Any]) -> str:
     """The tables that ``ssn-bench --plans`` prints; ratios over plan none."""
     env = document["environment"]
     size = "x".join(map(str, document["size"]))
-    where = f"{env['device']}, {env['processors']} processors"
+    where = f"{env['device']}, {env['processors']} CPUs"
     lines = [f"{document['model']}, {size}, float32, batch 1; {where}"]
     for part in ("whole", "heads"):
         for backend, rows in document[part].items():

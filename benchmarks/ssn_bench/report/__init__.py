@@ -1,1 +1,1 @@
-"""Results as text, pictures and pages; ratios and the paper's claims. No torch."""
+"""Results as text, pictures and pages; two runs compared. No torch."""

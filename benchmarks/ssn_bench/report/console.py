@@ -23,7 +23,7 @@ def machine(env: Mapping[str, Any]) -> str:
     clock = f"{env['clock_mhz']:.0f} MHz" if env["clock_mhz"] else "clock unknown"
     gpu = f"{env['gpu']}, " if env.get("gpu") else ""
     return (
-        f"{gpu}{env['device']}, {env['processors']} processors {env['affinity']}, governor "
+        f"{gpu}{env['device']}, {env['processors']} CPUs {env['affinity']}, governor "
         f"{env['governor'] or 'unknown'}, {clock}, load {env['load_1min']}"
     )
 

@@ -48,19 +48,19 @@ def main(bench: Path, methods: Path, profile: Path, out: Path) -> None:
     BENCH: a long run of a few with --protocol supersimplenet --claim paper; METHODS: a run of all
     the paper's methods; PROFILE: from --profile --predict all.
     """
-    timing, contestants, where = (json.loads(path.read_text()) for path in (bench, methods, profile))
+    timing, compared, where = (json.loads(path.read_text()) for path in (bench, methods, profile))
     plots.latency(timing, out.with_suffix(".svg"))
-    plots.scatter(contestants, out.with_name(f"{out.stem}-methods.svg"))
+    plots.scatter(compared, out.with_name(f"{out.stem}-methods.svg"))
     with replacing(out) as temporary:
-        temporary.write_text(page(timing, contestants, where, out.stem))
+        temporary.write_text(page(timing, compared, where, out.stem))
 
 
-def page(timing: Dict[str, Any], contestants: Dict[str, Any], where: Dict[str, Any], stem: str) -> str:
+def page(timing: Dict[str, Any], compared: Dict[str, Any], where: Dict[str, Any], stem: str) -> str:
     """The whole page; ``stem`` of the pictures' names."""
     parts = [HEAD, f"Measured {timing['made'][:10]} on {console.machine(timing['environment'])}.\n"]
     parts += [PROTOCOLS, "## Who is faster\n", *_ranking(timing), ""]
     parts += [*_kept(timing), f"\n![Milliseconds]({stem}.svg)\n"]
-    parts += ["## All methods of the paper's Table 6\n", *_ranking(contestants), "", *_kept(contestants)]
+    parts += ["## All methods of the paper's Table 6\n", *_ranking(compared), "", *_kept(compared)]
     parts.append(f"\n![Latency against published accuracy]({stem}-methods.svg)\n")
     parts += ["## The paper's claims\n", *_claim(timing), "", "## Where the time goes\n"]
     for one in where["profiles"]:

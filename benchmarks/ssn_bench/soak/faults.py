@@ -10,8 +10,8 @@ from typing import Dict, Iterator, List, Optional, Tuple
 import cv2
 import numpy as np
 
-from ssn_edge.line import sinks, stream
 from ssn_edge.errors import InputError
+from ssn_edge.line import sinks, stream
 from ssn_edge.line.sources import Frame
 
 FAULTS = {  # name -> share of the run after which it happens

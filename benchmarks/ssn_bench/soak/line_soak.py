@@ -1,7 +1,7 @@
 """``python -m ssn_bench.soak``: a made-up camera for minutes or weeks, with everything going wrong on it.
 
 A 30 fps camera of 1080p frames runs through ``stream.run`` as a live line; at its appointed time each
-fault of :mod:`ssn_bench.soak.faults` happens. Then programs are ended in the middle of a frame. What the policy
+fault of :mod:`.faults` happens. Then programs are ended in the middle of a frame. What the policy
 promises is counted on both sides, and memory and latency are drawn.
 """
 
@@ -21,12 +21,12 @@ import click
 import numpy as np
 
 from ssn_bench.measure import environment
-from ssn_bench.soak import faults
 from ssn_bench.measure.ready import file_of
-from ssn_edge.line import sinks, stream
+from ssn_bench.soak import faults
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.files import write_json
+from ssn_edge.line import sinks, stream
 from ssn_edge.line.queues import KEPT
 from ssn_edge.line.sources import Source
 

@@ -1,4 +1,4 @@
-"""The gate: an exported file against the trained model on real images, or no file."""
+"""The trained model in float64, and how exactly a graph must agree with it on real images."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ const char *ssn_last_error(void);
 /* Memory that was never set holds anything: also a number that could be a structure's size. */
 static const uint32_t found[] = {0, 2, 64, 208, 1000, 1600, 1608, 4000, 16384, 0x3f000000, UINT32_MAX};
 
-int main(int count, char **arguments)
+int main(int count, char **words)
 {
     ssn_detector detector = 99; /* as if never set: nobody may take it for another's */
     char sha256[65] = "never written to", before[sizeof sha256];
@@ -48,11 +48,11 @@ int main(int count, char **arguments)
     if (count < 2)
         return 2;
     memcpy(before, sha256, sizeof before);
-    opened = ssn_open(arguments[1], NULL, sha256, &detector);
+    opened = ssn_open(words[1], NULL, sha256, &detector);
     printf("%d %d %s\n", ssn_abi(), opened, ssn_last_error());
     if (detector != 99 || memcmp(before, sha256, sizeof before))
         return 3;
-    if (ssn_open(arguments[1], "onnxruntime", NULL, &detector) != opened || detector != 99)
+    if (ssn_open(words[1], "onnxruntime", NULL, &detector) != opened || detector != 99)
         return 4;
     for (size_t i = 0; i < sizeof found / sizeof *found; i++) {
         ssn_model *model = malloc(sizeof *model); /* AddressSanitizer watches its ends */

@@ -12,17 +12,17 @@ enum { H = 32, W = 48, THREADS = 8, TURNS = 50 };
 
 static int failures;
 
-static void expect(int line, int32_t status, int32_t expected, const char *arguments)
+static void expect(int line, int32_t status, int32_t expected, const char *words)
 {
     const char *message = ssn_last_error();
-    int told = expected == SSN_OK ? !*message : strstr(message, arguments) && !strchr(message, '\n');
+    int told = expected == SSN_OK ? !*message : strstr(message, words) && !strchr(message, '\n');
     if (status != expected || !told) {
         printf("line %d: status %d, expected %d; \"%s\"\n", line, status, expected, message);
         failures++;
     }
 }
 
-#define EXPECT(call, status, arguments) expect(__LINE__, (call), (status), (arguments))
+#define EXPECT(call, status, words) expect(__LINE__, (call), (status), (words))
 
 static uint8_t pixels[H * W * 3];
 static ssn_detector shared;
@@ -198,7 +198,7 @@ static void not_judged(ssn_detector detector, const ssn_frame *good)
     }
 }
 
-int main(int count, char **arguments)
+int main(int count, char **words)
 {
     ssn_detector detector = 99, second;
     ssn_model model = SSN_MODEL;
@@ -210,22 +210,22 @@ int main(int count, char **arguments)
     memset(pixels, 200, sizeof pixels);
     if (count < 2 || ssn_abi() != SSN_EDGE_ABI)
         return 2;
-    versions(arguments[1]);
+    versions(words[1]);
     EXPECT(open_model(NULL, NULL, NULL, &detector), SSN_BAD_ARGUMENT, "model is NULL");
-    EXPECT(open_model(arguments[1], NULL, NULL, NULL), SSN_BAD_ARGUMENT, "detector is NULL");
+    EXPECT(open_model(words[1], NULL, NULL, NULL), SSN_BAD_ARGUMENT, "detector is NULL");
     EXPECT(open_model("none.onnx", NULL, NULL, &detector), SSN_BAD_MODEL, "none.onnx: no such model file");
-    EXPECT(open_model(arguments[0], NULL, NULL, &detector), SSN_BAD_MODEL, "not an .onnx");
+    EXPECT(open_model(words[0], NULL, NULL, &detector), SSN_BAD_MODEL, "not an .onnx");
     EXPECT(open_model("\xff\xfe.onnx", NULL, NULL, &detector), SSN_BAD_MODEL, "no such model file");
-    EXPECT(open_model(arguments[1], "abacus", NULL, &detector), SSN_BACKEND_FAILED, "abacus");
-    EXPECT(open_model(arguments[1], NULL, "abcd", &detector), SSN_BAD_MODEL, "sha256");
+    EXPECT(open_model(words[1], "abacus", NULL, &detector), SSN_BACKEND_FAILED, "abacus");
+    EXPECT(open_model(words[1], NULL, "abcd", &detector), SSN_BAD_MODEL, "sha256");
     if (detector)
         failures++, printf("a failed call left handle %llu\n", (unsigned long long)detector);
     EXPECT(ssn_info(1234, &model), SSN_BAD_HANDLE, "detector 1234");
     EXPECT(ssn_infer(1234, &good, NULL, 0, NULL, 0, &result), SSN_BAD_HANDLE, "detector 1234");
     EXPECT(ssn_close(0), SSN_BAD_HANDLE, "detector 0");
 
-    EXPECT(open_model(arguments[1], "onnxruntime", NULL, &detector), SSN_OK, "");
-    EXPECT(open_model(arguments[1], NULL, NULL, &second), SSN_OK, "");
+    EXPECT(open_model(words[1], "onnxruntime", NULL, &detector), SSN_OK, "");
+    EXPECT(open_model(words[1], NULL, NULL, &second), SSN_OK, "");
     EXPECT(ssn_info(detector, NULL), SSN_BAD_ARGUMENT, "model is NULL");
     EXPECT(ssn_info(detector, &model), SSN_OK, "");
     if (model.map_height != H || model.map_width != W || strcmp(model.precision, "float32"))

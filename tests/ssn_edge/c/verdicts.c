@@ -17,7 +17,7 @@ static void print(int32_t status, const ssn_result *result)
     }
 }
 
-int main(int count, char **arguments)
+int main(int count, char **words)
 {
     static const int pixel[] = {6, 2, 3, 4}; /* bytes of two pixels, by ssn_format */
     ssn_options options = SSN_OPTIONS;
@@ -25,16 +25,16 @@ int main(int count, char **arguments)
     ssn_model model = SSN_MODEL;
     ssn_result result = SSN_RESULT;
     ssn_detector detector;
-    FILE *in = count > 6 ? fopen(arguments[2], "rb") : NULL, *out = count > 6 ? fopen(arguments[6], "wb") : NULL;
+    FILE *in = count > 6 ? fopen(words[2], "rb") : NULL, *out = count > 6 ? fopen(words[6], "wb") : NULL;
 
     if (!in || !out)
         return 2;
-    options.model = arguments[1];
+    options.model = words[1];
     if (ssn_open(SSN_EDGE_ABI, &options, &detector) || ssn_info(detector, &model))
         return fprintf(stderr, "error: %s\n", ssn_last_error()), 2;
     printf("%d %d %d %d %d %.9g %.9g %.9g\n", model.map_height, model.map_width, model.frame_height,
            model.frame_width, model.source, model.score_threshold, model.map_threshold, model.pixel_threshold);
-    frame.height = atoi(arguments[3]), frame.width = atoi(arguments[4]), frame.format = atoi(arguments[5]);
+    frame.height = atoi(words[3]), frame.width = atoi(words[4]), frame.format = atoi(words[5]);
     frame.size = (uint64_t)frame.height * frame.width * pixel[frame.format] / 2;
     size_t room = (size_t)model.map_height * model.map_width;
     void *data = malloc(frame.size);

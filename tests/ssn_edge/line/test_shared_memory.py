@@ -14,7 +14,7 @@ from waiting import PATIENCE_S, in_thread, until
 
 from ssn_edge import InputError
 from ssn_edge.frames import pixel_formats
-from ssn_edge.line import barrier, shared_memory, sources, stream
+from ssn_edge.line import shared_memory, sources, stream
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -225,61 +225,6 @@ def test_a_writer_that_shrinks_its_file_does_not_end_the_reader(shared, left):
     done = subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=PATIENCE_S)
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert shared in done.stdout and len(done.stdout.splitlines()) == 1
-
-
-class Recorded:
-    """The writer's numbers or memory, telling what is stored."""
-
-    def __init__(self, real, told, name):
-        self._real, self._told, self._name = real, told, name
-
-    def __getitem__(self, key):
-        return self._real[key]
-
-    def __setitem__(self, key, value):
-        self._told.append(f"{self._name} {key}" if isinstance(key, int) else self._name)
-        self._real[key] = value
-
-
-def test_loads_and_stores_are_kept_in_order_by_fences(shared, monkeypatch):
-    """Sequence, barrier, frame, barrier, sequence: on both sides."""
-    told = []
-    monkeypatch.setattr(barrier, "fence", lambda: lambda: told.append("fence"))
-    writer = shared_memory.Writer(shared, pixel_formats.checked("BGR", 40, 60))
-    reader = shared_memory.Reader(shared)
-    writer._numbers = Recorded(writer._numbers, told, "number")
-    writer._memory = Recorded(writer._memory, told, "pixels")
-    del told[:]
-    writer.write(frame_of(10))
-    assert told == ["number 0", "fence", "number 1", "pixels", "fence", "number 0"]
-    preadv = os.preadv
-    where = {32: "sequence", 0: "header", 64: "pixels"}
-    monkeypatch.setattr(os, "preadv", lambda f, into, at: (told.append(where[at]), preadv(f, into, at))[1])
-    del told[:]
-    assert newest(reader) == 10
-    assert told == ["sequence", "fence", "header", "pixels", "fence", "sequence"]
-    reader.close()
-
-
-def test_the_barrier_of_processors_that_need_one(monkeypatch, shared):
-    """The real system call, with this machine's number; refused where there is none."""
-    number = barrier.SYSCALLS.get(os.uname().machine)
-    if sys.platform != "linux" or number is None:
-        pytest.skip("membarrier is Linux's")
-    try:
-        made = barrier._membarrier(number)
-    except InputError as error:
-        pytest.skip(f"this kernel or container refuses it: {error}")
-    for _ in range(1000):
-        made()
-    assert barrier.fence_of("x86_64")() is None
-    with pytest.raises(InputError, match="membarrier is refused"):
-        barrier._membarrier(100_000)  # no such system call: an old kernel
-    writer = shared_memory.Writer(shared, pixel_formats.checked("BGR", 40, 60))
-    monkeypatch.setattr(barrier.platform, "machine", lambda: "sparc64")
-    for opens in (shared_memory.Reader, lambda name: shared_memory.Writer(name, writer._layout)):
-        with pytest.raises(InputError, match="no barrier is known for sparc64"):
-            opens(shared)
 
 
 def test_shared_memory_that_is_something_else():

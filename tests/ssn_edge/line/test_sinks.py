@@ -4,17 +4,12 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
-import urllib.request
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tiny
 import waiting
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ssn_edge import Detector, InputError
 from ssn_edge.errors import BackendError
@@ -119,75 +114,6 @@ def test_pictures_of_defects_only(detector, tmp_path):
     assert cv2.imread(str(tmp_path / "ng" / names[0])).shape[1] == 96
 
 
-@pytest.mark.parametrize("names", [
-    ["x.png", "x.bmp", "x.jpg"], ["a-b/c", "a/b-c"], ["lot/x.png", "lot-x.bmp", "lot-x"],
-    ["/no/x.png", "//no/x.png"], ["../../x.png", "..", "x", ".x.png", "a/../x.png"], ["x.png"] * 5,
-    ["é" * 200 + ".png", "é" * 200 + ".bmp", "é" * 199 + "e.png"],
-    ["a\0b.png", "a/b.png"], ["\udcff.png", "\ud800.png"],
-])
-@pytest.mark.parametrize("defects_only", [False, True])
-def test_every_picture_has_a_name_of_its_own_inside_the_folder(judged, tmp_path, names, defects_only):
-    sink = sinks.Pictures(tmp_path / "deep" / "out", 100.0, defects_only)
-    for name in names:
-        sink.write(judged(name))
-    everywhere = files_in(tmp_path)
-    assert len(everywhere) == len(names)
-    suffix = ".png" if defects_only else ".jpg"
-    for name in everywhere:
-        assert re.fullmatch(r"deep/out/[^./][^/]*", name) and name.endswith(suffix)
-
-
-@settings(max_examples=25, deadline=None)
-@given(names=st.lists(st.one_of(
-    st.text(max_size=400),
-    st.text(alphabet="./\\\0ab", max_size=6),
-    st.builds(
-        lambda folders, stem, suffix: "/".join([*folders, stem]) + suffix,
-        st.lists(st.sampled_from(["", "..", ".", "a", "a-b"]), max_size=3),
-        st.sampled_from(["x", "b-x", "a" * 300, "é" * 130]),
-        st.sampled_from(["", ".png", ".BMP", ".v2"]),
-    ),
-), max_size=8), earlier=st.sets(st.sampled_from(["x.jpg", "a-x.jpg", "x.png.jpg"])))
-def test_any_names_give_as_many_files_as_frames(judged, names, earlier):
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root) / "a" / "b" / "out"
-        folder.mkdir(parents=True)
-        for name in earlier:
-            (folder / name).write_bytes(b"earlier")
-        sink = sinks.Pictures(folder, 100.0)
-        for name in names:
-            sink.write(judged(name))
-        pictures = [name for name, data in files_in(Path(root)).items() if data != b"earlier"]
-        assert len(pictures) == len(names) and all(name.startswith("a/b/out/") for name in pictures)
-
-
-def test_suffixes_and_times_tell_pictures_apart(judged, tmp_path):
-    sink = sinks.Pictures(tmp_path, 100.0)
-    for name in ("x.png", "x.bmp", "x.bmp", "x.bmp", "x.bmp"):
-        sink.write(judged(name, time=12.345))
-    expected = ["x.jpg", "x.bmp.jpg", "x.bmp-12345.jpg", "x.bmp-12345-2.jpg", "x.bmp-12345-3.jpg"]
-    assert sorted(files_in(tmp_path)) == sorted(expected)
-
-
-def test_a_second_run_replaces_the_pictures_of_the_first_once(judged, tmp_path):
-    for level in (50, 250):
-        sink = sinks.Pictures(tmp_path, 100.0)
-        for name in ("x.png", "x.bmp", "y.png"):
-            result = judged(name)
-            sink.write(dataclasses.replace(result, frame=Frame(name, np.full_like(BRIGHT, level), 0.0)))
-    assert sorted(files_in(tmp_path)) == ["x.bmp.jpg", "x.jpg", "y.jpg"]
-    assert all(cv2.imread(str(path))[0, 0].max() > 100 for path in tmp_path.iterdir())
-
-
-def test_the_same_name_for_weeks_is_found_at_once(judged, tmp_path, monkeypatch):
-    looked, real = [], os.path.lexists
-    monkeypatch.setattr(os.path, "lexists", lambda path: looked.append(path) or real(path))
-    sink = sinks.Pictures(tmp_path, 100.0)
-    for number in range(60):
-        sink.write(judged("x.png", time=float(number // 30)))
-    assert len(files_in(tmp_path)) == 60 and len(looked) <= 5 * 60
-
-
 def test_pictures_of_an_earlier_run_count_among_those_kept(judged, tmp_path):
     for _ in range(2):
         sink = sinks.Pictures(tmp_path, 100.0, defects_only=True, keep=3)
@@ -196,23 +122,6 @@ def test_pictures_of_an_earlier_run_count_among_those_kept(judged, tmp_path):
     assert sorted(files_in(tmp_path)) == [
         f"19700101T00000{name}.png" for name in ("1.000Z-a-2", "1.000Z-a", "2.000Z-b")
     ]
-
-
-def test_lines_and_messages_are_valid_json_below_16_kb(judged, tmp_path):
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-
-    for name in ("n" * 7900, "n" * 100_000 + "end", "\U0001f600" * 30_000 + "end", "\0" * 9000 + "end"):
-        path = tmp_path / "lines.jsonl"
-        sink = sinks.JsonLines(path)
-        sink.write(judged(name, score=float("nan"), map_max=float("inf")))
-        sink.close()
-        line = path.read_text()
-        told = json.loads(line, parse_constant=refuse)
-        assert len(line.encode()) < 16_000 and told["score"] is told["map_max"] is None
-        whole = len(name) < 8000
-        assert told["frame"] == name if whole else told["frame"].startswith("...")
-        assert told["frame"].endswith(name[-500:])
 
 
 def test_video_is_there_when_it_is_whole(detector, tmp_path, monkeypatch):
@@ -270,33 +179,3 @@ def test_callback_that_failed_is_called_again(detector):
 
     summary = stream.run([BRIGHT] * 5, detector, [sinks.Callback(stuck_relay, changes=True)])
     assert calls == [0, 1, 2] and summary.failed == {"callback": 2}
-
-
-def test_metrics_page(detector):
-    client = pytest.importorskip("prometheus_client", reason="the [metrics] extra is not installed")
-    from prometheus_client.parser import text_string_to_metric_families
-
-    summary = stream.Summary()
-    sink = sinks.Metrics(summary, port=0)
-    pages = []
-
-    def page():
-        text = urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=60).read().decode()
-        return text if "ssn_latency_seconds_count 4.0" in text else None
-
-    def ask(result):
-        if result.number == 4:
-            pages.append(waiting.until(page))  # until the sink's thread has written it, too
-
-    stream.run([DARK, BRIGHT, BRIGHT, np.zeros((2, 2, 2), np.uint8), DARK], detector, [sink],
-               on_result=ask, summary=summary)
-    samples = {
-        (sample.name, sample.labels.get("le")): sample.value
-        for family in text_string_to_metric_families(pages[0]) for sample in family.samples
-    }
-    assert samples["ssn_judged_total", None] == 4 and samples["ssn_defects_total", None] == 2
-    assert samples["ssn_broken_total", None] == 1 and samples["ssn_gaps_total", None] == 0
-    assert samples["ssn_latency_seconds_bucket", "+Inf"] == samples["ssn_latency_seconds_count", None] == 4
-    assert samples["ssn_sink_failed_total", None] == 0 and client
-    with pytest.raises(OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=60)

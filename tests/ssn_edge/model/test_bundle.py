@@ -1,4 +1,4 @@
-"""Reading a bundle: what a manifest may log, what later versions may add, and what is checked."""
+"""Reading a bundle: what a manifest may say, what later versions may add, and what is checked."""
 
 import json
 import os

@@ -77,12 +77,12 @@ BREACHES = {
 }
 
 
-@pytest.mark.parametrize("arguments", BREACHES)
-def test_breach_is_named(arguments):
-    found = lint.problems(BREACHES[arguments])
-    assert any(arguments in line for line in found), found
+@pytest.mark.parametrize("expected", BREACHES)
+def test_breach_is_named(expected):
+    found = lint.problems(BREACHES[expected])
+    assert any(expected in line for line in found), found
     with pytest.raises(ModelError, match="TensorRT 8.5 to 11"):
-        lint.check(BREACHES[arguments])
+        lint.check(BREACHES[expected])
 
 
 def test_a_clean_graph_passes():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import InputError
 from ssn_train.network import backbones
 
 
@@ -14,7 +14,7 @@ def test_the_packages_weights_are_checked(tmp_path, monkeypatch):
     data[len(data) // 2] ^= 1
     altered.write_bytes(data)
     monkeypatch.setattr(backbones, "_packaged_file", lambda: altered)
-    with pytest.raises(ModelError, match="package efficientnet-lite0.*its sha256 is"):
+    with pytest.raises(InputError, match="package efficientnet-lite0.*install it again"):
         backbones.load_weights(backbone, None)
 
 

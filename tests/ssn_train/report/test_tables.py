@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssn_train.protocol import settings
-from ssn_train.protocol.recipe import ABLATIONS
+from ssn_train.options import settings
+from ssn_train.options.recipe import ABLATIONS
 from ssn_train.report import tables
 from ssn_train.report.tables import Figure, Row, Table
 

@@ -17,8 +17,8 @@ from ssn_edge.frames.image_files import write_image
 from ssn_train.cli import main
 from ssn_train.data.datasets import open_dataset
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.protocol.recipe import ABLATIONS, Recipe
-from ssn_train.protocol.settings import Settings
+from ssn_train.options.recipe import ABLATIONS, Recipe
+from ssn_train.options.settings import Settings
 from ssn_train.training import checkpoint, fit, resume, training_step
 
 OPTIONS = ("--size", "32x32", "--steps", "2", "--batch", "2", "--backbone", "resnet18", "--weights", "random",

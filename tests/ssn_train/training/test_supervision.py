@@ -12,9 +12,9 @@ from ssn_edge.frames.image_files import write_image
 from ssn_train.data.datasets import Sample
 from ssn_train.network import losses
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.protocol import recipe
-from ssn_train.protocol.recipe import Recipe
-from ssn_train.protocol.settings import Settings
+from ssn_train.options import recipe
+from ssn_train.options.recipe import Recipe
+from ssn_train.options.settings import Settings
 from ssn_train.training import supervision, training_step
 from ssn_train.training.photo_loader import Photo, PhotoLoader
 

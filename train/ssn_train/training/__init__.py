@@ -1,1 +1,1 @@
-"""A training run: settings, steps, the loop, checkpoints, many runs."""
+"""A training run: steps, the loop, checkpoints, many runs."""

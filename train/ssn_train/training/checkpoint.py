@@ -107,10 +107,10 @@ def load_model(run: PathLike) -> Tuple[SuperSimpleNet, Header, Backbone]:
         size = (header.height, header.width)
         model = SuperSimpleNet(backbone.module, backbone.channels, size, variant=header.variant)
         model.load_state_dict(tensors)
+        backbone = dataclasses.replace(backbone, mean=_three(header.mean), std=_three(header.std))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: does not follow schema {SCHEMA} ({reason}); train again") from None
-    backbone = dataclasses.replace(backbone, mean=_three(header.mean), std=_three(header.std))
     return model.eval(), header, backbone
 
 

@@ -9,7 +9,7 @@ Written plainly, a step convolves 2B upscaled maps. Three exact rewritings (docs
 * BatchNorm is per channel, so the segmentation head's 1024 channels go block by block, each block
   from projection to logits while it is in the cache, and once more in the backward pass.
 
-DataLayout is channels-last throughout: position x channel matrices, no transposes.
+Layout is channels-last throughout: position x channel matrices, no transposes.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ def _seg_logits(
     index = noise.positions % one_copy
     step = max(8, BLOCK[delta.device.type] // one_copy)
     parts = (*low, delta, norm.weight, norm.bias, last.weight[0, :, 0, 0])
-    shares, means, variances = [], [], []
+    base, rows = delta.new_zeros(one_copy), delta.new_zeros(len(delta))
+    means, variances = [], []
     for low2, low3, *rest in zip(*(part.split(step, dim=-1) for part in parts)):
         done = checkpoint(
             _seg_block, [low2, low3], spatial, index, *rest, norm.eps,
             use_reentrant=False, preserve_rng_state=False,
         )
-        shares.append(done[:2])
+        base, rows = base + done[0], rows + done[1]
         means.append(done[2])
         variances.append(done[3])
     assert adaptor.bias is not None and conv.bias is not None
-    base, rows = (sum(parts[1:], parts[0]) for parts in zip(*shares))  # [BHW] of one copy, [K]
     with torch.no_grad():
         constant = weight @ adaptor.bias + conv.bias  # cancels in BatchNorm but for its mean
         _track(norm, torch.cat(means) + constant, torch.cat(variances), 2 * one_copy)
@@ -137,12 +137,12 @@ def _cls_pre_activation(
     taps = weight[:, :-1].permute(2, 3, 0, 1)  # [i, j, 128, C]; the last input is the map
     flat = taps.reshape(-1, taps.shape[-1])
     batch, (height, width) = len(levels[0]), model.map_size(levels[0].shape[1:3])
-    composed, base = flat, flat.new_zeros(())
+    composed, parts = flat, []
     if model.variant == "icpr":
         adaptor = model.feature_adaptor.projection
         composed = flat @ adaptor.weight[:, :, 0, 0]
         assert adaptor.bias is not None
-        base = _border(flat @ adaptor.bias, (height, width))
+        parts.append(_border(flat @ adaptor.bias, (height, width)))
     by_row = composed.view(KERNEL, KERNEL * CLS_HIDDEN, -1)
     for level, w in zip(levels, by_row.split(model.channels, dim=2)):
         rows, columns = _matrices("taps", level, (height, width))
@@ -150,9 +150,8 @@ def _cls_pre_activation(
         low = _product(level.view(batch, 1, h * w_low, -1), w.transpose(1, 2), dtype)
         left = _product(rows, low.view(batch, KERNEL * h, -1), dtype)  # [B, H, w j 128]
         left = left.view(batch, height, w_low * KERNEL, CLS_HIDDEN)
-        upscaled = _product(columns, left, dtype)
-        base = base + upscaled  # [B, H, W, 128]
-    return _add_noise(base, noise, flat, dtype)
+        parts.append(_product(columns, left, dtype))  # [B, H, W, 128]
+    return _add_noise(sum(parts[1:], parts[0]), noise, flat, dtype)
 
 
 def _border(tap_constants: Tensor, size: Tuple[int, int]) -> Tensor:

@@ -16,8 +16,8 @@ from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.signals import stop_on_signals
 from ssn_train.data.datasets import Sample
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.protocol.recipe import Recipe
-from ssn_train.protocol.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
+from ssn_train.options.recipe import Recipe
+from ssn_train.options.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
 from ssn_train.training import training_step
 from ssn_train.training.feature_cache import FeatureCache
 from ssn_train.training.photo_loader import PhotoLoader

@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ssn_edge.errors import InputError
 from ssn_edge.values import size_hw
 from ssn_train.data.datasets import DataLayout, DataSet, Selection, open_dataset
-from ssn_train.protocol.recipe import ABLATIONS, SUPERVISED_ONLY
-from ssn_train.protocol.settings import Settings, fingerprint
+from ssn_train.options.recipe import ABLATIONS, SUPERVISED_ONLY
+from ssn_train.options.settings import Settings, fingerprint
 from ssn_train.report import tables
 from ssn_train.report.tables import Figure, Row, Table
 from ssn_train.training import training_run

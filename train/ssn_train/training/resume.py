@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ssn_edge.errors import InputError, ModelError
 from ssn_train.data.datasets import DataSet
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.protocol.settings import Settings
+from ssn_train.options.settings import Settings
 from ssn_train.training import checkpoint
 
 LOSS_TERMS = 4

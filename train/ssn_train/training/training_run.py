@@ -24,7 +24,7 @@ from ssn_train.data.datasets import DataSet, Sample
 from ssn_train.network import backbones
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.losses import Loss
-from ssn_train.protocol.settings import Settings, fingerprint
+from ssn_train.options.settings import Settings, fingerprint
 from ssn_train.report import plots, results, review
 from ssn_train.report.results import Predictions
 from ssn_train.training import checkpoint, evaluate

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssn_train.network import anomalies, losses, perlin
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.protocol.recipe import Recipe
+from ssn_train.options.recipe import Recipe
 from ssn_train.training import fast_step
 
 SUPERSIMPLENET = Recipe()
@@ -63,7 +63,7 @@ def draw(
     """Masks first, then noise where they are: an eighth of what the published code draws, which
     takes it everywhere and first. The same distribution, so only the seed's numbers differ.
 
-    ``kind`` is :attr:`ssn_train.protocol.recipe.Recipe.anomalies`. Without synthetic anomalies the published
+    ``kind`` is :attr:`ssn_train.options.recipe.Recipe.anomalies`. Without synthetic anomalies the published
     code makes no second copy; two equal ones give the same loss and gradients."""
     if kind == "perlin":
         masks = perlin.perlin_masks(2 * batch, size, threshold, generator)

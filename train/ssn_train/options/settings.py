@@ -13,8 +13,8 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_train.data.datasets import Sample, Selection
-from ssn_train.protocol import recipe
-from ssn_train.protocol.recipe import Recipe
+from ssn_train.options import recipe
+from ssn_train.options.recipe import Recipe
 
 PAPER_NOISE = 0.015
 STANDARDISED_NOISE = 0.3

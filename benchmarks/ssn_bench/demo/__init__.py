@@ -1,0 +1,1 @@
+"""``python -m ssn_bench.demo``: the whole pipeline on made-up surfaces. No torch of its own."""

@@ -1,0 +1,3 @@
+from ssn_bench.demo.pipeline import main
+
+main()

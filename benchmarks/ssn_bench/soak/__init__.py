@@ -1,0 +1,1 @@
+"""``python -m ssn_bench.soak``: a line with faults, for hours. No torch."""

@@ -1,0 +1,3 @@
+from ssn_bench.soak.line_soak import main
+
+main()

@@ -1,0 +1,43 @@
+"""Stages: every node has one, and their work adds up."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="methods are built with torch")
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from ssn_bench.measure import (  # noqa: E402
+    macs,  # noqa: E402
+)
+from ssn_bench.methods import random_models  # noqa: E402
+from ssn_bench.profile.stages import STAGES, Graph, totals  # noqa: E402
+from ssn_export.graph import plan_timing, tracing  # noqa: E402
+from ssn_export.graph.deployed import Deployed  # noqa: E402
+
+
+@pytest.mark.parametrize("plan", ["none", "adaptor", "full", "row-first"])
+def test_every_node_has_a_stage_and_the_work_adds_up(plan):
+    subject = random_models.random_weights("resnet18", (64, 96))
+    model = tracing.trace(Deployed(subject.model, subject.backbone, plan, subject.mean), (64, 96))
+    graph = Graph(model)
+    assert set(graph.stage) == {node.name for node in model.graph.node}
+    assert set(graph.stage.values()) == set(STAGES)
+    work = totals(graph)
+    assert sum(one.macs for one in work.values()) == macs.total(model)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        subject.backbone.module(torch.zeros(1, 3, 64, 96))
+    assert 2 * work["backbone"].macs == counter.get_total_flops()
+    nodes = [name for name, stage in graph.stage.items() if stage == "input"]
+    assert nodes and all("backbone" not in name and "heads" not in name for name in nodes)
+    assert np.isfinite(plan_timing.runner(model, "onnxruntime")()).all()
+
+
+def test_layers_of_libraries_find_their_stage():
+    subject = random_models.random_weights("resnet18", (64, 96))
+    graph = Graph(tracing.trace(Deployed(subject.model, subject.backbone, "full"), (64, 96)))
+    convolution = next(node for node in graph.nodes.values() if node.name.startswith("backbone/Conv"))
+    assert graph.of_layer(f"{convolution.output[0]}_nchwc") == "backbone"  # ONNX Runtime
+    assert graph.of_layer(f"{convolution.name}/WithoutBiases", "Convolution") == "backbone"  # OpenVINO
+    assert graph.of_layer(f"{convolution.name} + backbone/Relu_9") == "backbone"  # TensorRT
+    assert graph.of_layer("Reformatting CopyNode for Input Tensor 0") == "copies"
+    assert graph.of_layer("anomaly_map") == "post"

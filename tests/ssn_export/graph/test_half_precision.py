@@ -1,0 +1,54 @@
+"""Half precision: what is rounded, and where it is cast."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from random_model import random_model
+
+from ssn_export.graph import float64_reference, half_precision, tracing
+from ssn_export.graph.deployed import Deployed
+
+
+def test_emulated_half_rounds_what_is_stored():
+    """Two layers by hand: float32 products of half values, rounded to half behind each node."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(6, 6)).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "a"], ["y"], "first"),
+        helper.make_node("MatMul", ["y", "b"], ["anomaly_map"], "second"),
+        helper.make_node("ReduceMean", ["anomaly_map"], ["score"], "mean", axes=[1, 2], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes, "two", [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 5, 6])],
+        [helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", 5, 4]),
+         helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(a, "a"), numpy_helper.from_array(b, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    images = rng.integers(0, 256, (2, 5, 6), dtype=np.uint8)
+    found, _ = float64_reference.run_onnx(half_precision.emulated(half_precision.to_half(model)), images)
+
+    def rounded(x):
+        return x.astype(np.float16).astype(np.float32)
+
+    expected = rounded(rounded(images.astype(np.float32) @ rounded(a)) @ rounded(b))
+    np.testing.assert_allclose(found, expected, rtol=2**-10)  # one unit where sums round apart
+    assert np.mean(found == expected) > 0.9
+    exact = images.astype(np.float64) @ a @ b
+    assert np.abs(found - exact).max() > 10 * np.abs(found - expected).max()
+
+
+def test_mixed_graph_casts_once_and_keeps_its_outputs():
+    size = (48, 64)
+    model, backbone = random_model("resnet18", size)
+    graph = tracing.trace(Deployed(model, backbone), size)
+    nodes = [node.name for node in graph.graph.node]
+    mixed = half_precision.to_half(graph, frozenset(nodes[: len(nodes) // 2]))
+    tracing.check(mixed)
+    casts = [(n.input[0], n.attribute[0].i) for n in mixed.graph.node if n.op_type == "Cast"]
+    assert len(casts) == len(set(casts))
+    outputs = {v.name: v.type.tensor_type.elem_type for v in mixed.graph.output}
+    assert outputs == {"anomaly_map": TensorProto.FLOAT, "score": TensorProto.FLOAT}
+    onnx.checker.check_model(mixed, full_check=True)

@@ -1,0 +1,76 @@
+"""The network, against the independent float64 reference, on random inputs."""
+
+import numpy as np
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssn_train.network.model import VARIANTS, SuperSimpleNet
+from ssn_train.training import training_step
+
+
+def random_model(channels, image_size, seed=0, variant="icpr"):
+    """A float64 model whose every parameter and statistic is away from its initial value."""
+    torch.manual_seed(seed)
+    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                value.normal_()
+    return model
+
+
+@given(
+    batch=st.integers(1, 2),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    level2=st.tuples(st.integers(4, 11), st.integers(4, 11)),
+    seed=st.integers(0, 2**20),
+    variant=st.sampled_from(VARIANTS),
+)
+@settings(max_examples=15, deadline=None)
+def test_forward_matches_reference(batch, channels, level2, seed, variant):
+    image_size = tuple(8 * n for n in level2)
+    level3 = tuple(-(-n // 2) for n in level2)  # ceil: 15 -> 8
+    model = random_model(channels, image_size, seed, variant)
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(batch, c, *hw)) for c, hw in zip(channels, (level2, level3))]
+    with torch.no_grad():
+        final_map, score = model.predict([torch.from_numpy(a) for a in arrays])
+    p = {k: v.numpy() for k, v in model.state_dict().items()}
+    seg, _, logit = reference.heads(arrays, p, variant)
+    np.testing.assert_allclose(final_map, reference.anomaly_map(seg, image_size), atol=1e-10)
+    np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), atol=1e-10)
+
+
+def test_standardised_features_are_an_exact_diagonal():
+    model = random_model((2, 3), (48, 64))
+    features = [torch.randn(1, 2, 6, 8).double(), torch.randn(1, 3, 3, 4).double()]
+    mean, std = torch.randn(5).double(), torch.rand(5).double() + 0.5
+    plain = model.upscale(
+        [(f - m[:, None, None]) / s[:, None, None]
+         for f, m, s in zip(features, mean.split((2, 3)), std.split((2, 3)))]
+    )
+    model.set_statistics(mean, std)
+    torch.testing.assert_close(model.upscale(features), plain)
+
+
+def test_the_model_leaves_its_backbones_weights_alone():
+    backbone = torch.nn.Conv2d(3, 2, 1)
+    before = backbone.weight.clone()
+    SuperSimpleNet(backbone, (1, 1), (32, 32))
+    assert torch.equal(backbone.weight, before)
+
+
+def test_backbone_stays_frozen_and_in_evaluation_mode():
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    model = SuperSimpleNet(backbone, (1, 1), (32, 32)).train()
+    assert not backbone.training and model.discriminator.training
+    assert not any(p.requires_grad for p in backbone.parameters())
+    trained = {id(p) for g in training_step.make_optimizer(model).param_groups for p in g["params"]}
+    assert trained.isdisjoint(id(p) for p in backbone.parameters())
+    assert len(trained) == len([p for p in model.parameters() if p.requires_grad])

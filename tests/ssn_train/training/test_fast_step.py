@@ -1,0 +1,88 @@
+"""The fast step is the plain one."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssn_train.network.model import VARIANTS, SuperSimpleNet
+from ssn_train.training import training_step
+
+
+def random_model(channels, image_size, seed=0, variant="icpr"):
+    """A float64 model whose every parameter and statistic is away from its initial value."""
+    torch.manual_seed(seed)
+    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                value.normal_()
+    return model
+
+
+def _step_inputs(batch, channels, level2, seed, supervised):
+    """float64 features, draws, and real defects (one of them without a mask left)."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = level2
+    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
+    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    draws = training_step.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
+    draws = training_step.Draws(*(d.double() for d in draws))
+    mask = label = None
+    if supervised:
+        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
+        mask[0] = 0
+        label = torch.ones(batch, dtype=torch.float64)
+    return features, draws, mask, label
+
+
+def _losses_and_gradients(model, inputs, plain):
+    model = copy.deepcopy(model).train()
+    loss = training_step.batch_loss(model, *inputs, plain=plain).total
+    loss.backward()
+    return loss.item(), dict(model.named_parameters()), dict(model.named_buffers())
+
+
+@given(
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    level2=st.tuples(st.integers(2, 11), st.integers(2, 11)),
+    seed=st.integers(0, 2**20),
+    variant=st.sampled_from(VARIANTS),
+    supervised=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_fast_step_is_the_plain_step(batch, channels, level2, seed, variant, supervised):
+    """Same loss, gradients and running statistics up to float64 rounding."""
+    size = tuple(8 * n for n in level2)
+    model = random_model(channels, size, seed, variant)
+    model.discriminator.stop_grad = not supervised
+    model.set_statistics(torch.randn(sum(channels)), torch.rand(sum(channels)) + 0.5)
+    inputs = _step_inputs(batch, channels, level2, seed, supervised)
+    plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(model, inputs, True)
+    fast_loss, fast_parameters, fast_buffers = _losses_and_gradients(model, inputs, False)
+    assert fast_loss == pytest.approx(plain_loss, rel=1e-11)
+    for name, parameter in plain_parameters.items():
+        close = 1e-9 * max(1.0, float(parameter.grad.abs().max()))
+        assert fast_parameters[name].grad is not None, name
+        torch.testing.assert_close(
+            fast_parameters[name].grad, parameter.grad, rtol=0, atol=close, msg=name
+        )
+    for name, buffer in plain_buffers.items():
+        torch.testing.assert_close(fast_buffers[name], buffer, rtol=1e-10, atol=1e-11, msg=name)
+
+
+def test_bfloat16_products_stay_close():
+    torch.manual_seed(0)
+    model = SuperSimpleNet(None, (8, 8), (64, 64)).train()
+    features = [torch.randn(4, 8, 8, 8), torch.randn(4, 8, 4, 4)]
+    draws = training_step.draw(4, 16, (16, 16), 0.3, 0.2, training_step.step_generator(0, 0))
+    full = training_step.batch_loss(copy.deepcopy(model), features, draws).total
+    low = training_step.batch_loss(model, features, draws, low_precision=True).total
+    assert low.item() == pytest.approx(full.item(), rel=2e-2)

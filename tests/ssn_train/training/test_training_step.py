@@ -1,0 +1,82 @@
+"""One optimizer step, against the independent float64 reference."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from ssn_train.network.model import VARIANTS, SuperSimpleNet
+from ssn_train.training import training_step
+
+
+def random_model(channels, image_size, seed=0, variant="icpr"):
+    """A float64 model whose every parameter and statistic is away from its initial value."""
+    torch.manual_seed(seed)
+    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                value.normal_()
+    return model
+
+
+def _step_inputs(batch, channels, level2, seed, supervised):
+    """float64 features, draws, and real defects (one of them without a mask left)."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = level2
+    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
+    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    draws = training_step.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
+    draws = training_step.Draws(*(d.double() for d in draws))
+    mask = label = None
+    if supervised:
+        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
+        mask[0] = 0
+        label = torch.ones(batch, dtype=torch.float64)
+    return features, draws, mask, label
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_step_matches_reference(variant):
+    """The whole loss from NumPy's definitions, for jims too, which has no golden vectors: one
+    noise draw and one mask, added to what either head sees."""
+    model = random_model((2, 3), (48, 40), 5, variant).train()
+    features, draws, mask, label = _step_inputs(3, (2, 3), (6, 5), 5, supervised=True)
+    p = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    drawn = (mask.numpy(), label.numpy(), draws.dense().numpy(), draws.perlin_mask.numpy())
+    pooled, adapted = reference.pooled_and_adapted([f.numpy() for f in features], p)
+    for_seg, new_mask, new_label = reference.synthetic(adapted, *drawn, False)
+    for_cls = for_seg if variant == "icpr" else reference.synthetic(pooled, *drawn, False)[0]
+    seg, _, score = reference.discriminate(for_seg, for_cls, p, batch_statistics=True)
+    ours = training_step.batch_loss(model, features, draws, mask, label)
+    expected = reference.losses(seg, new_mask, score, new_label)
+    np.testing.assert_allclose([float(v.detach()) for v in ours], expected, rtol=1e-9)
+
+
+def test_noise_is_drawn_where_the_masks_are():
+    draws = training_step.draw(4, 3, (16, 20), 0.3, 0.2, training_step.step_generator(0, 0))
+    dense, masked = draws.dense(), draws.perlin_mask.bool()
+    assert len(draws.noise) == int(masked.sum()) > 0
+    assert dense.shape == (8, 3, 16, 20) and not (dense * ~masked).any()
+    rows = dense.permute(0, 2, 3, 1)[masked[:, 0]]
+    assert torch.equal(rows, draws.noise)
+    assert 0.25 < draws.noise.std() < 0.35
+    again = training_step.draw(4, 3, (16, 20), 0.3, 0.2, training_step.step_generator(0, 0))
+    assert all(torch.equal(a, b) for a, b in zip(draws, again))
+
+
+def test_gradient_stops_at_the_map_only():
+    """Unsupervised: the score's gradient reaches features, not the segmentation head."""
+    for stop in (True, False):
+        torch.manual_seed(0)
+        model = SuperSimpleNet(None, (2, 2), (32, 32), stop_grad=stop).train()
+        adapted = torch.randn(2, 4, 8, 8, requires_grad=True)
+        seg_logits = model.discriminator.seg(adapted)
+        model.discriminator.classify(adapted, seg_logits).sum().backward()
+        assert adapted.grad.abs().sum() > 0
+        reached = model.discriminator.seg[3].weight.grad is not None
+        assert reached is not stop
