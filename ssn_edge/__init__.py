@@ -1,4 +1,8 @@
-"""ssn-edge's runtime: a model file and frames in, verdicts out. NumPy and OpenCV only."""
+"""ssn-edge's runtime: a model file and frames in, verdicts out. NumPy and OpenCV only.
+
+Public is what this package exports (``__all__``), the public names of the modules among it, and
+:mod:`ssn_edge.testing`. Everything else may change with any version.
+"""
 
 from ssn_edge import telemetry  # noqa: F401  (first)
 from ssn_edge.detector import Detector

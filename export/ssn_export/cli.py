@@ -63,7 +63,7 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
 @click.command(
     epilog="""\b
 Examples:
-  ssn-export runs/first --out model.ssn --fp16     # the bundle: float32, half, reference frames
+  ssn-export runs/first --out model.ssn --fp16     # the bundle: float32, half, reference images
   ssn-export model.ssn --info                      # what is in it, and what would run here
   ssn-export runs/first --out model.ssn --verdict  # outputs mask and is_defect as well
   ssn-export runs/first --out model.ssn --frame 1080x1920 --data frames/
@@ -104,7 +104,7 @@ Plain files:
 @click.option("--reference", type=click.Path(path_type=Path),
               help="With --engine-out of an .onnx file: NAME.reference.npz of --unpack, to compare with.")
 @click.option("--unverified", is_flag=True,
-              help="Keep an engine that there are no frames to compare with; it says so of itself.")
+              help="Keep an engine that there are no images to compare with; it says so of itself.")
 @click.option("--precision", type=click.Choice(PRECISIONS),
               help="Of --engine, or of --triton's graph.  [default: float16 if the bundle has it; float32]")
 @click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True,
@@ -132,7 +132,7 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
     """Export SOURCE, a run folder, to a bundle NAME.ssn, once its graphs agree with PyTorch on real images;
     or do something with a bundle, an .onnx or an .engine file that was exported before.
 
-    A bundle is one model: a folder with its graphs, reference frames and engines, each compared with the
+    A bundle is one model: a folder with its graphs, reference images and engines, each compared with the
     trained model. It is replaced in one step; beyond tolerance nothing is written.
     """
     _check_words(source, options)

@@ -1,5 +1,5 @@
 """Inference libraries behind one interface (:mod:`.session`), chosen by a dictionary. Each is a module of
-this folder, which is imported only when it is chosen.
+this folder, which is imported only when it is chosen. Internal: Detector.open takes their names.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import traceback
 import weakref
-from typing import Any, Iterator, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 import numpy as np
 import pycuda.driver as cuda
@@ -28,6 +28,28 @@ class Freed(Protocol):
 
     def free(self) -> None:
         """Give the memory back."""
+
+
+class Stream(Protocol):
+    """A stream of pycuda's."""
+
+    handle: int
+
+    def synchronize(self) -> None:
+        """Wait for all that is queued in it."""
+
+
+class Clock(Protocol):
+    """An event of pycuda's."""
+
+    def record(self, stream: Stream) -> None:
+        """Take the time when the stream gets there."""
+
+    def synchronize(self) -> None:
+        """Wait until it has."""
+
+    def time_since(self, event: Clock) -> float:
+        """Milliseconds since another one."""
 
 
 class Buffer(NamedTuple):
@@ -94,7 +116,7 @@ class Device:
             finally:
                 cuda.Context.pop()
 
-    def buffer(self, shape: Tuple[int, ...], dtype: Any) -> Buffer:
+    def buffer(self, shape: Tuple[int, ...], dtype: Union[Type[np.uint8], Type[np.float32]]) -> Buffer:
         """Page-locked memory of that shape with room for it on the device."""
         flags = cuda.host_alloc_flags.DEVICEMAP if self.integrated else 0
         array = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
@@ -107,20 +129,22 @@ class Device:
             raise
         return Buffer(array, array.base, int(memory), memory)
 
-    def stream(self) -> Any:
+    def stream(self) -> Stream:
         """A new stream; ``handle`` is its address, ``synchronize`` exists."""
-        return cuda.Stream(NON_BLOCKING)
+        stream: Stream = cuda.Stream(NON_BLOCKING)
+        return stream
 
-    def clock(self) -> Any:
+    def clock(self) -> Clock:
         """A new event; ``record(stream)``, ``synchronize()`` and ``time_since(event)``, in ms, exist."""
-        return cuda.Event()
+        event: Clock = cuda.Event()
+        return event
 
-    def upload(self, buffer: Buffer, count: int, stream: Any) -> None:
+    def upload(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the host's side to the device's."""
         if buffer.memory is not None:
             cuda.memcpy_htod_async(buffer.pointer, buffer.array[:count], stream)
 
-    def download(self, buffer: Buffer, count: int, stream: Any) -> None:
+    def download(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the device's side to the host's."""
         if buffer.memory is not None:
             cuda.memcpy_dtoh_async(buffer.array[:count], buffer.pointer, stream)

@@ -1,1 +1,1 @@
-"""``ssn-run``, and what all commands of ssn-edge share. Needs click."""
+"""``ssn-run``, and what all commands of ssn-edge share. Needs click. Internal."""

@@ -20,7 +20,7 @@ from collections import deque
 from http import cookies
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Deque, Dict, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 import cv2
@@ -143,7 +143,7 @@ class LiveView:
                 "silent_s": silent}
 
     @contextlib.contextmanager
-    def watching(self) -> Any:
+    def watching(self) -> Iterator[None]:
         """Pictures are made only while someone looks."""
         with self.changed:
             self._watched += 1
@@ -223,11 +223,11 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._leave(request)
 
-    def _leave(self, request: Any) -> None:
+    def _leave(self, request: socket.socket) -> None:
         self.keep(request)
         self._room.release()
 
-    def keep(self, request: Any) -> None:
+    def keep(self, request: socket.socket) -> None:
         """No clock runs for it any more: it is a stream, or has ended."""
         with self._lock:
             self._since.pop(request, None)
@@ -335,7 +335,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = [data for known, _, data in self.server.view.gallery if str(known) == number]
         self._answer(*((200, found[0], "image/jpeg") if found else (404, b"gone")))
 
-    def _watch(self, send: Any) -> None:
+    def _watch(self, send: Callable[[LiveView], None]) -> None:
         view = self.server.view
         if not view.watchers.acquire(blocking=False):
             self._answer(503, b"too many watchers")

@@ -26,7 +26,7 @@ def build(path, precision, *arguments):
 
 
 def frames(path):
-    """The bundle's reference frames with their answers."""
+    """The bundle's reference images with their answers."""
     found = bundle.read(path)
     return parity.read_reference(found.place(found.of_role("reference")[0]))
 

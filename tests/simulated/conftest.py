@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
-from simulated_device import build, check_ledger, export, frames_of
+from simulated_device import build, check_ledger, export, images_of
 
 from ssn_edge.model import bundle
 
@@ -45,11 +45,11 @@ def typed():
 
 @pytest.fixture
 def tiny_onnx(tmp_path):
-    """The model with known answers, and frames with theirs beside it."""
+    """The model with known answers, and images with theirs beside it."""
     from ssn_export.gates import parity
 
     path = tiny.write_model(tmp_path / "m.onnx", tiny.info(float32_nodes=()).to_json())
-    parity.write_reference(frames_of(path), tiny.reference())
+    parity.write_reference(images_of(path), tiny.reference())
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorrt as trt
 import tiny
-from simulated_device import build, export, frames_of, make_integrated
+from simulated_device import build, export, images_of, make_integrated
 
 from ssn_edge import Detector
 from ssn_edge.backends import tensorrt_backend
@@ -122,7 +122,7 @@ def test_no_frames_no_engine_unless_asked_for(tmp_path, tiny_onnx):
     """And then it says so of itself, and is taken only by name."""
     path = tiny.write_bundle(tmp_path / "n.ssn", roles=["float32"])
     code, output = export(path, "--engine")
-    assert code == 2 and "no reference frames to compare an engine with" in output
+    assert code == 2 and "no reference images to compare an engine with" in output
     code, output = export(path, "--engine", "--unverified")
     assert code == 0 and "not compared with the trained model, as asked for" in output, output
     (entry,) = bundle.read(path).of_role("engine")
@@ -144,14 +144,14 @@ def test_no_frames_no_engine_unless_asked_for(tmp_path, tiny_onnx):
 
 
 def test_reference_of_another_model_or_wrong_answers(tiny_onnx):
-    engine, beside = tiny_onnx.with_suffix(".engine"), frames_of(tiny_onnx)
+    engine, beside = tiny_onnx.with_suffix(".engine"), images_of(tiny_onnx)
     truth = parity.read_reference(beside)
     parity.write_reference(beside, parity.Reference(truth.images, truth.maps * 1.01, truth.scores))
     code, output = build(tiny_onnx, engine)
     assert code == 2 and "float32 engine refused: map_rms" in output and output.endswith("it was not kept\n")
     parity.write_reference(beside, parity.Reference(truth.images[:, 1:], truth.maps, truth.scores))
     code, output = build(tiny_onnx, engine)
-    assert code == 2 and "frames of another model" in output
+    assert code == 2 and "images of another model" in output
     beside.write_bytes(b"no zip")
     code, output = build(tiny_onnx, engine)
     assert code == 2 and "not a reference file" in output

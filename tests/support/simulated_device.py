@@ -29,13 +29,13 @@ def export(*arguments):
     return result.exit_code, result.output
 
 
-def frames_of(onnx):
+def images_of(onnx):
     return onnx.with_suffix(".reference.npz")
 
 
 def build(onnx, engine, *arguments):
     """(exit code, output) of building a plain engine, compared with the frames beside the file."""
-    return export(onnx, "--engine-out", engine, "--reference", frames_of(onnx), *arguments)
+    return export(onnx, "--engine-out", engine, "--reference", images_of(onnx), *arguments)
 
 
 def make_integrated(monkeypatch):

@@ -54,7 +54,7 @@ def graph(breaks=None, full=255.0):
 
 
 def reference(count=3, full=255.0):
-    """Seeded frames with the model's answers."""
+    """Seeded images with the model's answers."""
     from ssn_export.gates import parity
 
     images = np.random.default_rng(3).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)

@@ -109,7 +109,7 @@ def _check_reference(path: Path, graph: Path, core: ModelInfo) -> None:
     """Frames do not say where they are from: their answers are the graph's, or they are another model's."""
     truth = parity.read_reference(path)
     if truth.images.shape[1:3] != core.input_hw or truth.maps.shape[1:] != core.size_hw:
-        raise ModelError(f"{path}: frames of another size than {graph.name}'s; {AWAY}")
+        raise ModelError(f"{path}: images of another size than {graph.name}'s; {AWAY}")
     with Detector.open(graph) as detector:
         precision = detector.info.precision
         answers = [detector.infer_batch(image[None]) for image in truth.images]

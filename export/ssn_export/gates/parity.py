@@ -119,7 +119,7 @@ def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "expo
 
 
 def write_reference(path: Path, truth: Reference) -> None:
-    """A few frames with their maps and scores, so that a device can check an engine alone."""
+    """A few images with their maps and scores, so that a device can check an engine alone."""
     np.savez_compressed(
         path,
         images=truth.images,

@@ -58,7 +58,7 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """Graphs by precision, each with its description, and the frames with the trained model's answers that
+    """Graphs by precision, each with its description, and the images with the trained model's answers that
     they were compared on."""
 
     graphs: Mapping[str, Tuple[onnx.ModelProto, ModelInfo]]

@@ -131,7 +131,7 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
         raise InputError(f"{found.path}: no {wanted} graph in it; export it again with --fp16")
     frames = found.of_role("reference")
     if not frames and not options.get("unverified"):
-        raise InputError(f"{found.path}: {NO_FRAMES}")
+        raise InputError(f"{found.path}: {NO_IMAGES}")
     return EngineRequest(
         bundle.check(found, graphs[source], force=True),
         bundle.check(found, frames[0], force=True) if frames else None,
@@ -140,8 +140,8 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
     )
 
 
-NO_FRAMES = (
-    "no reference frames to compare an engine with; pack it with NAME.reference.npz, or give --unverified "
+NO_IMAGES = (
+    "no reference images to compare an engine with; pack it with NAME.reference.npz, or give --unverified "
     "for an engine that says so"
 )
 
@@ -253,7 +253,7 @@ def verify(
     truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
         raise ModelError(
-            f"{request.reference}: frames of another model; give the one of {request.model.name}"
+            f"{request.reference}: images of another model; give the one of {request.model.name}"
         )
     answers = run(engine, "tensorrt", truth.images, request.batch, built.digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}

@@ -132,7 +132,7 @@ def test_frames_of_another_training_are_refused_by_name(folder):
     parity.write_reference(folder / "model.reference.npz", other)
     refused(folder, "model.reference.npz: not the answers of model.onnx (map_rms")
     parity.write_reference(folder / "model.reference.npz", tiny.reference())
-    refused(folder, "model.reference.npz: frames of another size than model.onnx's")
+    refused(folder, "model.reference.npz: images of another size than model.onnx's")
     (folder / "model.reference.npz").write_bytes(b"no zip")
     refused(folder, "model.reference.npz: not a reference file")
     whole = (OLD / "model.reference.npz").read_bytes()
