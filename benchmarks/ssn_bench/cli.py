@@ -130,7 +130,8 @@ def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[st
     from ssn_bench.measure import camera
 
     model, backend = _one(models, backends, "--protocol camera")
-    settings = camera.Camera(options["fps"], size_hw("--frame", options["frame"]), options["budget"] or 60.0)
+    frame_hw = size_hw("--frame", options["frame"])
+    settings = camera.CameraSettings(options["fps"], frame_hw, options["budget"] or 60.0)
     with timing_run.progress("frames") as on_progress:
         document = camera.bench(model, backend, settings, on_progress, options["precision"])
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
@@ -141,7 +142,7 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
 
     model, backend = _one(models, backends, "--overhead")
     frame_hw = size_hw("--frame", options["frame"])
-    settings = overhead.Settings(frame_hw, options["budget"] or 30.0, options["program"])
+    settings = overhead.OverheadSettings(frame_hw, options["budget"] or 30.0, options["program"])
     with timing_run.progress("frames") as on_progress:
         document = overhead.bench(model, backend, settings, on_progress, options["precision"])
     _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))

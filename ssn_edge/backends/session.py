@@ -49,7 +49,7 @@ class Library(Protocol):
         ...
 
 
-class Device(Protocol):
+class GpuInfo(Protocol):
     """A GPU: what an engine's own description is held against."""
 
     name: str
@@ -59,6 +59,6 @@ class Device(Protocol):
 class TensorRT(Library, Protocol):
     """TensorRT's module, which knows its GPU as well."""
 
-    def open_device(self) -> Device:
+    def open_device(self) -> GpuInfo:
         """The first GPU that the process may see; BackendError where there is none."""
         ...

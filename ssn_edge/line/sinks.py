@@ -1,5 +1,5 @@
 """Where results go: JSON lines, pictures, a video, a function. Each fits :class:`.results.Sink`, as those of
-:mod:`.mqtt` and :mod:`.metrics` do.
+:mod:`.mqtt` and :mod:`.prometheus` do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ssn_edge.errors import BackendError, InputError
 from ssn_edge.files import PathLike, check_writable, put_in_place, temporary_beside
 from ssn_edge.frames.image_files import write_image
 from ssn_edge.line.file_names import Names, flat, stem_of
-from ssn_edge.line.metrics import Metrics
 from ssn_edge.line.mqtt import Mqtt
+from ssn_edge.line.prometheus import Metrics
 from ssn_edge.line.results import Lost, Result, Sink, message
 from ssn_edge.line.sources import Frame
 from ssn_edge.verdict import drawing

@@ -14,7 +14,7 @@ TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """One figure of Table 6: ``ratio`` is ours over the paper's, ``verdict`` reproduced, better, worse
     or not comparable, and ``reason`` why."""
 
@@ -43,7 +43,7 @@ def differences(about: Mapping[str, Any]) -> List[str]:
     return found
 
 
-def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[Verdict]:
+def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[ClaimVerdict]:
     """Every figure of Table 6 for one contender of a run.
 
     Parameters and FLOPs are counted on the PyTorch model of the contender's backbone and size, which
@@ -71,7 +71,7 @@ def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[Ver
         _measured("memory, MB", _paper("memory_mb"), memory, differs, missing),
     ]
     return [
-        Verdict(r.figure, r.paper, r.ours, r.verdict, r.reason + (batch if "img/s" in r.figure else ""))
+        ClaimVerdict(r.figure, r.paper, r.ours, r.verdict, r.reason + (batch if "img/s" in r.figure else ""))
         for r in rows
     ]
 
@@ -85,26 +85,26 @@ def _paper(column: str) -> float:
 def _measured(
     name: str, published: float, ours: Optional[float], differs: List[str], missing: str = "not measured",
     higher: bool = False,
-) -> Verdict:
+) -> ClaimVerdict:
     if ours is None:
-        return Verdict(name, published, None, "not comparable", missing)
+        return ClaimVerdict(name, published, None, "not comparable", missing)
     if differs:
-        return Verdict(name, published, ours, "not comparable", "; ".join(differs))
+        return ClaimVerdict(name, published, ours, "not comparable", "; ".join(differs))
     ratio = ours / published
     if abs(ratio - 1) <= TOLERANCE:
-        return Verdict(name, published, ours, "reproduced", f"within {TOLERANCE:.0%}")
-    return Verdict(name, published, ours, "better" if (ratio > 1) == higher else "worse")
+        return ClaimVerdict(name, published, ours, "reproduced", f"within {TOLERANCE:.0%}")
+    return ClaimVerdict(name, published, ours, "better" if (ratio > 1) == higher else "worse")
 
 
-def _counted(name: str, published: float, ours: float, differs: List[str], digits: int) -> Verdict:
+def _counted(name: str, published: float, ours: float, differs: List[str], digits: int) -> ClaimVerdict:
     if differs:
-        return Verdict(name, published, ours, "not comparable", "; ".join(differs))
+        return ClaimVerdict(name, published, ours, "not comparable", "; ".join(differs))
     if round(ours, digits) == published:
-        return Verdict(name, published, ours, "reproduced", "to the digits printed")
-    return Verdict(name, published, ours, "better" if ours < published else "worse")
+        return ClaimVerdict(name, published, ours, "reproduced", "to the digits printed")
+    return ClaimVerdict(name, published, ours, "better" if ours < published else "worse")
 
 
-def as_dict(rows: List[Verdict]) -> List[Dict[str, Any]]:
+def as_dict(rows: List[ClaimVerdict]) -> List[Dict[str, Any]]:
     return [{**asdict(row), "ratio": row.ratio} for row in rows]
 
 

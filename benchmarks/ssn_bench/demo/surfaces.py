@@ -228,8 +228,8 @@ DEFECTS = {
 }
 
 
-# --- Camera ----------------------------------------------------------------------------
-class Camera(NamedTuple):
+# --- Camera --------------------------------------------------------------------------------
+class CameraPose(NamedTuple):
     """How a photo is taken."""
 
     pose: np.ndarray     # float64 [2, 3], from surface window to picture
@@ -237,7 +237,7 @@ class Camera(NamedTuple):
     grain: float         # standard deviation of the noise, of 0..1
 
 
-def _camera(rng) -> Camera:
+def _camera(rng) -> CameraPose:
     """A camera a little turned, shifted and zoomed, under a lamp of its own."""
     middle, turn, zoom = FIELD / 2 + MARGIN, rng.uniform(-4, 4), rng.uniform(0.95, 1.05)
     pose = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
@@ -246,7 +246,7 @@ def _camera(rng) -> Camera:
     slope = rng.uniform(0, 0.3) * u / FIELD
     glow = rng.uniform(0, 0.3) * np.exp(-(u ** 2 + v ** 2) / (2 * (0.5 * FIELD) ** 2))
     lamp = rng.uniform(0.7, 1.15) * (1 + slope + glow)
-    return Camera(pose, lamp[..., None], rng.uniform(0.005, 0.02))
+    return CameraPose(pose, lamp[..., None], rng.uniform(0.005, 0.02))
 
 
 def _photograph(rng, camera, surface, cover, size):

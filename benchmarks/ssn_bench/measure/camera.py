@@ -28,7 +28,7 @@ FRAMES = 4
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraSettings:
     """``fps`` frames a second of ``frame_hw`` pixels for ``seconds``."""
 
     fps: float = 30.0
@@ -37,7 +37,7 @@ class Camera:
 
 
 def bench(
-    model: Path, backend: str, camera: Camera, on_progress: Callable[[float], object],
+    model: Path, backend: str, camera: CameraSettings, on_progress: Callable[[float], object],
     precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document of a camera run."""

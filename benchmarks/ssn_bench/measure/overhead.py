@@ -27,7 +27,7 @@ ROUNDS, FRAMES = 12, 60
 
 
 @dataclass(frozen=True)
-class Settings:
+class OverheadSettings:
     """``frame_hw`` of the camera's frames, seconds for each part, and the compiled example in C."""
 
     frame_hw: Tuple[int, int] = (1080, 1920)
@@ -59,7 +59,7 @@ CALLS = {"onnxruntime": ("_session", "run_with_iobinding"), "openvino": ("_reque
 
 
 def bench(
-    model: Path, backend: str, settings: Settings, on_progress: Callable[[float], object],
+    model: Path, backend: str, settings: OverheadSettings, on_progress: Callable[[float], object],
     precision: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The document. BackendError for TensorRT, whose calls only start the work (see --profile there)."""

@@ -23,7 +23,7 @@ LOST, BROKEN, RESIZED, DEAD_S, FULL_S, SLOW_S, HANG_S, STALL_S = 10, 5, 5, 5.0, 
 RETRY_S = (0.5, 2.0)
 
 
-class Camera:
+class FaultyCamera:
     """Frames on a fixed schedule; what it gave is counted, to be compared with what arrived."""
 
     def __init__(self, fps: float, seconds: float, frame_hw: Tuple[int, int]):
@@ -91,7 +91,7 @@ class Camera:
 class Disk(sinks.JsonLines):
     """JSON lines on a disk that is full for a while: the kernel's own ENOSPC, from /dev/full."""
 
-    def __init__(self, path: Path, camera: Camera):
+    def __init__(self, path: Path, camera: FaultyCamera):
         super().__init__(path, max_bytes=10_000_000, keep=1_000_000)
         self._camera, self._real, self._full = camera, self._file, open("/dev/full", "wb", buffering=0)
         self.refused = 0

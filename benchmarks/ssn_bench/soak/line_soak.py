@@ -52,7 +52,7 @@ class Line:
     """The whole soak: the stream, its faults and what is seen of it."""
 
     def __init__(self, detector: Detector, folder: Path, fps: float, seconds: float):
-        self.camera = faults.Camera(fps, seconds, (1080, 1920))
+        self.camera = faults.FaultyCamera(fps, seconds, (1080, 1920))
         self.summary = stream.Summary()
         self.disk = faults.Disk(folder / "soak.jsonl", self.camera)
         self.received, self.last_received, self.in_order = 0, -1, True

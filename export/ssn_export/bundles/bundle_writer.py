@@ -52,7 +52,7 @@ class Content:
 
 
 @contextlib.contextmanager
-def writing(path: Path, log: Log = print) -> Iterator[Writer]:
+def writing(path: Path, log: Log = print) -> Iterator[BundleWriter]:
     """The one writer of the bundle ``path`` until the block ends. What it added and did not commit goes.
 
     Raises InputError where another process writes it, where there is something else, or where nothing can
@@ -69,7 +69,7 @@ def writing(path: Path, log: Log = print) -> Iterator[Writer]:
             held.enter_context(locked(path, log))
             if made:  # still under the lock, which another would take meanwhile
                 held.callback(_remove_notes, path)
-            writer = Writer(path, log)
+            writer = BundleWriter(path, log)
         held.callback(writer.drop_uncommitted)
         yield writer
 
@@ -136,7 +136,7 @@ def _is_there(path: Path, manifest: bytes) -> bool:
     return False
 
 
-class Writer:
+class BundleWriter:
     """What :func:`writing` gives. ``current`` is the bundle that is there; None for none, or a damaged one,
     of which ``problem`` says what is wrong."""
 

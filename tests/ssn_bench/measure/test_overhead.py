@@ -20,7 +20,7 @@ def test_overhead_of_a_library_of_known_length(model, monkeypatch):
     """Where the library sleeps, nearly all of a frame is the library's."""
     import time
 
-    settings = overhead.Settings((48, 64), 0.5)
+    settings = overhead.OverheadSettings((48, 64), 0.5)
     quick = overhead.bench(model, "onnxruntime", settings, lambda share: None)
     timed = overhead.Timed._timed
 
