@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from random_model import photos, random_model
 
 from ssn_edge.model.schema import Verdict
@@ -45,3 +45,24 @@ def test_onnx_graph(name, plan):
     np.testing.assert_array_equal(
         float64_reference.run_onnx(same, images)[0], float64_reference.run_onnx(graph, images)[0]
     )
+
+
+def test_nothing_of_the_tracing_is_left():
+    """No notes, no shapes of values, no tensor twice, nothing unused; names tell the module."""
+    size = (64, 96)
+    model, backbone = random_model("efficientnet_lite0", size)
+    traced = tracing.trace(Deployed(model, backbone, "full"), size)
+    graph = traced.graph
+    assert [(entry.domain, entry.version) for entry in traced.opset_import] == [("", tracing.OPSET)]
+    assert not (traced.metadata_props or traced.doc_string or traced.functions or graph.metadata_props)
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        assert not part.doc_string and not part.metadata_props, part.name
+    assert not graph.value_info
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    assert {weight.name for weight in graph.initializer} <= used
+    assert all(set(node.output) & used for node in graph.node)
+    content = [(w.data_type, tuple(w.dims), numpy_helper.to_array(w).tobytes()) for w in graph.initializer]
+    assert len(content) == len(set(content))
+    names = [node.name for node in graph.node]
+    assert len(names) == len(set(names))
+    assert {"backbone", "heads.score"} <= {name.partition("/")[0] for name in names}
