@@ -21,3 +21,18 @@ def command(module, *arguments):
     result = CliRunner().invoke(main, [str(word) for word in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def ssn_run(*arguments):
+    main = importlib.import_module("ssn_edge.commands.ssn_run").main
+    result = CliRunner().invoke(main, [str(w) for w in arguments])
+    assert "Traceback" not in result.output
+    return result
+
+
+def fails(*arguments):
+    """Exit code 2 and one line."""
+    result = ssn_run(*arguments)
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    return line

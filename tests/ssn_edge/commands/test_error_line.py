@@ -1,40 +1,6 @@
 """Errors of commands: one line, exit code 2."""
 
-import cv2
-import numpy as np
-import pytest
-import tiny
-from click.testing import CliRunner
-
-from ssn_edge.commands.ssn_run import main
-
-
-@pytest.fixture
-def model(tmp_path):
-    return str(tiny.write_model(tmp_path / "m.onnx"))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    cv2.imwrite(str(folder / "a.png"), np.full((40, 60, 3), 30, np.uint8))
-    cv2.imwrite(str(folder / "b.png"), np.full((40, 60), 250, np.uint8))
-    return folder
-
-
-def run(*arguments):
-    result = CliRunner().invoke(main, [str(w) for w in arguments])
-    assert "Traceback" not in result.output
-    return result
-
-
-def fails(*arguments):
-    """Exit code 2 and one line."""
-    result = run(*arguments)
-    assert result.exit_code == 2, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
-    return line
+from commands import fails
 
 
 def test_errors_are_one_line(model, photos, tmp_path):

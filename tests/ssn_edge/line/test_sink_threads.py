@@ -4,6 +4,7 @@ import sys
 import threading
 
 import numpy as np
+from kept import Kept
 from waiting import PATIENCE_S, until
 
 from ssn_edge import BackendError
@@ -11,22 +12,6 @@ from ssn_edge.line import sink_threads, stream
 from ssn_edge.line.queues import BoundedQueue
 
 DARK, BRIGHT = np.full((32, 48, 3), 20, np.uint8), np.full((32, 48, 3), 250, np.uint8)
-
-
-class Kept:
-    """A sink that remembers; ``wait(result)`` before each result."""
-
-    name = "kept"
-
-    def __init__(self, wait=lambda result: None):
-        self.numbers, self.closed, self._wait = [], 0, wait
-
-    def write(self, result):
-        self._wait(result)
-        self.numbers.append(result.number)
-
-    def close(self):
-        self.closed += 1
 
 
 def test_latest_drops_a_slow_sinks_results_and_counts_them(detector):

@@ -1,6 +1,5 @@
 """What sinks leave behind: whole lines, whole files and a page that others can read."""
 
-import dataclasses
 import json
 import os
 import re
@@ -8,30 +7,13 @@ import re
 import cv2
 import numpy as np
 import pytest
-import tiny
 import waiting
 
-from ssn_edge import Detector, InputError
+from ssn_edge import InputError
 from ssn_edge.errors import BackendError
 from ssn_edge.line import sinks, stream
-from ssn_edge.line.sources import Frame
 
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """A result for a frame of any name and time; its detection changed where asked."""
-    model = tiny.write_model(tmp_path_factory.mktemp("model") / "m.onnx")
-    with Detector.open(model, "onnxruntime") as opened:
-        detection = opened.detect(BRIGHT)
-
-    def result(name, time=0.0, number=0, **changes):
-        return stream.Result(
-            number, Frame(name, BRIGHT, time), dataclasses.replace(detection, **changes), 0.0, 1.0
-        )
-
-    return result
 
 
 def files_in(folder):

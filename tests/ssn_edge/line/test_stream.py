@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from kept import Kept
 from waiting import PATIENCE_S, until
 
 from ssn_edge import BackendError, InputError, ModelError
@@ -20,22 +21,6 @@ from ssn_edge.line import stream
 from ssn_edge.line.sources import Frame, Source
 
 DARK, BRIGHT = np.full((32, 48, 3), 20, np.uint8), np.full((32, 48, 3), 250, np.uint8)
-
-
-class Kept:
-    """A sink that remembers; ``wait(result)`` before each result."""
-
-    name = "kept"
-
-    def __init__(self, wait=lambda result: None):
-        self.numbers, self.closed, self._wait = [], 0, wait
-
-    def write(self, result):
-        self._wait(result)
-        self.numbers.append(result.number)
-
-    def close(self):
-        self.closed += 1
 
 
 def test_every_frame_reaches_every_sink_in_order(detector):

@@ -3,26 +3,12 @@
 import numpy as np
 import reference
 import torch
+from exact_model import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_train.network.model import VARIANTS, SuperSimpleNet
 from ssn_train.training import training_step
-
-
-def random_model(channels, image_size, seed=0, variant="icpr"):
-    """A float64 model whose every parameter and statistic is away from its initial value."""
-    torch.manual_seed(seed)
-    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-        for name, value in model.named_buffers():
-            if name.endswith("running_var"):
-                value.uniform_(0.5, 2)
-            elif name.endswith("running_mean"):
-                value.normal_()
-    return model
 
 
 @given(

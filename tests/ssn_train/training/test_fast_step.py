@@ -4,42 +4,12 @@ import copy
 
 import pytest
 import torch
+from exact_model import random_model, step_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_train.network.model import VARIANTS, SuperSimpleNet
 from ssn_train.training import training_step
-
-
-def random_model(channels, image_size, seed=0, variant="icpr"):
-    """A float64 model whose every parameter and statistic is away from its initial value."""
-    torch.manual_seed(seed)
-    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-        for name, value in model.named_buffers():
-            if name.endswith("running_var"):
-                value.uniform_(0.5, 2)
-            elif name.endswith("running_mean"):
-                value.normal_()
-    return model
-
-
-def _step_inputs(batch, channels, level2, seed, supervised):
-    """float64 features, draws, and real defects (one of them without a mask left)."""
-    generator = torch.Generator().manual_seed(seed)
-    h, w = level2
-    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
-    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
-    draws = training_step.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
-    draws = training_step.Draws(*(d.double() for d in draws))
-    mask = label = None
-    if supervised:
-        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
-        mask[0] = 0
-        label = torch.ones(batch, dtype=torch.float64)
-    return features, draws, mask, label
 
 
 def _losses_and_gradients(model, inputs, plain):
@@ -64,7 +34,7 @@ def test_fast_step_is_the_plain_step(batch, channels, level2, seed, variant, sup
     model = random_model(channels, size, seed, variant)
     model.discriminator.stop_grad = not supervised
     model.set_statistics(torch.randn(sum(channels)), torch.rand(sum(channels)) + 0.5)
-    inputs = _step_inputs(batch, channels, level2, seed, supervised)
+    inputs = step_inputs(batch, channels, level2, seed, supervised)
     plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(model, inputs, True)
     fast_loss, fast_parameters, fast_buffers = _losses_and_gradients(model, inputs, False)
     assert fast_loss == pytest.approx(plain_loss, rel=1e-11)

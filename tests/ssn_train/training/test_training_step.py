@@ -4,40 +4,10 @@ import numpy as np
 import pytest
 import reference
 import torch
+from exact_model import random_model, step_inputs
 
 from ssn_train.network.model import VARIANTS, SuperSimpleNet
 from ssn_train.training import training_step
-
-
-def random_model(channels, image_size, seed=0, variant="icpr"):
-    """A float64 model whose every parameter and statistic is away from its initial value."""
-    torch.manual_seed(seed)
-    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-        for name, value in model.named_buffers():
-            if name.endswith("running_var"):
-                value.uniform_(0.5, 2)
-            elif name.endswith("running_mean"):
-                value.normal_()
-    return model
-
-
-def _step_inputs(batch, channels, level2, seed, supervised):
-    """float64 features, draws, and real defects (one of them without a mask left)."""
-    generator = torch.Generator().manual_seed(seed)
-    h, w = level2
-    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
-    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
-    draws = training_step.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
-    draws = training_step.Draws(*(d.double() for d in draws))
-    mask = label = None
-    if supervised:
-        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
-        mask[0] = 0
-        label = torch.ones(batch, dtype=torch.float64)
-    return features, draws, mask, label
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -45,7 +15,7 @@ def test_step_matches_reference(variant):
     """The whole loss from NumPy's definitions, for jims too, which has no golden vectors: one
     noise draw and one mask, added to what either head sees."""
     model = random_model((2, 3), (48, 40), 5, variant).train()
-    features, draws, mask, label = _step_inputs(3, (2, 3), (6, 5), 5, supervised=True)
+    features, draws, mask, label = step_inputs(3, (2, 3), (6, 5), 5, supervised=True)
     p = {k: v.numpy().copy() for k, v in model.state_dict().items()}
     drawn = (mask.numpy(), label.numpy(), draws.dense().numpy(), draws.perlin_mask.numpy())
     pooled, adapted = reference.pooled_and_adapted([f.numpy() for f in features], p)
