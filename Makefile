@@ -104,7 +104,7 @@ gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=
 # --- Products ------------------------------------------------------------------------------------
 
 docs: .venv-docs/ready  ## site/: the documentation as pages with search
-	.venv-docs/bin/mkdocs build --strict  # not --quiet, which counts no warnings
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict  # not --quiet, which counts no warnings
 
 dist: .venv/dev  ## dist/: sdist and wheel
 	.venv/bin/python -m build --no-isolation --outdir dist .
