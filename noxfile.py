@@ -42,7 +42,8 @@ def full(session):
 def docs(session):
     """The site, strictly: a broken link fails."""
     session.install("--requirement", "docs/requirements.txt")
-    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})  # not --quiet: it would count no warning
+    # Not --quiet: it would count no warnings.
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
