@@ -15,6 +15,7 @@ from ssn_edge.backends import selection
 from ssn_edge.backends.session import Session
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.pixels import Scratch, check_frame
 from ssn_edge.frames.placement import Placement, Tile, View
 from ssn_edge.model import schema
@@ -105,6 +106,11 @@ class Detector:
             session.close()
             raise
 
+    @property
+    def reading(self) -> Reading:
+        """How image files become frames for this model, as its training photos did."""
+        return Reading(self.info.bits, self.info.orientation)
+
     def set_threshold(self, value: float, source: Optional[str] = None) -> None:
         """Judge by another threshold from the next frame on: a value that reaches it, or equals it, is NG.
 
@@ -128,7 +134,7 @@ class Detector:
         """Where the pixels of frames of (height, width) go; its ``map_hw`` is the map's size."""
         found = self._placements.get(frame_hw)
         if found is None:
-            found = Placement(frame_hw, self.info.size_hw, self.view, self.info.geometry)
+            found = Placement(frame_hw, self.info.size_hw, self.view, self.info.geometry, self.info.bits)
             if self.info.frame and found.canvas_hw != self.info.frame:
                 (height, width), (h, w) = found.canvas_hw, self.info.frame
                 raise InputError(

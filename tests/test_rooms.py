@@ -73,6 +73,7 @@ WITH_TORCH = {
 TORCH = {"torch", "timm", "safetensors", "torchvision"}
 
 LIBRARIES = {  # what ssn_edge's rooms may import besides numpy and OpenCV
+    "frames": {"simplejpeg"},
     "backends": {"onnxruntime", "openvino", "tensorrt", "pycuda"}, "line": {"paho", "prometheus_client"},
     "commands": {"click"}, "c": {"click", "cffi"},
 }

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List
 
 import cv2
 import numpy as np
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.frames.pixels import to_bgr8
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-CLASS_NUMBERS = 32
-"""Masks with smaller values throughout hold numbers of classes, not brightness."""
+from ssn_edge.frames.decoding import Picture, Reading, decode
+from ssn_edge.frames.formats import image_suffixes
 
 
 def list_images(folder: PathLike) -> List[Path]:
@@ -23,63 +19,26 @@ def list_images(folder: PathLike) -> List[Path]:
     return sorted(
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in image_suffixes() and not path.name.startswith(".")
     )
 
 
-def read_image(path: PathLike) -> np.ndarray:
-    """An image file as BGR uint8 [H, W, 3]; grey, RGBA and 16-bit files are converted.
-
-    Raises InputError where the file is missing, not an image, or cut off (OpenCV itself fills
-    the rest of a truncated JPEG with grey and says nothing). Orientation tags are ignored, as a
-    camera has none.
-    """
-    return to_bgr8(_decode(path), str(path))
-
-
-def read_mask(path: PathLike, image_hw: Optional[Tuple[int, int]] = None) -> np.ndarray:
-    """A defect mask as bool [H, W]: pixels above half of the mask's own maximum.
-
-    That takes masks of 0/1, of 0/255 and smoothed or JPEG-compressed ones alike (the magnetic
-    tiles' are). Where no pixel reaches CLASS_NUMBERS the values number kinds of defects (VisA's
-    do), and all but 0 count. Raises InputError for another height and width than ``image_hw``, where given.
-    """
-    mask = _decode(path)
-    if mask.ndim == 3:
-        mask = mask[..., :3].max(axis=2)
-    if image_hw is not None and mask.shape != tuple(image_hw):
-        raise InputError(
-            f"{path}: mask of {mask.shape[0]}x{mask.shape[1]} for an image of "
-            f"{image_hw[0]}x{image_hw[1]}; masks must have their image's size"
-        )
-    return mask > (mask.max() / 2 if mask.max() >= CLASS_NUMBERS else 0)
-
-
-def _decode(path: PathLike) -> np.ndarray:
+def read_picture(path: PathLike, reading: Reading = Reading()) -> Picture:  # noqa: B008 (frozen)
+    """A file decoded, with what is known of its wholeness; InputError as :func:`read_image`."""
     try:
-        data = np.fromfile(str(path), dtype=np.uint8)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error:  # among others, more pixels than OpenCV takes
-        image = None
-    if image is None or _is_truncated(data.tobytes()):
-        raise InputError(
-            f"{path}: not a complete image ({data.size} bytes); save or copy it again"
-        )
-    return image
+    return decode(data, str(path), reading)
 
 
-def _is_truncated(data: bytes) -> bool:
-    """True for a JPEG or PNG whose end marker is missing.
+def read_image(path: PathLike, reading: Reading = Reading()) -> np.ndarray:  # noqa: B008 (frozen)
+    """An image file as BGR uint8 [H, W, 3]; grey, RGBA and 16-bit files are converted.
 
-    Inside a JPEG's scan the end marker cannot occur (0xFF is stuffed), so it is looked for
-    behind the last start of scan; cameras append data of their own after it.
+    Raises InputError where the file is missing, not an image, or not whole as far as its format tells
+    (:mod:`.decoding`). ``reading``: the model's, where there is one (``ModelInfo.reading``).
     """
-    if data[:2] == b"\xff\xd8":
-        return data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
-    return data[:4] == b"\x89PNG" and b"IEND" not in data
+    return read_picture(path, reading).bgr(str(path), reading)
 
 
 def write_image(path: PathLike, image: np.ndarray) -> None:

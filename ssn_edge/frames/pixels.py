@@ -41,27 +41,44 @@ def check_frame(frame: np.ndarray, name: str = "frame") -> None:
         )
 
 
-def to_bgr8(frame: np.ndarray, name: str = "frame", scratch: Optional[Scratch] = None) -> np.ndarray:
+def to_bgr8(
+    frame: np.ndarray, name: str = "frame", scratch: Optional[Scratch] = None, bits: int = 16
+) -> np.ndarray:
     """Grey, BGR or BGRA of uint8 or uint16 as BGR uint8 [H, W, 3], without a copy if it is.
 
-    The result lies in ``scratch`` where given. Raises InputError for another dtype or shape.
+    ``bits``: those in use of uint16 pixels, from the lowest on. The result lies in ``scratch`` where given.
+    Raises InputError for another dtype or shape, and for values beyond ``bits``.
     """
     check_frame(frame, name)
-    return convert(frame, scratch or Scratch())
+    return convert(frame, scratch or Scratch(), bits, name)
 
 
-def convert(frame: np.ndarray, scratch: Scratch) -> np.ndarray:
+def convert(frame: np.ndarray, scratch: Scratch, bits: int = 16, name: str = "frame") -> np.ndarray:
     """:func:`to_bgr8` of what :func:`check_frame` has let pass.
 
-    16 bits keep their upper 8: a fixed scale, so that brightness means the same in every frame.
+    Of ``bits`` the upper 8 are kept: a fixed scale, so that brightness means the same in every frame.
     """
     if frame.dtype == np.uint16:
-        frame = np.right_shift(frame, 8, out=scratch.get("eight", frame.shape), casting="unsafe")
+        if bits < 16 and frame.max() >> bits:
+            raise InputError(
+                f"{name}: grey value {frame.max()} needs {used_bits(frame)} bits, the model was trained on "
+                f"{bits} of 16; set the camera as it was, or train again"
+            )
+        frame = np.right_shift(frame, bits - 8, out=scratch.get("eight", frame.shape), casting="unsafe")
     if frame.ndim == 3 and frame.shape[2] == 3:
         return frame
     grey = frame.ndim == 2 or frame.shape[2] == 1
     code = cv2.COLOR_GRAY2BGR if grey else cv2.COLOR_BGRA2BGR
     return cv2.cvtColor(frame, code, dst=scratch.get("bgr", (*frame.shape[:2], 3)))
+
+
+def used_bits(frame: np.ndarray) -> int:
+    """Bits that the brightest pixel of an unsigned frame needs.
+
+    >>> used_bits(np.array([[0, 1536]], np.uint16))
+    11
+    """
+    return int(frame.max()).bit_length()
 
 
 def resize(

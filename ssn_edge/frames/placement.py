@@ -74,8 +74,8 @@ class View:
 class Placement:
     """Where the pixels of frames of ``frame_hw`` go, for a model of ``size_hw``.
 
-    ``geometry`` is "stretch" or "letterbox". The anomaly map has ``map_hw``: the model's size, or with tiles
-    the canvas's.
+    ``geometry`` is "stretch" or "letterbox", ``bits`` those in use of uint16 frames. The anomaly map has
+    ``map_hw``: the model's size, or with tiles the canvas's.
 
     >>> placement = Placement(frame_hw=(480, 640), size_hw=(256, 256), geometry="letterbox")
     >>> placement.map_content                 # x0, y0, x1, y1 of the frame in the map
@@ -88,6 +88,7 @@ class Placement:
     size_hw: Tuple[int, int]
     view: View = View()
     geometry: str = "stretch"
+    bits: int = 16
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.part
@@ -142,7 +143,7 @@ class Placement:
     def load(self, frame: np.ndarray, tile: Tile, out: np.ndarray, scratch: Scratch) -> None:
         """One tile of a checked frame into the model's image ``out``, uint8 BGR [H, W, 3] of ``size_hw``."""
         x0, y0, x1, y1 = tile.frame
-        bgr = convert(frame[y0:y1, x0:x1], scratch)
+        bgr = convert(frame[y0:y1, x0:x1], scratch, self.bits)
         left, top, right, bottom = tile.image
         if tile.image != (0, 0, self.size_hw[1], self.size_hw[0]):
             out[:] = LETTERBOX_GREY

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Iterator, Set
 
-from ssn_edge.frames.image_files import IMAGE_SUFFIXES
+from ssn_edge.frames.formats import image_suffixes
 
 LONGEST = 240
 """Bytes of a name. File systems take 255; the name that a file is written under first is 10 longer."""
@@ -32,7 +32,7 @@ def flat(name: str) -> str:
 def stem_of(name: str) -> str:
     """A frame's name for a file: flat, without an image's suffix."""
     stem, dot, suffix = flat(name).rpartition(".")
-    return stem if stem and dot + suffix.lower() in IMAGE_SUFFIXES else flat(name)
+    return stem if stem and dot + suffix.lower() in image_suffixes() else flat(name)
 
 
 def fitted(stem: str, suffix: str) -> str:

@@ -21,13 +21,12 @@ import numpy as np
 
 from ssn_edge.errors import InputError
 from ssn_edge.frames import pixel_formats
-from ssn_edge.frames.image_files import IMAGE_SUFFIXES, list_images, read_image
+from ssn_edge.frames.formats import VIDEO_SUFFIXES, image_suffixes
+from ssn_edge.frames.image_files import list_images, read_image
 from ssn_edge.frames.pixel_formats import MemoryLayout
 from ssn_edge.line import shared_memory
 from ssn_edge.text import without_password
 from ssn_edge.values import size_hw, whole_number
-
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
 
 TIMEOUT_MS = 5000
 """How long a network camera may be silent before it counts as lost."""
@@ -42,13 +41,16 @@ SETTLE_S = 2.0
 @dataclass(frozen=True)
 class Frame:
     """``image`` BGR or grey uint8, or None with the ``problem``; ``time`` in seconds since 1970;
-    ``arrived`` in monotonic seconds, where the source knows it better than its reader."""
+    ``arrived`` in monotonic seconds, where the source knows it better than its reader. ``doubt``: why an image
+    may not be whole, or "". ``told``: its format told that it is."""
 
     name: str
     image: Optional[np.ndarray]
     time: float
     problem: str = ""
     arrived: Optional[float] = None
+    doubt: str = ""
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _images_of(spec: str) -> List[Path]:
         return found
     if glob.has_magic(spec):
         names = sorted(name for name in glob.glob(spec, recursive=True))
-        matches = [Path(n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES]
+        matches = [Path(n) for n in names if Path(n).suffix.lower() in image_suffixes()]
         if not matches:
             raise InputError(f"{spec}: matches no image; check the pattern")
         return matches

@@ -21,6 +21,7 @@ METADATA_KEY = "ssn_edge"
 
 VERDICT_SOURCES = ("score", "map_max", "either")
 GEOMETRIES = ("stretch", "letterbox")
+ORIENTATIONS = ("ignored", "applied")
 
 MOST_PIXELS = 1 << 16
 """Largest height or width."""
@@ -87,9 +88,11 @@ class ModelInfo:
     (``geometry``), and given as uint8 [N, height, width, 3] in ``colour`` order; with ``frame``
     (height, width) the file takes camera frames of that size and stretches them itself. ``plan``
     is how the heads are computed, ``plan_table`` the timings it was chosen by; ``verdict_inside``
-    says that the outputs ``mask`` and ``is_defect`` exist. ``parity`` holds
-    the errors against the trained model that were measured at export. ``float32_nodes`` names the
-    graph's nodes that must stay in float32 where the rest is computed in half; None: not measured.
+    says that the outputs ``mask`` and ``is_defect`` exist. ``bits`` are those in use of 16-bit frames and
+    photos, and ``orientation`` says what became of photos' orientation tags
+    (:class:`ssn_edge.frames.decoding.Reading`); files from before there was a choice ignore them.
+    ``parity`` holds the errors against the trained model that were measured at export. ``float32_nodes``
+    names the graph's nodes that must stay in float32 where the rest is computed in half; None: not measured.
     """
 
     height: int
@@ -105,6 +108,8 @@ class ModelInfo:
     verdict_inside: bool = False
     colour: str = "BGR"
     geometry: str = "stretch"
+    bits: int = 16
+    orientation: str = "ignored"
     parity: Mapping[str, Any] = field(default_factory=dict)
     float32_nodes: Optional[Tuple[str, ...]] = None
     schema: int = SCHEMA
@@ -117,6 +122,11 @@ class ModelInfo:
         for name in ("backbone", "precision", "checkpoint_sha256", "variant", "plan", "colour"):
             if not isinstance(getattr(self, name), str):
                 raise ModelError(f"{name} is {one_line(getattr(self, name), 40)}, no text; export again")
+        if type(self.bits) is not int or not 8 <= self.bits <= 16 or self.orientation not in ORIENTATIONS:
+            raise ModelError(
+                f"bits {one_line(self.bits, 40)} and orientation {one_line(self.orientation, 40)}: "
+                f"expected 8 to 16, and one of {ORIENTATIONS}"
+            )
         if self.geometry not in GEOMETRIES or self.geometry != "stretch" and self.frame:
             raise ModelError(
                 f"geometry {self.geometry!r} with frame {self.frame}; expected one of {GEOMETRIES}, and "

@@ -23,7 +23,7 @@ def overlay(frame: np.ndarray, detection: Detection, pixel_threshold: float) -> 
 
     ``frame`` as given to the detector; returns BGR uint8, taller than the frame by the banner.
     """
-    image = to_bgr8(frame).copy()
+    image = to_bgr8(frame, bits=detection.placement.bits).copy()
     width = image.shape[1]
     if detection.mask.any():
         mask = detection.placement.to_frame(detection.mask) > 0

@@ -25,7 +25,8 @@ from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
-from ssn_edge.frames.image_files import read_image, read_mask
+from ssn_edge.frames.image_files import read_image
+from ssn_edge.frames.masks import read_mask
 from ssn_edge.frames.pixels import resize, resize_mask
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.values import size_hw

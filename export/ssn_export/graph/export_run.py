@@ -13,6 +13,7 @@ import onnx
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import replacing, sha256
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.image_files import list_images, read_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.bundle import MANIFEST
@@ -107,7 +108,8 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
             f"--frame: {run} was trained with --geometry {geometry}, and the graph only stretches; export it "
             "without --frame"
         )
-    images = comparison_images(request.data or run / "reference", request.frame or size, geometry)
+    folder = request.data or run / "reference"
+    images = comparison_images(folder, request.frame or size, geometry, header.reading)
     log(f"computing the reference in float64 on {len(images)} images ...")
     truth = float64_reference.reference(model, backbone, images)
     builder = _GraphBuilder(model, backbone, header, request, truth, log)
@@ -232,7 +234,8 @@ def _lines(what: str, table: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def comparison_images(folder: Path, size_hw: Tuple[int, int], geometry: str = "stretch") -> np.ndarray:
+def comparison_images(folder: Path, size_hw: Tuple[int, int], geometry: str = "stretch",
+                      reading: Reading = Reading()) -> np.ndarray:  # noqa: B008 (frozen)
     """Up to 16 images below ``folder``, evenly spread, uint8 BGR [N, H, W, 3]."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no images to compare on; give --data FOLDER")
@@ -241,7 +244,7 @@ def comparison_images(folder: Path, size_hw: Tuple[int, int], geometry: str = "s
     if not paths:
         raise InputError(f"{folder}: no images to compare on; give --data FOLDER")
     places = np.linspace(0, len(paths) - 1, min(MAX_IMAGES, len(paths))).astype(int)
-    return np.stack([fit_image(read_image(paths[i]), size_hw, geometry) for i in places])
+    return np.stack([fit_image(read_image(paths[i], reading), size_hw, geometry) for i in places])
 
 
 def _judge(
@@ -282,6 +285,8 @@ def _info(
         plan_table=table,
         frame=request.frame,
         geometry=header.settings.get("geometry", "stretch"),
+        bits=header.reading.bits,
+        orientation=header.reading.orientation,
         verdict_inside=request.verdict,
         checkpoint_sha256=digest,
         parity=figures,

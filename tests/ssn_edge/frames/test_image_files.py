@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssn_edge.errors import InputError
-from ssn_edge.frames import image_files
+from ssn_edge.frames import image_files, masks
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -54,15 +54,15 @@ def test_masks_are_cut_at_half_of_their_maximum(tmp_path, truth, on):
     cv2.imwrite(str(tmp_path / "m.png"), mask)
     expected = np.zeros(mask.shape, bool)
     expected[2, 2], expected[4:6, 3] = True, True
-    np.testing.assert_array_equal(image_files.read_mask(tmp_path / "m.png"), expected)
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "m.png"), expected)
 
 
 def test_mask_of_another_size_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 12), np.uint8))
     with pytest.raises(InputError, match="m.png: mask of 10x12 for an image of 10x13"):
-        image_files.read_mask(tmp_path / "m.png", (10, 13))
+        masks.read_mask(tmp_path / "m.png", (10, 13))
 
 
 def test_an_empty_mask_is_empty(tmp_path):
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 12), np.uint8))
-    assert not image_files.read_mask(tmp_path / "m.png").any()
+    assert not masks.read_mask(tmp_path / "m.png").any()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ssn_edge.errors import InputError
-from ssn_edge.frames.image_files import read_mask, write_image
+from ssn_edge.frames.image_files import write_image
+from ssn_edge.frames.masks import read_mask
 from ssn_train.data.datasets import Selection, open_dataset, scan
 
 

@@ -8,7 +8,8 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.frames.image_files import read_image, read_mask
+from ssn_edge.frames.image_files import read_image
+from ssn_edge.frames.masks import read_mask
 from ssn_train.data import published_layouts
 from ssn_train.data.published_layouts import Parts, Sample, Selection, split_samples
 

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
-from ssn_edge.frames.image_files import list_images, read_mask
+from ssn_edge.frames.image_files import list_images
+from ssn_edge.frames.masks import read_mask
 from ssn_train.data import split_files
 
 GOOD_NAMES = ("good", "ok", "normal")

@@ -10,7 +10,7 @@ from typing import Any, Dict, Sequence, Tuple
 import numpy as np
 
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.frames.image_files import read_mask
+from ssn_edge.frames.masks import read_mask
 from ssn_edge.frames.placement import fit_mask
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.judge import Judge

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import PathLike, replacing
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.model import schema
 from ssn_edge.model.schema import METADATA_KEY, SCHEMA, Verdict
 from ssn_train.network import backbones
@@ -49,6 +50,11 @@ class Header:
     verdict: Optional[Verdict] = None
     variant: str = "icpr"
     schema: int = SCHEMA
+
+    @property
+    def reading(self) -> Reading:
+        """How photos became pixels; files from before there was a choice ignored orientation tags."""
+        return Reading(self.settings.get("bits") or 16, self.settings.get("orientation", "ignored"))
 
     @property
     def calibrated(self) -> Verdict:

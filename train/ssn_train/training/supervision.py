@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssn_edge.frames.image_files import read_mask
+from ssn_edge.frames.masks import read_mask
 from ssn_edge.frames.placement import fit_mask
 from ssn_train.data.datasets import Sample
 from ssn_train.training.photo_loader import Photo
