@@ -62,7 +62,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
 LAZY = {("ssn_bench", "comparison", "methods"), ("ssn_bench", "measure", "methods")}
 """Only inside functions: methods are built where one is asked for by name."""
 
-SHARED = {"errors", "files", "text", "values", "signals", "telemetry", "detector"}
+SHARED = {"errors", "files", "text", "values", "signals", "telemetry", "detector", "inventory"}
 """ssn_edge's own modules. Rooms below the detector do not import it."""
 
 WITH_TORCH = {

@@ -41,8 +41,8 @@ SETTLE_S = 2.0
 @dataclass(frozen=True)
 class Frame:
     """``image`` BGR or grey uint8, or None with the ``problem``; ``time`` in seconds since 1970;
-    ``arrived`` in monotonic seconds, where the source knows it better than its reader. ``doubt``: why an image
-    may not be whole, or "". ``told``: its format told that it is."""
+    ``arrived`` in monotonic seconds, where the source knows it better than its reader. ``doubt``: why an
+    image may not be whole, or "". ``told``: its format told that it is."""
 
     name: str
     image: Optional[np.ndarray]
