@@ -152,7 +152,7 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     model, backend = _one(models, backends, "--data")
     with needs("bench", "--data"):
         from ssn_bench.measure import accuracy
-        from ssn_train.data.published_layouts import Selection
+        from ssn_train.data.samples import Selection
     select = Selection(options["category"], options["fold"])
     with timing_run.progress("photos") as on_progress:
         document = accuracy.bench(

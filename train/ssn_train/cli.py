@@ -10,11 +10,13 @@ from typing import Any, Dict, List, Optional
 import click
 from click.core import ParameterSource
 
+from ssn_edge import inventory
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
 from ssn_edge.values import size_hw
-from ssn_train.data import datasets
+from ssn_train.data import accounts, datasets
+from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
 from ssn_train.options.settings import Settings, presets
 
@@ -55,6 +57,12 @@ Examples:
 @click.option("--variant", default="icpr", show_default=True, type=click.Choice(["icpr", "jims"]),
               help="Classification head on adapted features (icpr) or on those before the adaptor.")
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
+@click.option("--layout", type=click.Choice(sorted(datasets.LAYOUTS)),
+              help="What DATA is, where it is not recognised as meant.  [default: by looking at it]")
+@click.option("--strict", is_flag=True,
+              help="End where something looks like labelled data and is not used, or a photo is broken.")
+@click.option("--bits", default="auto", show_default=True, type=click.Choice(["auto", *map(str, BITS)]),
+              help="Those in use of 16-bit photos, as Mono12's 12; kept in the model.")
 @click.option("--geometry", default="stretch", show_default=True, type=click.Choice(GEOMETRIES),
               help="How photos get that size: as published, or with proportions kept and a border.")
 @click.option("--epochs", default=300, show_default=True, type=click.IntRange(min=1))
@@ -86,7 +94,8 @@ Examples:
 def main(context: click.Context, data: Path, run: Optional[Path], preset: Optional[str],
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
-         workers: int, resume: bool, **options: Any) -> None:
+         workers: int, resume: bool, layout: Optional[str], strict: bool, bits: str,
+         **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
     DATA is a folder of photos (good/, optionally bad/ and masks/), MVTec AD, VisA, KolektorSDD2,
@@ -95,7 +104,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     ssn-export takes it from there. With --seeds, or several categories, folds or ablations,
     every combination is trained (the same command goes on after an interruption) and a table written.
     """
-    layout = datasets.scan(data, unsupervised)
+    scanned = datasets.scan(data, unsupervised, layout)
 
     with needs("train"):
         import torch
@@ -104,25 +113,27 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         from ssn_train.training.fit import Interrupted
     settings = Settings(
         size=size_hw("--size", size, square=True), seed=seed,
-        selection=datasets.Selection(None, 0, unsupervised, segmented), **options,
+        selection=datasets.Selection(None, 0, unsupervised, segmented, layout),
+        bits=None if bits == "auto" else int(bits), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))
-    cells = many_runs.cells(layout, categories, folds, ablation, seed_list)
+    cells = many_runs.cells(scanned, categories, folds, ablation, seed_list)
     chosen = presets()[preset] if preset else {}
-    if layout.name not in chosen.get("layouts", [layout.name]):  # its settings, not its table
-        chosen = {**chosen, "data": f"{layout.name} with the settings of {preset}", "table": None}
+    if scanned.name not in chosen.get("layouts", [scanned.name]):  # its settings, not its table
+        chosen = {**chosen, "data": f"{scanned.name} with the settings of {preset}", "table": None}
     by_hand = context.get_parameter_source("size") is ParameterSource.COMMANDLINE
     task = many_runs.Task(
         data.resolve().name, settings, cells, chosen,
         {} if by_hand else chosen.get("sizes", {}), _changed(context, chosen),
     )
     dataset = datasets.open_dataset(data, task.settings_of(cells[0]).selection)
+    _show(dataset, strict)
     task = many_runs.check(task, dataset, ablation == "all")
     single = seeds is None and len(cells) == 1
     out = run or Path("runs") / (preset or data.resolve().name)
     try:
         if single:
-            _one_run(task, dataset, out, _device(device), workers, resume)
+            _one_run(task, dataset, out, _device(device), workers, resume, strict)
         else:
             _many_runs(task, data, out, _device(device), workers, resume)
     except Interrupted as stop:
@@ -148,12 +159,26 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     return [names[k] if v is True else f"{names[k]} {v}" for k, v in values.items()]
 
 
-def _one_run(task: Any, dataset: DataSet, out: Path, device: str, workers: int, resume: bool) -> None:
+def _show(dataset: DataSet, strict: bool) -> None:
+    """The layout as it was recognised, with what is not used; a warning comes first, and ends it if
+    strict."""
+    rows = accounts.rows_of(dataset)
+    alarm = inventory.alarm(dataset.root, rows)
+    if alarm and strict:
+        raise InputError(f"{alarm}; rename the folders, move them away, or leave --strict out")
+    if alarm:
+        click.echo(f"warning: {alarm}", err=True)
+    for line in accounts.tree(dataset, rows):
+        click.echo(line)
+
+
+def _one_run(
+    task: Any, dataset: DataSet, out: Path, device: str, workers: int, resume: bool, strict: bool
+) -> None:
     from ssn_train.training import training_run
 
     settings = task.settings_of(task.cells[0])
-    click.echo(dataset.describe())
-    _print(training_run.train(dataset, settings, out, device, workers, resume), out)
+    _print(training_run.train(dataset, settings, out, device, workers, resume, strict), out)
 
 
 def _many_runs(task: Any, data: Path, out: Path, device: str, workers: int, resume: bool) -> None:

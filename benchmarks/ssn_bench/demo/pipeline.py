@@ -26,12 +26,12 @@ from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
 from ssn_edge.frames.image_files import read_image
-from ssn_edge.frames.masks import read_mask
 from ssn_edge.frames.pixels import resize, resize_mask
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.values import size_hw
 from ssn_edge.verdict import drawing
 from ssn_train.data.datasets import DataSet, Sample, open_dataset
+from ssn_train.data.truth import read_truth
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
@@ -181,13 +181,13 @@ def verdict_picture(path: Path, model: Path, dataset: DataSet, rows: int = 6) ->
     with Detector.open(model) as detector:
         size, pixel = detector.info.size_hw, detector.info.verdict.pixel_threshold
         figure, axes = plt.subplots(len(samples), 4, figsize=(9, 2.35 * len(samples)), squeeze=False)
-        images = [read_image(sample.path) for sample in samples]
+        images = [read_image(sample.path, detector.reading) for sample in samples]
         results = [(s, image, detector.detect(image)) for s, image in zip(samples, images)]
         low = min(float(np.median(d.anomaly_map)) for _, _, d in results)
         for row, (sample, image, detection) in zip(axes, results):
             mask = np.zeros(size, bool)
             if sample.mask is not None:
-                mask = resize_mask(read_mask(sample.mask), size)
+                mask = resize_mask(read_truth(sample.mask, None, detector.reading), size)
             heat = drawing.heatmap(detection.anomaly_map, low, 2 * pixel - low)
             shown = (resize(image, size), mask * np.uint8(255), heat)
             panels = [*shown, drawing.overlay(image, detection, pixel)]

@@ -20,8 +20,9 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import sha256
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.model.schema import ModelInfo
+from ssn_train.data import checking
 from ssn_train.data.datasets import open_dataset
-from ssn_train.data.published_layouts import Sample, Selection
+from ssn_train.data.samples import Sample, Selection
 from ssn_train.report import results
 from ssn_train.report.results import Predictions
 
@@ -46,7 +47,8 @@ def bench(
 
     Raises InputError where the photos are others than those training tested, or the run is another.
     """
-    samples = open_dataset(data, select).test
+    dataset = open_dataset(data, select)
+    samples = checking.check_samples(dataset.test, dataset.good_masks, checking.Findings())
     if not samples:
         raise InputError(f"{data}: no labelled test photos; they lie in test/ or bad/ (docs/training.md)")
     trained = None
@@ -58,12 +60,14 @@ def bench(
         maps = np.empty((len(samples), *info.size_hw), np.float32)
         called = np.empty(len(samples), bool)
         for number, sample in enumerate(samples):
-            found = detector.detect(read_image(sample.path))
+            found = detector.detect(read_image(sample.path, detector.reading))
             scores[number], maps[number], called[number] = found.score, found.anomaly_map, found.is_defect
             on_progress((number + 1) / len(samples))
+        reading = detector.reading
         backend_name, about = detector.backend_name, file_of(model, detector)
-    said = Predictions(tuple(samples), scores, maps)
-    document = results.report(said, results.load_masks(samples, info.size_hw, info.geometry), info.verdict)
+    said = Predictions(tuple(samples), scores, maps, info.geometry, reading)
+    masks = results.load_masks(samples, info.size_hw, info.geometry, reading)
+    document = results.report(said, masks, info.verdict)
     document.update(
         schema=1, kind="accuracy", model=about,
         backend=backend_name, precision=info.precision, environment=environment.describe(),

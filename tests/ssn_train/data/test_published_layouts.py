@@ -244,7 +244,7 @@ def test_own_photos_keep_half_of_each_kind_for_testing(tmp_path):
 @pytest.mark.parametrize(
     "made, message",
     [
-        (["train/ok/a.png"], r"expected .*train/good, found ok"),
+        (["train/bad/a.png"], r"no images in it; expected the good training photos"),
         (["train/good/"], r"no images in it; expected the good training photos"),
         (["sensum_splits/capsule/0/"], r"expected .*capsule, found sensum_splits"),
         (["split_csv/1cls.csv"], r"expected columns object, split, label, image, mask, found nothing"),

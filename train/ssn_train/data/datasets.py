@@ -1,19 +1,22 @@
-"""Folders of photos, their labels and masks. No torch: the benchmark reads them too."""
+"""A folder recognised and listed: which photos to train on and to test on. No torch: the benchmark reads it
+too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.frames.image_files import read_image
-from ssn_edge.frames.masks import read_mask
-from ssn_train.data import published_layouts
-from ssn_train.data.published_layouts import Parts, Sample, Selection, split_samples
+from ssn_edge.inventory import Reason, Row, row_of
+from ssn_train.data import folder_layouts, folder_names, label_files, mask_files, published_layouts
+from ssn_train.data.folder_layouts import LEFT_OUT
+from ssn_train.data.samples import Parts, Sample, Selection, split_samples, subfolders
+from ssn_train.data.truth import Mask
+from ssn_train.data.truth import mask_files as files_of
 
-__all__ = ["DataSet", "Sample", "Selection", "check_samples", "open_dataset", "scan", "split_samples"]
+__all__ = ["DataSet", "LAYOUTS", "Sample", "Selection", "open_dataset", "scan", "split_samples"]
 
 PARTLY_SEGMENTED = (published_layouts.ksdd2, published_layouts.sensum)
 """Data sets with lists of which defects keep their masks."""
@@ -24,14 +27,24 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class DataSet:
-    """Photos to train on (defective ones among them: supervised) and labelled ones to test on."""
+    """Photos to train on (defective ones among them: supervised) and labelled ones to test on.
+
+    ``used``: other files and as what; ``unused``: files that are not, and why; ``good_masks``: masks of good
+    photos, which have to be empty; ``elsewhere``: folders of other categories.
+    """
 
     root: Path
     layout: str
     train: Tuple[Sample, ...]
     test: Tuple[Sample, ...]
+    used: Mapping[Path, str] = field(default_factory=dict)
+    unused: Mapping[Path, Reason] = field(default_factory=dict)
+    good_masks: Mapping[Path, Mask] = field(default_factory=dict)
+    elsewhere: Tuple[Path, ...] = ()
 
     def describe(self) -> str:
+        """In one line: the layout, and how many photos of which kind."""
+
         def count(samples: Sequence[Sample]) -> str:
             bad = sum(sample.label for sample in samples)
             good = f"{len(samples) - bad} good"
@@ -54,59 +67,145 @@ class DataLayout:
     folds: int = 1
 
 
-def scan(folder: PathLike, unsupervised: bool = False) -> DataLayout:
-    """Recognise the layout of ``folder`` by looking at it. Raises InputError where there is none."""
+def _tiles(root: Path, unsupervised: bool) -> DataLayout:
+    return DataLayout(root, "magnetic tiles", published_layouts.tiles, folds=1 if unsupervised else FOLDS)
+
+
+def _visa(root: Path, unsupervised: bool) -> DataLayout:
+    return DataLayout(root, "VisA", published_layouts.visa, tuple(published_layouts.visa_categories(root)))
+
+
+def _sensum(root: Path, unsupervised: bool) -> DataLayout:
+    names = tuple(path.name for path in subfolders(root / "sensum_splits"))
+    return DataLayout(root, "SensumSODF", published_layouts.sensum, names, FOLDS)
+
+
+def _ksdd2(root: Path, unsupervised: bool) -> DataLayout:
+    return DataLayout(root, "KolektorSDD2", published_layouts.ksdd2)
+
+
+def _mvtec(root: Path, unsupervised: bool) -> DataLayout:
+    if _trained_on(root):
+        return DataLayout(root, "MVTec AD layout", folder_layouts.mvtec)
+    names = tuple(path.name for path in subfolders(root) if _trained_on(path))
+    return DataLayout(root, "MVTec AD layout", folder_layouts.mvtec, names)
+
+
+def _photos(root: Path, unsupervised: bool) -> DataLayout:
+    return DataLayout(root, "photos", folder_layouts.photos)
+
+
+def _labelled(root: Path, unsupervised: bool) -> DataLayout:
+    return DataLayout(root, "labels", folder_layouts.labelled)
+
+
+LAYOUTS: Dict[str, Callable[[Path, bool], DataLayout]] = {
+    "photos": _photos, "labels": _labelled, "mvtec": _mvtec, "visa": _visa, "ksdd2": _ksdd2,
+    "sensum": _sensum, "tiles": _tiles,
+}
+"""What --layout takes."""
+
+
+def scan(folder: PathLike, unsupervised: bool = False, layout: Optional[str] = None) -> DataLayout:
+    """Recognise the layout of ``folder`` by looking at it, or take it as ``layout``, a name in LAYOUTS.
+    InputError for a folder that is not there."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give a folder of photos")
-    if (root / "split.json").is_file():
-        return DataLayout(root, "magnetic tiles", published_layouts.tiles, folds=1 if unsupervised else FOLDS)
-    if (root / "split_csv" / "1cls.csv").is_file():
-        categories = tuple(published_layouts.visa_categories(root))
-        return DataLayout(root, "VisA", published_layouts.visa, categories)
-    if (root / "visa_pytorch").is_dir():
+    if layout is None and (root / "visa_pytorch").is_dir():
         root = root / "visa_pytorch"
+    return LAYOUTS[layout or _recognised(root)](root, unsupervised)
+
+
+def _recognised(root: Path) -> str:
+    if (root / "split.json").is_file():
+        return "tiles"
+    if (root / "split_csv" / "1cls.csv").is_file():
+        return "visa"
     if (root / "sensum_splits").is_dir():
-        names = tuple(path.name for path in published_layouts.subfolders(root / "sensum_splits"))
-        return DataLayout(root, "SensumSODF", published_layouts.sensum, names, FOLDS)
-    if (root / "train").is_dir():
-        if any((root / "train").glob("*_GT.png")):
-            return DataLayout(root, "KolektorSDD2", published_layouts.ksdd2)
-        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec)
-    names = tuple(p.name for p in published_layouts.subfolders(root) if (p / "train").is_dir())
-    if names:
-        return DataLayout(root, "MVTec AD layout", published_layouts.mvtec, names)
-    return DataLayout(root, "photos", published_layouts.photos)
+        return "sensum"
+    if (root / "train").is_dir() and any((root / "train").glob("*_GT.png")):
+        return "ksdd2"
+    if _has_a_tools_labels(root):
+        return "labels"
+    return "mvtec" if _trained_on(root) or any(map(_trained_on, subfolders(root))) else "photos"
+
+
+def _trained_on(root: Path) -> bool:
+    return any(folder_names.is_part(path.name, folder_names.TRAIN) for path in subfolders(root))
+
+
+def _has_a_tools_labels(root: Path) -> bool:
+    """No folder says good or bad, and label files or masks speak of the photos."""
+    folders = folder_layouts.images_by_folder(root)
+    if any(folder_names.meaning(part) in ("good", "bad") for way in folders for part in way):
+        return False
+    masks = [path for way, images in folders.items() for path in images
+             if any(map(folder_names.is_mask_folder, way)) or mask_files.without_affix(path.stem)]
+    known = set(masks)
+    stems = {path.stem.casefold() for images in folders.values() for path in images if path not in known}
+    if any(key in stems for mask in masks for key in mask_files.keys(mask)):
+        return True
+    found = label_files.find(root)
+    return bool(found.shapes or any(reason == label_files.NOT_READ for reason in found.unused.values()))
 
 
 def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet:  # noqa: B008 (frozen)
-    """List the photos of ``folder``; reads no pixels but the masks that are KSDD2's labels.
+    """List the photos of ``folder``; reads no pixels but of masks that are labels, or that only look so.
 
     Raises InputError for a missing or empty folder, one without good photos, a category or fold that
     it does not have, and a layout that is not as published.
     """
-    layout = scan(folder, select.unsupervised)
-    root, category = layout.root, select.category
-    _check_category(layout, category)
-    if not 0 <= select.fold < layout.folds:
-        kind = f"{layout.folds} folds, 0 to {layout.folds - 1}" if layout.folds > 1 else "no folds"
-        raise InputError(f"--folds {select.fold}: {root} ({layout.name}) has {kind}")
-    if select.segmented is not None and layout.read not in PARTLY_SEGMENTED:
-        raise InputError(f"--segmented {select.segmented}: {layout.name} has no lists for it; leave it out")
-    if category and layout.read is published_layouts.mvtec:
+    found = scan(folder, select.unsupervised, select.layout)
+    root, category = found.root, select.category
+    _check_category(found, category)
+    if not 0 <= select.fold < found.folds:
+        kind = f"{found.folds} folds, 0 to {found.folds - 1}" if found.folds > 1 else "no folds"
+        raise InputError(f"--folds {select.fold}: {root} ({found.name}) has {kind}")
+    if select.segmented is not None and found.read not in PARTLY_SEGMENTED:
+        raise InputError(f"--segmented {select.segmented}: {found.name} has no lists for it; leave it out")
+    if category and found.read is folder_layouts.mvtec:
         root = root / category
-    train, test = layout.read(root, select)
+    parts = found.read(root, select)
     if select.unsupervised:
-        train = [sample for sample in train if not sample.label]
-    if not any(not sample.label for sample in train):
-        raise InputError(
-            f"{root}: no good photos found ({layout.name}); expected images in {root} itself, "
-            "in good/, or in train/good/ (MVTec AD)"
-        )
-    name = f"{layout.name}, {category}" if category else layout.name
-    if layout.folds > 1:
-        name = f"{name}, fold {select.fold} of {layout.folds}"
-    return DataSet(root, name, tuple(train), tuple(test))
+        _leave_out_defects(parts)
+    if not any(not sample.label for sample in parts.train):
+        raise InputError(_no_good_photos(root, found.name, parts))
+    name = f"{found.name}, {category}" if category else found.name
+    if found.folds > 1:
+        name = f"{name}, fold {select.fold} of {found.folds}"
+    others = [found.root / way / one for one in found.categories for way in ("", "sensum_splits")
+              if one != category]
+    return DataSet(
+        root, name, tuple(parts.train), tuple(parts.test), parts.used, parts.unused, parts.good_masks,
+        tuple(others),
+    )
+
+
+def _leave_out_defects(parts: Parts) -> None:
+    for sample in [sample for sample in parts.train if sample.label]:
+        files = [sample.path, *(files_of(sample.mask) if sample.mask is not None else ())]
+        parts.unused.update(dict.fromkeys(files, LEFT_OUT))
+    parts.train = [sample for sample in parts.train if not sample.label]
+
+
+def _no_good_photos(root: Path, name: str, parts: Parts) -> str:
+    """With what was found instead, so that the remedy is seen."""
+    by_reason: Dict[Reason, List[Path]] = {}
+    for path, reason in parts.unused.items():
+        by_reason.setdefault(reason, []).append(path)
+    there = "; ".join(row_of(root, _as_row(reason, files)).strip() for reason, files in by_reason.items())
+    inner = [path for path in subfolders(root)
+             if any(folder_names.meaning(p.name) == "good" for p in subfolders(path)) or _trained_on(path)]
+    hint = f"; is {inner[0]} meant?" if inner else ""
+    return (
+        f"{root}: no good photos found ({name}); expected images in {root} itself, in good/, or in "
+        f"train/good/ (MVTec AD){'; found ' if there else ''}{there}{hint}"
+    )
+
+
+def _as_row(reason: Reason, files: Sequence[Path]) -> Row:
+    return Row(reason.text, tuple(files), False, reason.alarming)
 
 
 def _check_category(layout: DataLayout, category: Optional[str]) -> None:
@@ -120,24 +219,3 @@ def _check_category(layout: DataLayout, category: Optional[str]) -> None:
         raise InputError(
             f"--categories {category}: {layout.root} ({layout.name}) has {known or 'no categories'}"
         )
-
-
-def check_samples(
-    samples: Sequence[Sample], on_progress=lambda: None
-) -> Tuple[Tuple[Sample, ...], List[str]]:
-    """Read every photo and mask once: the usable samples, and a line for each unreadable photo.
-
-    A mask that does not fit its photo raises InputError instead: a wrong truth must not pass.
-    """
-    usable, problems = [], []
-    for sample in samples:
-        on_progress()
-        try:
-            image = read_image(sample.path)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        if sample.mask is not None:
-            read_mask(sample.mask, image.shape[:2])
-        usable.append(sample)
-    return tuple(usable), problems

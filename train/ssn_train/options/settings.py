@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
+from ssn_edge.frames.decoding import Reading
 from ssn_train.data.datasets import Sample, Selection
 from ssn_train.options import recipe
 from ssn_train.options.recipe import Recipe
@@ -32,6 +33,7 @@ MIN_SIZE = 32
 class Settings:
     """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default;
     ``perlin_threshold`` None the paper's for this supervision;
+    ``bits`` of 16-bit photos, None what they use; ``orientation``: of tags, always "applied" by now;
     ``holdout`` is the share of normal photos kept for calibrating the thresholds; ``selection`` is
     what was taken of the data set (category, fold, ...)."""
 
@@ -40,6 +42,8 @@ class Settings:
     variant: str = "icpr"
     size: Tuple[int, int] = (256, 256)
     geometry: str = "stretch"
+    bits: Optional[int] = None
+    orientation: str = "applied"
     epochs: int = 300
     steps: Optional[int] = None
     batch: int = 32
@@ -66,6 +70,11 @@ class Settings:
         if self.plain and self.bfloat16:
             raise InputError("--plain and --bfloat16: the plain step is the float32 reference")
 
+    @property
+    def reading(self) -> Reading:
+        """How files become pixels; with ``bits`` None as if all were used."""
+        return Reading(self.bits or 16, self.orientation)
+
     def recipe(self, supervised: bool) -> Recipe:
         """What ``ablation`` switches; InputError where it needs defects and there are none."""
         return recipe.find(self.ablation, supervised)
@@ -82,8 +91,11 @@ class Settings:
 
     def check_same(self, stored: Dict[str, Any], where: str = "--resume:") -> None:
         """InputError naming the first setting that differs from a stored run's."""
-        known = {"geometry": "stretch", **stored}  # runs from before there was a choice
+        known = {"geometry": "stretch", "orientation": "ignored", **stored}  # of runs from before the choice
+        known["selection"] = {"layout": None, **known.get("selection", {})}
         for name, value in self.to_dict().items():
+            if (name, value) == ("bits", None):
+                continue  # found in the photos
             if known.get(name) != value:
                 raise InputError(
                     f"{where} {name} is {value}, the run was started with {known.get(name)}; "

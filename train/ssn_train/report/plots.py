@@ -112,7 +112,8 @@ def sheet(
     for caption, index in chosen:
         row, column = 2 * captions.index(caption), columns[caption]
         columns[caption] += 1
-        image = fit_image(read_image(predictions.samples[index].path), size, predictions.geometry)
+        photo = read_image(predictions.samples[index].path, predictions.reading)
+        image = fit_image(photo, size, predictions.geometry)
         top, bottom = axes[row, column], axes[row + 1, column]
         top.imshow(image[..., ::-1])
         if masks[index].any():

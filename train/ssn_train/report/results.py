@@ -10,11 +10,12 @@ from typing import Any, Dict, Sequence, Tuple
 import numpy as np
 
 from ssn_edge.files import PathLike, replacing
-from ssn_edge.frames.masks import read_mask
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.placement import fit_mask
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.judge import Judge
 from ssn_train.data.datasets import Sample
+from ssn_train.data.truth import read_truth
 from ssn_train.report import metrics
 
 CALIBRATION_QUANTILE = 0.99
@@ -23,12 +24,13 @@ CALIBRATION_QUANTILE = 0.99
 @dataclass(frozen=True)
 class Predictions:
     """``scores`` float32 [N], ``maps`` float32 [N, H, W] logits, in the order of ``samples``; ``geometry``:
-    how the photos got the maps' size."""
+    how the photos got the maps' size; ``reading``: how files became photos."""
 
     samples: Tuple[Sample, ...]
     scores: np.ndarray
     maps: np.ndarray
     geometry: str = "stretch"
+    reading: Reading = Reading()
 
     @property
     def labels(self) -> np.ndarray:
@@ -71,16 +73,17 @@ def calibrate(normal: Predictions, source: str, origin: str) -> Verdict:
 
 
 def load_masks(
-    samples: Sequence[Sample], size_hw: Tuple[int, int], geometry: str = "stretch"
+    samples: Sequence[Sample], size_hw: Tuple[int, int], geometry: str = "stretch",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> np.ndarray:
     """Truth at the model's size, bool [N, H, W]; empty where there is no mask.
 
-    ``datasets.check_samples`` has held the masks against their photos' sizes already.
+    ``checking.check`` has held the masks against their photos' sizes already.
     """
     masks = np.zeros((len(samples), *size_hw), bool)
     for mask, sample in zip(masks, samples):
         if sample.mask is not None:
-            mask[:] = fit_mask(read_mask(sample.mask), size_hw, geometry)
+            mask[:] = fit_mask(read_truth(sample.mask, None, reading), size_hw, geometry)
     return masks
 
 

@@ -104,7 +104,7 @@ def _images(predictions: Predictions, masks: np.ndarray) -> List[Dict[str, Any]]
             "map_max": float(predictions.map_max[i]),
         }
         if i in pictured:
-            photo = read_image(sample.path)
+            photo = read_image(sample.path, predictions.reading)
             x0, y0, x1, y1 = Placement(
                 photo.shape[:2], masks.shape[1:], geometry=predictions.geometry
             ).map_content

@@ -25,4 +25,4 @@ def predict(
             anomaly_map, score = model(images)
             maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
             on_progress(len(images))
-    return Predictions(tuple(samples), scores, maps, loader.geometry)
+    return Predictions(tuple(samples), scores, maps, loader.geometry, loader.reading)

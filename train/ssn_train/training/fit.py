@@ -169,7 +169,8 @@ def _loop(setup: Setup, progress: Progress, file: ResumeFile) -> None:
     order = setup.order()
     plan = Plan.of(setup.settings, order.per_epoch, setup.recipe.optimised)
     map_hw = setup.model.map_size(setup.cache.level2_size)
-    targets = TargetStore(setup.data, setup.settings.size, map_hw, setup.settings.geometry)
+    settings = setup.settings
+    targets = TargetStore(setup.data, settings.size, map_hw, settings.geometry, settings.reading)
     saved = time.monotonic()
     bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
     with bar, stop_on_signals(threading.Event()) as stop:

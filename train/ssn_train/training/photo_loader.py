@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.frames.placement import fit_image
 from ssn_train.network.backbones import Backbone
@@ -26,13 +27,14 @@ class Photo(NamedTuple):
 @dataclass(frozen=True)
 class PhotoLoader:
     """How a run reads photos: stretched or letterboxed (``geometry``) to ``size_hw``, normalised for the
-    backbone, on ``device``, by ``workers`` threads."""
+    backbone, on ``device``, by ``workers`` threads; ``reading``: how files become pixels."""
 
     backbone: Backbone
     size_hw: Tuple[int, int]
     geometry: str = "stretch"
     device: str = "cpu"
     workers: int = 2
+    reading: Reading = Reading()
 
     def batches(self, photos: Sequence[Photo], batch: int = 16) -> Iterator[Tuple[slice, Tensor]]:
         """Which photos, and their float32 RGB [n, 3, H, W]."""
@@ -44,7 +46,8 @@ class PhotoLoader:
 
     def image(self, photo: Photo) -> np.ndarray:
         """One photo at the model's size: uint8 BGR [H, W, 3]."""
-        return np.flip(fit_image(read_image(photo.path), self.size_hw, self.geometry), photo.flip)
+        upright = read_image(photo.path, self.reading)
+        return np.flip(fit_image(upright, self.size_hw, self.geometry), photo.flip)
 
 
 def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Tensor:

@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_train.data.datasets import DataSet
+from ssn_train.data.label_files import Shapes
+from ssn_train.data.truth import Mask, mask_files
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options.settings import Settings
 from ssn_train.training import checkpoint
@@ -51,10 +53,16 @@ def photos_of(dataset: DataSet) -> Tuple[PhotoRecord, ...]:
     return tuple(
         PhotoRecord(
             Path(os.path.relpath(sample.path, dataset.root)).as_posix(), sample.label,
-            _digest(sample.path), None if sample.mask is None else _digest(sample.mask),
+            _digest(sample.path), None if sample.mask is None else _mask_digest(sample.mask),
         )
         for sample in tqdm(dataset.train, desc="hashing photos", unit="img")
     )
+
+
+def _mask_digest(mask: Mask) -> str:
+    if isinstance(mask, Shapes):
+        return hashlib.blake2b(mask.document.encode(), digest_size=16).hexdigest()
+    return " ".join(map(_digest, mask_files(mask)))
 
 
 def _digest(path: Path) -> str:

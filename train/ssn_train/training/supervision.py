@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssn_edge.frames.masks import read_mask
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.placement import fit_mask
 from ssn_train.data.datasets import Sample
+from ssn_train.data.truth import read_truth
 from ssn_train.training.photo_loader import Photo
 
 ORIENTATIONS: Tuple[Tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
@@ -67,7 +68,7 @@ class TargetStore:
 
     def __init__(
         self, data: TrainingSet, image_hw: Tuple[int, int], map_hw: Tuple[int, int],
-        geometry: str = "stretch",
+        geometry: str = "stretch", reading: Reading = Reading(),  # noqa: B008 (frozen)
     ):
         self._normals, self._map_hw = data.normals, map_hw
         self._masks = torch.zeros(data.defects, 1, *map_hw, dtype=torch.uint8)
@@ -75,7 +76,7 @@ class TargetStore:
         labelled = zip(data.samples[data.normals :], data.photos[data.normals :])
         for i, (sample, photo) in enumerate(labelled):
             if sample.mask is not None:
-                mask = fit_mask(read_mask(sample.mask), image_hw, geometry)
+                mask = fit_mask(read_truth(sample.mask, None, reading), image_hw, geometry)
                 self._masks[i] = shrink(np.flip(mask, photo.flip), map_hw)
                 self._segmented[i] = True
 

@@ -14,12 +14,13 @@ import timm
 import torch
 from tqdm import tqdm
 
+from ssn_edge import inventory
 from ssn_edge.errors import InputError
 from ssn_edge.files import write_json
 from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
-from ssn_train.data import datasets
+from ssn_train.data import checking, datasets
 from ssn_train.data.datasets import DataSet, Sample
 from ssn_train.network import backbones
 from ssn_train.network.backbones import Backbone
@@ -39,7 +40,8 @@ REFERENCE_EACH = 4
 
 
 def train(
-    dataset: DataSet, settings: Settings, run: Path, device: str, workers: int, resume: bool
+    dataset: DataSet, settings: Settings, run: Path, device: str, workers: int, resume: bool,
+    strict: bool = False,
 ) -> Dict[str, Any]:
     """Train, calibrate, evaluate and write the run folder; returns the content of metrics.json.
 
@@ -54,7 +56,8 @@ def train(
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
     loader = PhotoLoader(backbone, settings.size, settings.geometry, device, workers)
-    usable, test = _check(dataset)
+    usable, test, settings = _check(dataset, settings, strict)
+    loader = dataclasses.replace(loader, reading=settings.reading)
     good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
@@ -62,7 +65,7 @@ def train(
     fitted = fit(settings, loader, [*rest, *bad], file, resume)
     verdict = _calibrate(fitted, loader, rest, held, settings)
     predictions = _predict(fitted, loader, test, "evaluating")
-    masks = results.load_masks(test, settings.size, settings.geometry)
+    masks = results.load_masks(test, settings.size, settings.geometry, settings.reading)
     document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
     document["data"] = fingerprint([*dataset.train, *dataset.test])
     document.update(
@@ -90,23 +93,26 @@ def _prepare_folder(run: Path, resume: bool) -> None:
         raise InputError(f"{run}: cannot be made ({error.strerror}); choose another --out") from None
 
 
-def _check(dataset: DataSet) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
-    """Read everything once before hours of training; unreadable photos are named and skipped."""
-    total = len(dataset.train) + len(dataset.test)
-    with tqdm(total=total, desc="checking photos", unit="img") as bar:
-        train, problems = datasets.check_samples(dataset.train, bar.update)
-        test, more = datasets.check_samples(dataset.test, bar.update)
-    problems += more
-    for problem in problems[:5]:
-        tqdm.write(f"skipped: {problem}")
-    if problems:
-        tqdm.write(f"{len(problems)} of {total} photos skipped")
-    good = sum(not sample.label for sample in train)
-    if good < 2:
+def _check(
+    dataset: DataSet, settings: Settings, strict: bool
+) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...], Settings]:
+    """Read everything once before hours of training: what is usable, and the settings with the bits found."""
+    with tqdm(total=len(dataset.train) + len(dataset.test), desc="checking photos", unit="img") as bar:
+        found = checking.check(dataset, settings.bits, bar.update)
+    for line in found.lines(dataset.root):
+        tqdm.write(line)
+    alarm = inventory.alarm(dataset.root, found.rows())
+    if alarm and strict:
+        raise InputError(f"{alarm}; mend or remove them, or leave --strict out")
+    good = [sample for sample in found.train if not sample.label]
+    held = len(datasets.split_samples(good, settings.holdout, settings.seed)[1])
+    if len(good) - held < 2:
+        backed = f", {held} of them held back; at least 3 are needed, or --holdout 0" if held else ""
         raise InputError(
-            f"{dataset.root}: {good} readable good photos; at least 2 are needed"
+            f"{dataset.root}: {len(good)} readable good photo{'s' * (len(good) != 1)}"
+            f"{backed or '; at least 2 are needed'}"
         )
-    return train, test
+    return found.train, found.test, dataclasses.replace(settings, bits=settings.bits or found.bits or None)
 
 
 def _calibrate(
@@ -199,7 +205,8 @@ def write_reference(
     chosen = [s for group in (train, good, bad) for s in _spread(group, REFERENCE_EACH)]
     paths = [folder / f"{i:02d}-{s.defect}.png" for i, s in enumerate(chosen)]
     for path, sample in zip(paths, chosen):
-        write_image(path, fit_image(read_image(sample.path), settings.size, settings.geometry))
+        photo = read_image(sample.path, settings.reading)
+        write_image(path, fit_image(photo, settings.size, settings.geometry))
     return paths
 
 

@@ -1,0 +1,170 @@
+"""Every photo and mask read once before hours of training: what is broken, doubtful or cannot be meant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ssn_edge.errors import InputError
+from ssn_edge.frames import orientation
+from ssn_edge.frames.decoding import Picture, Reading
+from ssn_edge.frames.image_files import read_picture
+from ssn_edge.frames.pixels import check_frame, used_bits
+from ssn_edge.inventory import Reason, Row, row_of
+from ssn_train.data.datasets import DataSet
+from ssn_train.data.folder_layouts import MARKED_GOOD
+from ssn_train.data.samples import Sample
+from ssn_train.data.truth import Mask, orientation_of, read_truth
+
+BITS = (8, 10, 12, 14, 16)
+"""Of a camera's grey values; 16-bit files may use the lower ones alone."""
+
+ONE_GREY = 2
+"""Of 256: photos with no larger differences show nothing."""
+
+MOST_LINES = 5
+"""Of problems in words."""
+
+FULL = 0.95
+"""Of a photo's pixels: masks of more are likelier inverted, or of the part."""
+
+UNREADABLE = Reason("photos that cannot be read", alarming=True)
+EMPTY_MASK = Reason("defective photos whose mask is empty: used as defects without a mask", alarming=True)
+FULL_MASK = Reason("masks that cover the whole photo; are they inverted?", alarming=True)
+SEVERAL = Reason("files of several pictures, of which the first is used", alarming=True)
+DOUBTFUL = Reason("photos that end in zeros or have a hole; are they whole?", alarming=True)
+CONSTANT = Reason("photos of a single grey value; was the lens covered?", alarming=True)
+UNTOLD = Reason('JPEGs that may be cut inside: to be sure, pip install "ssn-edge[strict-decode]"')
+
+
+@dataclass
+class Findings:
+    """What reading found: ``problems`` in words for photos that are left out; files by ``remarks``; ``bits``
+    that 16-bit photos use (0: there are none)."""
+
+    train: Tuple[Sample, ...] = ()
+    test: Tuple[Sample, ...] = ()
+    problems: List[str] = field(default_factory=list)
+    remarks: Dict[Reason, List[Path]] = field(default_factory=lambda: defaultdict(list))
+    bits: int = 0
+
+    def lines(self, root: Path) -> List[str]:
+        """For a terminal: what is left out or doubtful, in words and in numbers."""
+        found = [f"skipped: {problem}" for problem in self.problems[:MOST_LINES]]
+        if len(self.problems) > MOST_LINES:
+            found.append(f"skipped: {len(self.problems) - MOST_LINES} more")
+        if self.rows():
+            found += ["found while reading:", *(row_of(root, row) for row in self.rows())]
+        if self.bits:
+            found.append(f"16-bit photos use {self.bits} bits: kept in the model (--bits)")
+        return found
+
+    def rows(self) -> List[Row]:
+        """For :func:`ssn_edge.inventory.table`."""
+        return [Row(one.text, tuple(files), False, one.alarming) for one, files in self.remarks.items()]
+
+
+def check(dataset: DataSet, bits: Optional[int] = None, on_progress: Callable[[], object] = int) -> Findings:
+    """Read all photos and masks of ``dataset``.
+
+    Unreadable photos are left out and named, good photos on which a mask marks something too; an empty mask
+    counts as none. ``bits`` given: InputError for a photo that needs more. InputError also for a mask that
+    does not fit its photo, in size or orientation, since a wrong truth must not pass, and where all good
+    photos are of a single grey value.
+    """
+    found = Findings()
+    found.train = check_samples(dataset.train, dataset.good_masks, found, on_progress)
+    found.test = check_samples(dataset.test, dataset.good_masks, found, on_progress)
+    found.bits = next((one for one in BITS if one >= found.bits), 16) if found.bits else 0
+    if bits is not None and found.bits > bits:
+        raise InputError(
+            f"--bits {bits}: {dataset.root} has photos with {found.bits} bits; give that, or auto"
+        )
+    good = [sample.path for sample in found.train if not sample.label]
+    constant = set(found.remarks.get(CONSTANT, ()))
+    if good and constant.issuperset(good):
+        raise InputError(
+            f"{dataset.root}: all {len(good)} good photos are alike, of a single grey value each "
+            f"({good[0].name}, ...); was the lens covered, or the exposure 0? Take them again"
+        )
+    return found
+
+
+def check_samples(
+    samples: Sequence[Sample], good_masks: Mapping[Path, Mask], found: Findings,
+    on_progress: Callable[[], object] = int,
+) -> Tuple[Sample, ...]:
+    """The usable ones of ``samples``, as they are to be used; the others go to ``found``."""
+    usable = []
+    for sample in samples:
+        on_progress()
+        checked = _check(sample, good_masks.get(sample.path), found)
+        usable += [checked] if checked is not None else []
+    return tuple(usable)
+
+
+def _check(sample: Sample, good_mask: Optional[Mask], found: Findings) -> Optional[Sample]:
+    reading = Reading()
+    try:
+        picture = read_picture(sample.path, reading)
+        check_frame(picture.stored, str(sample.path))
+    except InputError as error:
+        found.problems.append(str(error))
+        found.remarks[UNREADABLE].append(sample.path)
+        return None
+    _remark(sample.path, picture, found)
+    if good_mask is not None and _truth(sample.path, good_mask, picture, reading).any():
+        found.problems.append(f"{sample.path}: called good, but {good_mask} marks a defect on it")
+        found.remarks[MARKED_GOOD].append(sample.path)
+        return None
+    if sample.mask is None:
+        return sample
+    share = _truth(sample.path, sample.mask, picture, reading).mean()
+    if share > FULL:
+        found.remarks[FULL_MASK].append(sample.path)
+    if share == 0:
+        found.remarks[EMPTY_MASK].append(sample.path)
+        return replace(sample, mask=None)
+    return sample
+
+
+def _remark(path: Path, picture: Picture, found: Findings) -> None:
+    stored = picture.stored
+    if stored.dtype == np.uint16:
+        found.bits = max(found.bits, used_bits(stored), 8)
+    scale = 256 if stored.dtype == np.uint16 and used_bits(stored) > 12 else 1
+    if int(stored.max()) - int(stored.min()) <= ONE_GREY * scale:
+        found.remarks[CONSTANT].append(path)
+    if picture.several:
+        found.remarks[SEVERAL].append(path)
+    if picture.doubt:
+        found.remarks[DOUBTFUL].append(path)
+    if picture.kind == "JPEG" and not picture.told:
+        found.remarks[UNTOLD].append(path)
+
+
+def _truth(photo: Path, mask: Mask, picture: Picture, reading: Reading) -> np.ndarray:
+    """The mask, which must have been drawn on the photo as it is seen here."""
+    height, width = picture.stored.shape[:2]
+    tag = orientation_of(mask, reading)
+    try:
+        truth = read_truth(mask, (height, width), reading)
+    except InputError as error:
+        if tag == picture.tag:
+            raise
+        raise InputError(f"{error}; {_turns(picture.tag, tag)}") from None
+    unsure = height == width or {picture.tag, tag} <= {1, 2, 3, 4}
+    if tag != picture.tag and unsure:
+        raise InputError(
+            f"{mask}: mask of {photo}: {_turns(picture.tag, tag)}; which way it was drawn cannot be told: "
+            "write both without a tag"
+        )
+    return truth
+
+
+def _turns(photo: int, mask: int) -> str:
+    return f"the photo is {orientation.describe(photo)}, its mask {orientation.describe(mask)}"

@@ -1,0 +1,261 @@
+"""Layouts that folders' names make: good and defect folders, the same below train and test (MVTec AD), and
+photos whose labels are a tool's. No pixels but those of masks.
+
+Every image gets a role or a reason; nothing that could be defective is taken for good.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from ssn_edge.errors import InputError
+from ssn_edge.inventory import Reason, files_below, is_hidden, is_image
+from ssn_train.data import folder_names, label_files, mask_files
+from ssn_train.data.folder_names import meaning
+from ssn_train.data.label_files import Labels, Shapes
+from ssn_train.data.mask_files import NO_PHOTO
+from ssn_train.data.samples import Parts, Sample, Selection, split_samples
+from ssn_train.data.truth import Mask, read_truth
+
+TEST_SHARE_GOOD, TEST_SHARE_BAD = 0.2, 0.5
+"""Shares of a plain folder's photos that are kept for testing where defects are given. Half of the
+defects, each kind apart: there are few, and figures from fewer mean nothing."""
+
+UNNAMED = Reason("images in folders whose names do not say good or bad", alarming=True)
+UNLABELLED = Reason("images beside the folders that have a label", alarming=True)
+IN_GOOD = Reason("images in folders inside good ones, which may hold anything", alarming=True)
+OUTSIDE = Reason("images outside the folders for training and testing", alarming=True)
+PRIVATE = Reason("test photos without labels")
+LEFT_OUT = Reason("defective photos that --unsupervised leaves out")
+MARKED_GOOD = Reason("photos called good on which a label marks a defect", alarming=True)
+NOT_LISTED = Reason("images without a mask or label, so neither good nor bad", alarming=True)
+INSTANCES = Reason("masks of instances; those of classes are used")
+
+
+Folders = Dict[Tuple[str, ...], List[Path]]
+"""A folder's way from the root -> its images."""
+
+Role = Union[str, Reason]
+
+
+@dataclass
+class _Sorted:
+    """Images of one part of a data set: good ones, defective ones by kind, masks, and the others."""
+
+    good: List[Path] = field(default_factory=list)
+    bad: Dict[Tuple[str, ...], List[Path]] = field(default_factory=lambda: defaultdict(list))
+    masks: List[Path] = field(default_factory=list)
+    unused: Dict[Path, Reason] = field(default_factory=dict)
+
+    def defective(self) -> List[Path]:
+        return [path for paths in self.bad.values() for path in paths]
+
+
+def images_by_folder(root: Path) -> Folders:
+    """The images below ``root``, hidden ones left out, sorted."""
+    found: Folders = {}
+    for path in files_below(root):
+        if is_image(path) and not is_hidden(path, root):
+            found.setdefault(path.parent.relative_to(root).parts, []).append(path)
+    return found
+
+
+def _sort(folders: Folders, part: str = "") -> _Sorted:
+    """Sort images by the names of their folders, given relative to the part's own. In a ``part`` ("train",
+    "test", "validation") any name is a kind of defect's; images straight in it are good in "train" alone."""
+    found = _Sorted()
+    named_good = any(parts and meaning(parts[0]) == "good" for parts in folders)
+    straight: Role = UNLABELLED if named_good or part not in ("", "train") else "good"
+    for parts, images in folders.items():
+        role = _role(parts, bool(part) or named_good) if parts else straight
+        masks = set() if role == "masks" else mask_files.beside(images)
+        found.masks += images if role == "masks" else sorted(masks)
+        photos = [path for path in images if path not in masks]
+        if role == "good":
+            found.good += photos
+        elif role == "bad":
+            found.bad[parts] += photos
+        elif isinstance(role, Reason):
+            found.unused.update(dict.fromkeys(photos, role))
+    return found
+
+
+def _role(parts: Sequence[str], any_kind: bool) -> Role:
+    """"good", "bad", "masks", or why images there are not used."""
+    meanings = [meaning(part) for part in parts]
+    if "masks" in meanings:
+        return "masks"
+    if "good" in meanings and "bad" in meanings:
+        return UNNAMED
+    if meanings[0] == "good":
+        plain = all(m == "good" or not set(folder_names.words(part)) - folder_names.HARMLESS
+                    for part, m in zip(parts, meanings))
+        return "good" if plain else IN_GOOD
+    if "good" in meanings:
+        return UNNAMED
+    return "bad" if "bad" in meanings or any_kind and folder_names.names_a_kind(parts[0]) else UNNAMED
+
+
+def _labelled(root: Path, parts: Sequence[_Sorted], labels: Labels, found: Parts) -> List[List[Sample]]:
+    """Samples of each part, with the masks and shapes that belong to them; good first."""
+    for part in parts:
+        marked = [path for path in part.good if labels.shapes.get(path) is not None]
+        part.unused.update(dict.fromkeys(marked, MARKED_GOOD))
+        part.good = [path for path in part.good if path not in part.unused]
+    bad = [path for part in parts for path in part.defective()]
+    good = [path for part in parts for path in part.good]
+    masks = [path for part in parts for path in part.masks]
+    pairs = mask_files.pair(root, bad, masks)
+    rest = [path for path, reason in pairs.unused.items() if reason is NO_PHOTO]
+    of_good = mask_files.pair(root, good, rest)
+    found.unused.update({**pairs.unused, **of_good.unused})
+    marks: Dict[Path, Mask] = {p: s for p, s in labels.shapes.items() if s is not None and s.polygons}
+    marks.update(pairs.masks)
+    found.good_masks.update(of_good.masks)
+    for mask in of_good.masks.values():
+        found.unused.pop(mask, None)
+    found.used.update(labels.used)
+    found.unused.update(labels.unused)
+    result = []
+    for part in parts:
+        found.unused.update(part.unused)
+        samples = [Sample(path) for path in part.good]
+        for way, paths in part.bad.items():
+            kind = folder_names.kind_of(way)
+            samples += [Sample(path, 1, marks.get(path), kind) for path in paths]
+        result.append(samples)
+    return result
+
+
+def photos(root: Path, select: Selection) -> Parts:
+    """Good and defect folders: ``good/`` (or images straight in the folder) and any other folder of a bad
+    name or a defect's, at any depth; masks in mask folders or beside their photos."""
+    found = Parts()
+    sorted_images = _sort(images_by_folder(root))
+    labels = label_files.find(root)
+    (samples,) = _labelled(root, [sorted_images], labels, found)
+    _split(samples, select, found)
+    return found
+
+
+def _split(samples: Sequence[Sample], select: Selection, found: Parts) -> None:
+    good = [sample for sample in samples if not sample.label]
+    kinds: Dict[Tuple[str, str], List[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.label:
+            kinds[sample.defect, str(sample.path.parent)].append(sample)
+    if not kinds:
+        found.train = good
+        return
+    found.train, found.test = split_samples(good, TEST_SHARE_GOOD, seed=0)
+    for kind in kinds.values():
+        learnt, kept = split_samples(kind, 1.0 if select.unsupervised else TEST_SHARE_BAD, seed=0)
+        found.train, found.test = found.train + learnt, found.test + kept
+
+
+def mvtec(root: Path, select: Selection) -> Parts:
+    """``train`` and ``test`` (``test_public`` of MVTec AD 2), each sorted as :func:`photos`; good photos for
+    validation are for training, defective ones for testing."""
+    found, sides = Parts(), {"train": _Sorted(), "test": _Sorted(), "validation": _Sorted()}
+    by_part: Dict[str, Folders] = {}
+    for way, images in images_by_folder(root).items():
+        part = way[0] if way else ""
+        by_part.setdefault(part, {})[way[1:]] = images
+    for part, folders in by_part.items():
+        side = _side(part)
+        if side:
+            _merge(sides[side], _sort(folders, side))
+        elif folder_names.is_mask_folder(part):
+            sides["test"].masks += [path for paths in folders.values() for path in paths]
+        else:
+            private = "private" in folder_names.words(part)
+            reason = PRIVATE if private else OUTSIDE
+            found.unused.update({path: reason for paths in folders.values() for path in paths})
+    labels = label_files.find(root)
+    train, test, validation = _labelled(root, list(sides.values()), labels, found)
+    found.train = _by_path(train + [sample for sample in validation if not sample.label])
+    found.test = _by_path(test + [sample for sample in validation if sample.label])
+    if not any(not sample.label for sample in found.train):
+        raise InputError(
+            f"{root / 'train'}: no images in it; expected the good training photos, straight in it or in "
+            "train/good"
+        )
+    return found
+
+
+def _by_path(samples: Sequence[Sample]) -> List[Sample]:
+    return sorted(samples, key=lambda sample: sample.path)
+
+
+def _side(part: str) -> str:
+    if folder_names.is_part(part, folder_names.TRAIN):
+        return "train"
+    if folder_names.is_part(part, folder_names.VALIDATION):
+        return "validation"
+    return "test" if folder_names.is_test(part) else ""
+
+
+def _merge(into: _Sorted, part: _Sorted) -> None:
+    into.good += part.good
+    into.masks += part.masks
+    into.unused.update(part.unused)
+    for way, paths in part.bad.items():
+        into.bad[way] += paths
+
+
+def labelled(root: Path, select: Selection) -> Parts:
+    """Photos whose labels are a tool's: its files (COCO, LabelMe, YOLO, VOC) or a mask for each photo (CVAT,
+    Roboflow). A photo is defective where something is marked on it, good where it is listed with nothing.
+    Folders for training and testing are kept; without them the split is that of :func:`photos`."""
+    found, folders = Parts(), images_by_folder(root)
+    labels = label_files.find(root)
+    found.used.update(labels.used)
+    found.unused.update(labels.unused)
+    masks = _mask_images(folders, found)
+    photos = [path for images in folders.values() for path in images if path not in masks]
+    pairs = mask_files.pair(root, photos, sorted(path for path, used in masks.items() if used))
+    found.unused.update(pairs.unused)
+    sides: Dict[str, List[Sample]] = defaultdict(list)
+    for photo in photos:
+        sample = _by_label(photo, labels, pairs.masks.get(photo), found)
+        if sample is None:
+            found.unused[photo] = NOT_LISTED
+        else:
+            sides[_side(photo.relative_to(root).parts[0])].append(sample)
+    if not sides["test"] and not sides["validation"]:
+        _split(sides["train"] + sides[""], select, found)
+        return found
+    found.unused.update({sample.path: OUTSIDE for sample in sides[""]})
+    found.train = sides["train"] + [sample for sample in sides["validation"] if not sample.label]
+    found.test = sides["test"] + [sample for sample in sides["validation"] if sample.label]
+    return found
+
+
+def _mask_images(folders: Folders, found: Parts) -> Dict[Path, bool]:
+    """Masks in mask folders or beside photos; False for those of instances where there are classes'."""
+    masks: Dict[Path, bool] = {}
+    classes = any("segmentationclass" in (part.casefold() for part in way) for way in folders)
+    for way, images in folders.items():
+        instances = classes and "segmentationobject" in (part.casefold() for part in way)
+        if instances:
+            found.unused.update(dict.fromkeys(images, INSTANCES))
+        inside = any(folder_names.is_mask_folder(part) for part in way)
+        masks.update(dict.fromkeys(images if inside else mask_files.beside(images), not instances))
+    return masks
+
+
+def _by_label(photo: Path, labels: Labels, mask: Optional[Path], found: Parts) -> Optional[Sample]:
+    if photo in labels.shapes:
+        shapes: Optional[Shapes] = labels.shapes[photo]
+        if shapes is None:
+            return Sample(photo)
+        return Sample(photo, 1, shapes if shapes.polygons else None, "defect")
+    if mask is None:
+        return None
+    if read_truth(mask).any():
+        return Sample(photo, 1, mask, "defect")
+    found.good_masks[photo] = mask
+    return Sample(photo)

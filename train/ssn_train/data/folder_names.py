@@ -1,0 +1,107 @@
+"""What folders are called: good, bad, masks, or the name of a kind of defect."""
+
+from __future__ import annotations
+
+import re
+from typing import FrozenSet, List, Sequence
+
+GOOD = frozenset(
+    "good ok okay normal normals pass passed fine gut io healthy clean intact golden perfect sound "
+    "conforming negative undamaged flawless".split()
+)
+BAD = frozenset(
+    "bad defect defects defective defekt ng anomaly anomalies anomalous abnormal nok nio notok notgood "
+    "nogood faulty fault faults reject rejects rejected scrap fail failed failure schlecht "
+    "ausschuss positive nonconforming imperfect".split()
+)
+NEGATIONS = frozenset("not no non without free zero kein keine nicht un".split())
+JOINED_GOOD = frozenset("nodefect nodefects defectfree nondefective undefective faultless".split())
+MASKS = frozenset("mask masks gt gts groundtruth segmentationclass segmentationobject".split())
+LABELS = frozenset("label labels annotation annotations seg segmentation segmentations truth".split())
+"""Words for masks too, but labels are also things that can be damaged."""
+
+TRAIN = frozenset("train training".split())
+VALIDATION = frozenset("val valid validation".split())
+HARMLESS = frozenset(
+    "image images photo photos picture pictures img imgs part parts piece pieces sample samples data set "
+    "product products line cam camera batch lot side top bottom left right front back v new day shift date"
+    .split()
+) | TRAIN | VALIDATION | {"test", "testing"}
+"""Words that may stand beside good without changing it."""
+
+NEUTRAL = HARMLESS | frozenset(
+    "unlabelled unlabeled unlabel unknown unsorted raw old backup backups tmp temp misc other others archive "
+    "result results output outputs out run runs model models reference references preview previews thumb "
+    "thumbs thumbnail thumbnails trash todo review src doc docs export exports calibration calib background "
+    "bg copy copies unclear maybe mixed all private".split()
+)
+"""Folders that nobody would name a kind of defect after."""
+
+
+def words(name: str) -> List[str]:
+    """A name's words in lower case, without numbers: ``NotGood_2024`` has two."""
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))]
+
+
+def is_mask_folder(name: str) -> bool:
+    """For masks of defects: ``masks``, ``ground_truth``, ``crack_mask``, ``labels``; not ``label_damage``."""
+    found = set(words(name))
+    if found & MASKS or "".join(words(name)) in MASKS:
+        return True
+    return bool(found & LABELS) and not found - LABELS - HARMLESS - GOOD - BAD - {"ground", "class", "pixel"}
+
+
+def meaning(name: str) -> str:
+    """"good", "bad", "masks", or "" for a name that says none of these, or two.
+
+    >>> [meaning(name) for name in ("OK", "not-good", "defect_free", "good_2024", "good_crack", "scratch")]
+    ['good', 'bad', 'good', 'good', '', '']
+    """
+    if is_mask_folder(name):
+        return "masks"
+    found = set(words(name))
+    joined = "".join(words(name))
+    if joined in JOINED_GOOD:
+        return "good"
+    if joined in BAD:
+        return "bad"
+    good, bad, negated = bool(found & GOOD), bool(found & BAD), bool(found & NEGATIONS)
+    if good and bad:
+        return ""
+    rest = found - GOOD - BAD - NEGATIONS
+    if bad:
+        return "bad" if not negated else "" if rest - HARMLESS else "good"
+    if good:
+        return "bad" if negated else "" if rest - HARMLESS else "good"
+    return ""
+
+
+def is_part(name: str, part: FrozenSet[str]) -> bool:
+    """``train``, ``Training_set``: a word of ``part`` and nothing else that means something."""
+    found = set(words(name))
+    return bool(found & part) and not found - part - HARMLESS
+
+
+def is_test(name: str) -> bool:
+    """``test``, ``testing``, ``test_public``; not ``test_private``, which has no labels."""
+    found = set(words(name))
+    return bool(found & {"test", "testing"}) and not found - HARMLESS - {"public"}
+
+
+def names_a_kind(name: str) -> bool:
+    """May a folder of that name, beside good ones, be a kind of defect? Not without letters, not a neutral
+    word, not what could as well be good."""
+    found = set(words(name))
+    return bool(found - NEUTRAL) and not found & GOOD
+
+
+def kind_of(parts: Sequence[str]) -> str:
+    """The kind of defect that a folder's way from the root names: its last word that is not just "bad", and
+    has letters.
+
+    >>> kind_of(("bad", "2024", "crack")), kind_of(("NG",))
+    ('crack', 'NG')
+    """
+    lettered = [part for part in parts if set(words(part)) - HARMLESS]
+    named = [part for part in lettered if set(words(part)) - BAD - GOOD - NEGATIONS - NEUTRAL]
+    return (named or lettered or list(parts))[-1]

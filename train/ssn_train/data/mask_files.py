@@ -1,0 +1,163 @@
+"""Which mask belongs to which photo: by folders and names as tools and people give them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from ssn_edge.errors import InputError
+from ssn_edge.frames.formats import image_suffixes
+from ssn_edge.frames.image_files import read_picture
+from ssn_edge.inventory import Reason
+from ssn_train.data.folder_names import is_mask_folder, meaning
+
+AFFIX = re.compile(
+    r"^(?:(?:mask|gt|label)[-_. ]+(?P<behind>.+)|(?P<before>.+?)[-_. ]+"
+    r"(?:mask|masks|gt|label|labels|seg|segmentation|ground[-_ ]?truth|annotation|anno))$", re.IGNORECASE,
+)
+"""``NAME_mask``, ``NAME-GT``, ``mask_NAME``."""
+
+TWO_VALUED = 0.95
+"""Of a mask's pixels: black, or as bright as its brightest. A photo has greys."""
+
+NO_PHOTO = Reason("mask files that belong to no photo", alarming=True)
+SEVERAL = Reason("mask files that fit several photos, so none", alarming=True)
+RIVALS = Reason("mask files of photos that have another one, so none is used", alarming=True)
+
+
+def without_affix(stem: str) -> Optional[str]:
+    """The photo's stem in a mask's, or None.
+
+    >>> [without_affix(stem) for stem in ("000_mask", "IMG 1-GT", "label_7", "000", "crack_map")]
+    ['000', 'IMG 1', '7', None, None]
+    """
+    found = AFFIX.match(stem)
+    return (found["behind"] or found["before"]) if found else None
+
+
+def keys(path: Path) -> List[str]:
+    """Stems of the photos that a mask may belong to, the likeliest first, case folded."""
+    stem = path.stem
+    if Path(stem).suffix.lower() in image_suffixes():  # NAME.jpg.png
+        stem = Path(stem).stem
+    bare = without_affix(stem)
+    if bare is not None and Path(bare).suffix.lower() in image_suffixes():
+        bare = Path(bare).stem
+    return [name.casefold() for name in (stem, bare) if name]
+
+
+@dataclass
+class Pairs:
+    """``masks``: photo -> its mask file, or folder of several; ``unused``: mask files and why."""
+
+    masks: Dict[Path, Path] = field(default_factory=dict)
+    unused: Dict[Path, Reason] = field(default_factory=dict)
+
+
+def pair(root: Path, photos: Sequence[Path], masks: Sequence[Path]) -> Pairs:
+    """Give each photo its mask: the one whose folders below the mask folder agree best with the photo's. A
+    mask that fits several photos equally well, and masks of which several fit one photo, are used for none: a
+    wrong truth must not pass."""
+    by_stem: Dict[str, List[Path]] = defaultdict(list)
+    for photo in photos:
+        by_stem[photo.stem.casefold()].append(photo)
+    found, chosen = Pairs(), defaultdict(list)
+    for mask in masks:
+        owners, rank = _owners(root, mask, by_stem)
+        if len(owners) == 1:
+            chosen[owners[0]].append((rank, mask))
+        else:
+            found.unused[mask] = SEVERAL if owners else NO_PHOTO
+    for photo, ranked in chosen.items():
+        best = max(rank for rank, _ in ranked)
+        files = [mask for rank, mask in ranked if rank == best]
+        folder = files[0].parent
+        if len(files) == 1:
+            found.masks[photo] = files[0]
+        elif all(mask.parent == folder for mask in files) and folder.name.casefold() == photo.stem.casefold():
+            found.masks[photo] = folder
+        else:
+            found.unused.update({mask: RIVALS for mask in files})
+        found.unused.update({mask: RIVALS for rank, mask in ranked if rank != best})
+    return found
+
+
+def _owners(root: Path, mask: Path, by_stem: Dict[str, List[Path]]) -> Tuple[List[Path], int]:
+    """The photos that a mask fits best, and how well."""
+    above, below = _around(mask.parent.relative_to(root).parts)
+    if above is None:  # beside its photo, or nowhere
+        found = [photo for key in keys(mask) for photo in by_stem.get(key, ())]
+        return [photo for photo in found if photo.parent == mask.parent and photo != mask][:1], 100
+    tries = [(below, key) for key in keys(mask)]
+    if below:
+        tries.append((below[:-1], below[-1]))  # a folder a photo
+    for folders, key in tries:
+        ranks = {photo: _rank(photo.parent.relative_to(root).parts, above, folders)
+                 for photo in by_stem.get(key, ()) if photo != mask}
+        best = max(ranks.values(), default=-1)
+        if best >= 0:
+            return [photo for photo, rank in ranks.items() if rank == best], best
+    return [], -1
+
+
+def _around(parts: Sequence[str]) -> Tuple[Optional[List[str]], List[str]]:
+    """Folder names above and below the first mask folder; None where there is none."""
+    folded = [part.casefold() for part in parts]
+    place = next((i for i, part in enumerate(parts) if is_mask_folder(part)), None)
+    return (None, []) if place is None else (folded[:place], folded[place + 1 :])
+
+
+def _rank(photo: Sequence[str], above: Sequence[str], below: Sequence[str]) -> int:
+    """How many of the folders below the mask folder are the photo's; -1 where they contradict each other.
+    Words like bad and test may be left out on either side."""
+    own = [part.casefold() for part in photo]
+    if own[: len(above)] != list(above):
+        shared = [part for part in above if _tells(part)]
+        if any(part not in own for part in shared):
+            return -1
+    rest = own[len(above) :] if own[: len(above)] == list(above) else own
+    told = [part for part in below if _tells(part)]
+    if told and told != [part for part in rest if _tells(part)][-len(told) :]:
+        return -1
+    same = next((n for n in range(len(below), 0, -1) if rest[-n:] == list(below[-n:])), 0)
+    return 10 * same + len(told) + (own == list(above))
+
+
+def _tells(part: str) -> bool:
+    """Whether a folder's name is a kind of defect's, and not just what bad photos are in."""
+    return not meaning(part) and part not in ("train", "test", "test_public", "validation", "images", "image")
+
+
+def beside(photos: Sequence[Path]) -> Set[Path]:
+    """The masks among the images of one folder: ``NAME_mask.png`` beside ``NAME.jpg``, and of two files of
+    one name the one that looks like a mask. Reads pixels where names do not tell."""
+    by_stem: Dict[str, List[Path]] = defaultdict(list)
+    for path in photos:
+        by_stem[path.stem.casefold()].append(path)
+    found: Set[Path] = set()
+    for path in photos:
+        bare = without_affix(path.stem)
+        if bare is not None and bare.casefold() in by_stem:
+            found.add(path)
+    for paths in by_stem.values():
+        if len(paths) > 1:
+            masks = [path for path in paths if looks_like_mask(path)]
+            found.update(masks if len(masks) < len(paths) else ())
+    return found
+
+
+def looks_like_mask(path: Path) -> bool:
+    """Grey of two values, but for edges; or black throughout. False for what cannot be read."""
+    try:
+        image = read_picture(path).stored
+    except InputError:
+        return False
+    if image.ndim == 3 and (image[..., :3] != image[..., :1]).any():
+        return len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) <= 8
+    grey = image if image.ndim == 2 else image[..., 0]
+    return bool(np.isin(grey, (0, grey.max())).mean() >= TWO_VALUED)

@@ -1,0 +1,92 @@
+"""What a layout makes of a folder: samples to train on and to test on, and what became of the other files."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ssn_edge.errors import InputError
+from ssn_edge.inventory import Reason
+from ssn_train.data.truth import Mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo: ``label`` 0 good, 1 defective; ``mask`` where the defect is (None: unknown); ``defect`` its
+    kind."""
+
+    path: Path
+    label: int = 0
+    mask: Optional[Mask] = None
+    defect: str = "good"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to take of a data set: ``category`` where it has several, ``fold`` (from 0) where it is
+    cross-validated, ``unsupervised`` to ignore labelled defects in training, ``segmented`` how many
+    defects keep their masks (KSDD2: a number; SensumSODF: per cent; None all), ``layout`` a name in
+    ``datasets.LAYOUTS`` (None: recognised)."""
+
+    category: Optional[str] = None
+    fold: int = 0
+    unsupervised: bool = False
+    segmented: Optional[int] = None
+    layout: Optional[str] = None
+
+
+@dataclass
+class Parts:
+    """Samples to train on and to test on; files that are ``used`` otherwise, as what; ``unused`` ones, why;
+    ``good_masks``: what masks of good photos (photo -> mask) have to show: nothing."""
+
+    train: List[Sample] = field(default_factory=list)
+    test: List[Sample] = field(default_factory=list)
+    used: Dict[Path, str] = field(default_factory=dict)
+    unused: Dict[Path, Reason] = field(default_factory=dict)
+    good_masks: Dict[Path, Mask] = field(default_factory=dict)
+
+
+def split_samples(samples: Sequence[Sample], share: float, seed: int) -> Tuple[List[Sample], List[Sample]]:
+    """(rest, part): ``part`` a seeded random ``share``, at least one of two, order kept; all of them
+    for a share of 1."""
+    if share == 1:
+        return [], list(samples)
+    count = min(max(round(share * len(samples)), 1), len(samples) - 1) if share > 0 else 0
+    chosen = set(random.Random(seed).sample(range(len(samples)), max(count, 0)))
+    rest = [s for i, s in enumerate(samples) if i not in chosen]
+    return rest, [s for i, s in enumerate(samples) if i in chosen]
+
+
+def subfolders(folder: Path) -> List[Path]:
+    """Folders directly inside ``folder`` that are not hidden, sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def expect(folder: Path) -> Path:
+    """``folder`` if it is one; else InputError with what lies there instead."""
+    if folder.is_dir():
+        return folder
+    there = next(parent for parent in folder.parents if parent.is_dir())
+    found = sorted(path.name for path in there.iterdir())
+    listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    raise InputError(f"{there}: expected {folder}, found {listed or 'nothing'} there")
+
+
+def inside(root: Path, name: str, source: Path) -> Path:
+    """``root / name``, refusing names that lead out of the folder or are none."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
+        raise InputError(f"{source}: {name!r} leads out of the folder; give relative paths")
+    if "\0" in name:
+        raise InputError(f"{source}: {name!r} is no file name; make the list again")
+    return root / name
+
+
+def count_by_label(samples: Sequence[Sample]) -> Mapping[int, int]:
+    """{0: good, 1: defective}"""
+    bad = sum(sample.label for sample in samples)
+    return {0: len(samples) - bad, 1: bad}
