@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssn_edge.errors import InputError
-from ssn_edge.frames import image_files, masks
+from ssn_edge.frames import formats, image_files
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -46,23 +46,14 @@ def test_data_behind_a_jpeg_does_not_matter(tmp_path):
     assert image_files.read_image(path).shape == PHOTO.shape
 
 
-@pytest.mark.parametrize("truth, on", [(1, 1), (255, 255), (255, 131), (70, 40)])
-def test_masks_are_cut_at_half_of_their_maximum(tmp_path, truth, on):
-    mask = np.zeros((10, 12), np.uint8)
-    mask[2, 2], mask[4:6, 3] = truth, on
-    mask[8, 8] = truth // 3
-    cv2.imwrite(str(tmp_path / "m.png"), mask)
-    expected = np.zeros(mask.shape, bool)
-    expected[2, 2], expected[4:6, 3] = True, True
-    np.testing.assert_array_equal(masks.read_mask(tmp_path / "m.png"), expected)
-
-
-def test_mask_of_another_size_is_refused(tmp_path):
-    cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 12), np.uint8))
-    with pytest.raises(InputError, match="m.png: mask of 10x12 for an image of 10x13"):
-        masks.read_mask(tmp_path / "m.png", (10, 13))
-
-
-def test_an_empty_mask_is_empty(tmp_path):
-    cv2.imwrite(str(tmp_path / "m.png"), np.zeros((10, 12), np.uint8))
-    assert not masks.read_mask(tmp_path / "m.png").any()
+def test_one_list_of_suffixes_by_what_opencv_decodes(tmp_path):
+    large = cv2.resize(PHOTO, (96, 64))
+    for suffix in formats.image_suffixes():
+        writer = next(w for w, all_of in formats._WRITERS.items() if suffix in all_of)
+        _, data = cv2.imencode(writer, large[..., 0] if writer == ".pgm" else large)
+        (tmp_path / f"photo{suffix.upper()}").write_bytes(data.tobytes())
+    found = image_files.list_images(tmp_path)
+    assert len(found) == len(formats.image_suffixes()) >= 14
+    for path in found:
+        assert image_files.read_image(path).shape == large.shape, path
+    assert not formats.image_suffixes() & formats.VIDEO_SUFFIXES

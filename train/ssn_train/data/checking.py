@@ -44,19 +44,22 @@ UNTOLD = Reason('JPEGs that may be cut inside: to be sure, pip install "ssn-edge
 @dataclass
 class Findings:
     """What reading found: ``problems`` in words for photos that are left out; files by ``remarks``; ``bits``
-    that 16-bit photos use (0: there are none)."""
+    that 16-bit photos use (0: there are none); ``read``: how many were."""
 
     train: Tuple[Sample, ...] = ()
     test: Tuple[Sample, ...] = ()
     problems: List[str] = field(default_factory=list)
     remarks: Dict[Reason, List[Path]] = field(default_factory=lambda: defaultdict(list))
     bits: int = 0
+    read: int = 0
 
     def lines(self, root: Path) -> List[str]:
         """For a terminal: what is left out or doubtful, in words and in numbers."""
         found = [f"skipped: {problem}" for problem in self.problems[:MOST_LINES]]
         if len(self.problems) > MOST_LINES:
             found.append(f"skipped: {len(self.problems) - MOST_LINES} more")
+        if self.problems:
+            found.append(f"{len(self.problems)} of {self.read} photos skipped")
         if self.rows():
             found += ["found while reading:", *(row_of(root, row) for row in self.rows())]
         if self.bits:
@@ -102,6 +105,7 @@ def check_samples(
     usable = []
     for sample in samples:
         on_progress()
+        found.read += 1
         checked = _check(sample, good_masks.get(sample.path), found)
         usable += [checked] if checked is not None else []
     return tuple(usable)

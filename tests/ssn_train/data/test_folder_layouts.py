@@ -1,0 +1,234 @@
+"""Folders as people have them: which photos are good, which defective, which masks are theirs."""
+
+from collections import Counter
+
+import pytest
+import trees
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssn_edge.errors import InputError
+from ssn_edge.inventory import alarm, files_below
+from ssn_train.data import accounts
+from ssn_train.data.datasets import LAYOUTS, Selection, open_dataset
+from ssn_train.data.folder_names import words
+from ssn_train.data.truth import mask_files
+
+
+def found(root, **select):
+    """(data set, defects by kind, alarm)"""
+    dataset = open_dataset(root, Selection(**select))
+    samples = [*dataset.train, *dataset.test]
+    kinds = Counter(sample.defect for sample in samples if sample.label)
+    return dataset, dict(kinds), alarm(root, accounts.rows_of(dataset))
+
+
+@pytest.mark.parametrize("name", [
+    "abnormal", "anomalous", "nok", "not_good", "faulty", "reject", "NG", "crack", "Kratzer", "missing screw",
+])
+def test_any_defects_name_beside_good(tmp_path, name):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / name)
+    dataset, kinds, warning = found(tmp_path)
+    assert kinds == {name: 3} and not warning
+    assert not any(s.label for s in dataset.train + dataset.test if "good" in s.path.parts)
+
+
+@pytest.mark.parametrize("good", ["ok", "Normal", "OK_parts", "defect_free"])
+def test_names_of_good_folders(tmp_path, good):
+    trees.photos(tmp_path / good, 6)
+    trees.photos(tmp_path / "crack")
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"crack": 3} and sum(not s.label for s in dataset.train + dataset.test) == 6
+
+
+def test_defects_at_any_depth_and_in_several_folders(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    for way in ("bad", "ng", "bad/2024/crack", "bad/hole/left"):
+        trees.photos(tmp_path / way, 2)
+    _, kinds, warning = found(tmp_path)
+    assert kinds == {"bad": 2, "ng": 2, "crack": 2, "hole": 2} and not warning
+
+
+def test_good_in_test_of_mvtec_has_many_names(tmp_path):
+    trees.photos(tmp_path / "train" / "normal", 6)
+    trees.photos(tmp_path / "test" / "ok")
+    trees.photos(tmp_path / "test" / "crack", 2)
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"crack": 2} and len(dataset.train) == 6
+    assert [s.label for s in dataset.test] == [1, 1, 0, 0, 0]
+
+
+def test_mvtec_ad_2(tmp_path):
+    trees.photos(tmp_path / "train" / "good", 6)
+    trees.photos(tmp_path / "validation" / "good", 2)
+    trees.photos(tmp_path / "test_public" / "good", 2)
+    trees.photos(tmp_path / "test_public" / "bad", 2)
+    trees.mask(tmp_path / "test_public" / "ground_truth" / "bad" / "000_mask.png")
+    trees.photos(tmp_path / "test_private", 2)
+    dataset, kinds, warning = found(tmp_path)
+    assert len(dataset.train) == 8 and kinds == {"bad": 2} and not warning
+    assert [s.mask is not None for s in dataset.test if s.label] == [True, False]
+    rows = {row.text: len(row.files) for row in accounts.rows_of(dataset) if not row.used}
+    assert rows == {"test photos without labels": 2}
+
+
+MASKS = {
+    "masks/bad/000.png": "bad/000.jpg",
+    "masks/000_gt.png": "bad/000.jpg",
+    "masks/000_label.png": "bad/000.jpg",
+    "masks/000-mask.png": "bad/000.jpg",
+    "masks/000.jpg.png": "bad/000.jpg",
+    "masks/000_MASK.PNG": "bad/000.jpg",
+    "gt/000.png": "bad/000.jpg",
+    "labels/000.png": "bad/000.jpg",
+    "groundtruth/000.bmp": "bad/000.jpg",
+    "bad/000_mask.png": "bad/000.jpg",
+    "bad/000.png": "bad/000.jpg",
+    "bad/masks/000.tif": "bad/000.jpg",
+    "ground_truth/crack/000_mask.png": "bad/crack/000.jpg",
+    "mask/crack/000.png": "crack/000.jpg",
+    "masks/bad/crack/mask_000.png": "bad/crack/000.jpg",
+    "Ground Truth/000.png": "NG/000.jpg",
+    "annotations/crack/000.png": "bad/2024/crack/000.jpg",
+    "bad/000_label.bmp": "bad/000.jpg",
+    "ground_truth/bad/000/000.png": "bad/000.jpg",
+}
+
+
+@pytest.mark.parametrize("mask, photo", MASKS.items())
+def test_masks_are_matched(tmp_path, mask, photo):
+    trees.photos(tmp_path / "good", 6)
+    trees.photo(tmp_path / photo)
+    trees.photo((tmp_path / photo).with_name("001.jpg"))
+    path = tmp_path / mask
+    trees.mask(path.with_suffix(path.suffix.lower())).rename(path)
+    dataset, _, warning = found(tmp_path)
+    masks = {s.path: mask_files(s.mask) for s in dataset.train + dataset.test if s.mask is not None}
+    assert masks == {tmp_path / photo: (path,)} and not warning
+
+
+def test_several_masks_of_a_photo_are_taken_together(tmp_path):
+    """As MVTec LOCO has them."""
+    trees.photos(tmp_path / "train" / "good", 6)
+    trees.photos(tmp_path / "test" / "logical_anomalies", 2)
+    for number in (0, 1):
+        trees.mask(tmp_path / "ground_truth" / "logical_anomalies" / "001" / f"{number:03d}.png", 254 - number)
+    dataset, _, warning = found(tmp_path)
+    (masked,) = [s for s in dataset.test if s.mask is not None]
+    assert masked.path.stem == "001" and len(mask_files(masked.mask)) == 2 and not warning
+
+
+def test_masks_that_fit_two_photos_are_used_for_none(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "bad" / "crack", 2)
+    trees.photos(tmp_path / "bad" / "hole", 2)
+    trees.mask(tmp_path / "masks" / "000.png")
+    dataset, _, warning = found(tmp_path)
+    assert all(s.mask is None for s in dataset.train + dataset.test)
+    assert "1 mask files that fit several photos, so none: masks/ (000.png)" in warning
+
+
+def test_masks_beside_photos_are_no_photos(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.mask(tmp_path / "good" / "000.png", 0)
+    trees.photos(tmp_path / "bad", 3)
+    for number in range(3):
+        trees.mask(tmp_path / "bad" / f"{number:03d}.png")
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"bad": 3} and all(s.mask is not None for s in dataset.train + dataset.test if s.label)
+    assert sum(not s.label for s in dataset.train + dataset.test) == 6
+
+
+def test_photos_of_one_stem_and_two_formats_are_both_photos(tmp_path):
+    trees.photos(tmp_path / "good", 3)
+    trees.photos(tmp_path / "good", 3, ".png")
+    assert len(open_dataset(tmp_path).train) == 6
+
+
+def test_what_is_not_used_is_named(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "bad", 2)
+    trees.photos(tmp_path / "old", 2)
+    trees.photos(tmp_path / "good" / "cracked later", 1)
+    trees.photo(tmp_path / "lonely.png")
+    trees.mask(tmp_path / "masks" / "777.png")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "bad" / "clip.mp4").write_bytes(b"x")
+    (tmp_path / ".hidden").write_text("x")
+    dataset, _, warning = found(tmp_path)
+    unused = {row.text: [p.name for p in row.files] for row in accounts.rows_of(dataset) if not row.used}
+    assert unused["mask files that belong to no photo"] == ["777.png"]
+    assert unused["images beside the folders that have a label"] == ["lonely.png"]
+    assert unused["images in folders inside good ones, which may hold anything"] == ["000.jpg"]
+    assert unused["no image that is read here (.txt)"] == ["notes.txt"]
+    assert unused["hidden files"] == [".hidden"]
+    for name in ("old/", "777.png", "lonely.png", "clip.mp4", "cracked later"):
+        assert name in warning
+    assert "notes.txt" not in warning and ".hidden" not in warning
+
+
+def test_the_remedy_for_a_folder_too_high(tmp_path):
+    trees.photos(tmp_path / "line 1" / "good", 3)
+    with pytest.raises(InputError, match="no good photos found .* is .*line 1 meant"):
+        open_dataset(tmp_path)
+
+
+def test_unsupervised_leaves_defects_out_and_says_so(tmp_path):
+    trees.photos(tmp_path / "train" / "good", 4)
+    trees.photos(tmp_path / "train" / "crack", 2)
+    dataset, kinds, _ = found(tmp_path, unsupervised=True)
+    assert not kinds
+    assert {row.text: len(row.files) for row in accounts.rows_of(dataset) if not row.used} == {
+        "defective photos that --unsupervised leaves out": 2
+    }
+
+
+def test_a_layout_can_be_asked_for(tmp_path):
+    trees.photos(tmp_path / "good", 4)
+    trees.photos(tmp_path / "train", 4)
+    assert len(open_dataset(tmp_path, Selection(layout="photos")).train) == 4
+    assert open_dataset(tmp_path, Selection(layout="mvtec")).layout == "MVTec AD layout"
+    assert set(LAYOUTS) == {"photos", "labels", "mvtec", "visa", "ksdd2", "sensum", "tiles"}
+
+
+GOODS = ["good", "ok", "Normal", "no_defect"]
+BADS = ["bad", "NG", "not good", "crack", "abnormal", "scratch", "defects"]
+OTHERS = ["old", "2024", "masks", "gt", "notes", "good_crack", "unlabelled", "side", "train", "test"]
+OTHERS += ["labels", "good or bad", ".cache"]
+FILES = ["0.jpg", "1.png", "2.bmp", "3.jfif", "0_mask.png", "1.txt", "x.tif", "Thumbs.db", "v.mp4", "4.webp"]
+FILES += ["0.png"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(
+    st.tuples(st.lists(st.sampled_from(GOODS + BADS + OTHERS), max_size=4), st.sampled_from(FILES)),
+    min_size=1, max_size=25, unique_by=lambda item: (tuple(item[0]), item[1]),
+))
+def test_every_file_is_accounted_for_and_no_defect_is_good(tmp_path_factory, files):
+    """Any tree of known and unknown names, formats and depths."""
+    root = tmp_path_factory.mktemp("tree")
+    trees.photo(root / "good" / "first.jpg")
+    for way, name in files:
+        path = root.joinpath(*way) / name
+        if path.suffix in (".txt", ".mp4", ".db"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+        else:
+            trees.photo(path)
+    try:
+        dataset = open_dataset(root)
+    except InputError as error:
+        assert str(error).count("\n") == 0
+        return
+    rows = accounts.rows_of(dataset)
+    listed = [path for row in rows for path in row.files]
+    assert sorted(listed) == sorted(files_below(root))  # each once
+    used = {path for row in rows if row.used for path in row.files}
+    assert used >= {s.path for s in dataset.train + dataset.test}
+    for sample in dataset.train + dataset.test:
+        parts = sample.path.relative_to(root).parts[:-1]
+        if not sample.label:
+            assert not {*BADS, "good_crack", "good or bad"} & set(parts), parts
+        else:
+            assert not any(part in GOODS for part in parts) or not words(parts[-1]), parts
