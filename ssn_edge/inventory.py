@@ -113,5 +113,5 @@ def places(root: Path, files: Sequence[Path]) -> str:
 
 def alarm(root: Path, rows: Sequence[Row]) -> str:
     """One line on what looks like data and is not used, or ""."""
-    found = [f"{len(row.files)} {row.text}: {places(root, row.files)}" for row in rows if row.alarming]
+    found = [f"{row.text} ({len(row.files)}): {places(root, row.files)}" for row in rows if row.alarming]
     return f"{root}: not used: {'; '.join(found)}" if found else ""

@@ -34,7 +34,9 @@ def test_table_and_alarm():
         "      2  scattered         p/1, q/2",
         "      1  hidden files",
     ]
-    assert inventory.alarm(root, rows) == "data: not used: 5 in other folders: x/ (0.png, 1.png, 2.png, ...)"
+    assert inventory.alarm(root, rows) == (
+        "data: not used: in other folders (5): x/ (0.png, 1.png, 2.png, ...)"
+    )
     assert inventory.alarm(root, rows[:1]) == "" and inventory.table(root, []) == []
 
 

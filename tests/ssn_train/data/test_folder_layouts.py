@@ -113,7 +113,8 @@ def test_several_masks_of_a_photo_are_taken_together(tmp_path):
     trees.photos(tmp_path / "train" / "good", 6)
     trees.photos(tmp_path / "test" / "logical_anomalies", 2)
     for number in (0, 1):
-        trees.mask(tmp_path / "ground_truth" / "logical_anomalies" / "001" / f"{number:03d}.png", 254 - number)
+        folder = tmp_path / "ground_truth" / "logical_anomalies" / "001"
+        trees.mask(folder / f"{number:03d}.png", 254 - number)
     dataset, _, warning = found(tmp_path)
     (masked,) = [s for s in dataset.test if s.mask is not None]
     assert masked.path.stem == "001" and len(mask_files(masked.mask)) == 2 and not warning
@@ -126,7 +127,7 @@ def test_masks_that_fit_two_photos_are_used_for_none(tmp_path):
     trees.mask(tmp_path / "masks" / "000.png")
     dataset, _, warning = found(tmp_path)
     assert all(s.mask is None for s in dataset.train + dataset.test)
-    assert "1 mask files that fit several photos, so none: masks/ (000.png)" in warning
+    assert "mask files that fit several photos, so none (1): masks/ (000.png)" in warning
 
 
 def test_masks_beside_photos_are_no_photos(tmp_path):

@@ -122,7 +122,7 @@ def test_without_the_extra_label_files_are_named(tmp_path, monkeypatch):
     trees.photos(tmp_path / "bad", 1)
     trees.labelme(tmp_path / "bad" / "000.json", "000.jpg")
     found = alarm(tmp_path, accounts.rows_of(open_dataset(tmp_path)))
-    assert 'label files; to read them: pip install "ssn-edge[labels]": bad/ (000.json)' in found
+    assert 'label files; to read them: pip install "ssn-edge[labels]" (1): bad/ (000.json)' in found
 
 
 def test_labels_that_cannot_be_read_are_one_line(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ def train(
     Raises InputError for data or options that cannot be used, Interrupted (with a resumable run
     folder) when a signal asked to stop.
     """
-    _prepare_folder(run, resume)
+    _check_folder(run, resume)
     file = ResumeFile(run / RESUME_FILE, settings, photos_of(dataset))
     if resume:
         file.check()
@@ -57,6 +58,7 @@ def train(
     backbone.module.to(device).eval().requires_grad_(False)
     loader = PhotoLoader(backbone, settings.size, settings.geometry, device, workers)
     usable, test, settings = _check(dataset, settings, strict)
+    _make_folder(run)  # only now: nothing is left of data that cannot be used
     loader = dataclasses.replace(loader, reading=settings.reading)
     good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
@@ -79,7 +81,7 @@ def train(
     return document
 
 
-def _prepare_folder(run: Path, resume: bool) -> None:
+def _check_folder(run: Path, resume: bool) -> None:
     if (run / MODEL_FILE).exists():
         raise InputError(f"{run}: already holds a finished run; choose another --out")
     waiting = (run / RESUME_FILE).exists()
@@ -87,6 +89,12 @@ def _prepare_folder(run: Path, resume: bool) -> None:
         raise InputError(f"{run}: holds an interrupted run; add --resume, or choose another --out")
     if resume and not waiting:
         raise InputError(f"{run}: nothing to resume there; leave --resume out")
+    there = next(path for path in (run, *run.resolve().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{run}: cannot be made, {there} is no folder to write in; choose another --out")
+
+
+def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
