@@ -47,6 +47,19 @@ def test_bright_spot_is_boxed_in_the_frame(detector):
     assert (region.width, region.height) == (60, 40)
 
 
+def test_the_models_bits_are_the_frames(tmp_path):
+    """Mono12, right-aligned: the same picture as its upper 8 bits; more bits are a broken frame."""
+    twelve = np.random.default_rng(0).integers(0, 4096, (32, 48)).astype(np.uint16)
+    twelve[0, 0] = 4095
+    with Detector.open(tiny.write_model(tmp_path / "m.onnx", tiny.info(bits=12).to_json())) as detector:
+        assert detector.reading.bits == 12 and detector.reading.orientation == "ignored"
+        expected = detector.detect((twelve >> 4).astype(np.uint8))
+        assert detector.detect(twelve).score == expected.score > 0.9
+        twelve[0, 0] = 4096
+        with pytest.raises(InputError, match="grey value 4096 needs 13 bits, .* on 12 of 16"):
+            detector.detect(twelve)
+
+
 def test_infer_into_equals_detect(detector):
     map_out, mask_out = np.empty((32, 48), np.float32), np.empty((32, 48), np.uint8)
     score = detector.infer_into(FRAME, map_out, mask_out)

@@ -1,6 +1,7 @@
 """The description inside a model file."""
 
 import dataclasses
+import json
 
 import pytest
 import tiny
@@ -18,3 +19,14 @@ def test_metadata_round_trip():
     for wrong in ({"source": "median"}, {"image_threshold": float("nan")}):
         with pytest.raises(ModelError):
             dataclasses.replace(info.verdict, **wrong)
+
+
+def test_bits_and_orientation_of_files_from_before_there_was_a_choice():
+    document = json.loads(tiny.info(bits=12, orientation="applied").to_json())
+    assert (document["bits"], document["orientation"]) == (12, "applied")
+    del document["bits"], document["orientation"]
+    old = ModelInfo.from_json(json.dumps(document), "x")
+    assert (old.bits, old.orientation) == (16, "ignored")
+    for wrong in ({"bits": 7}, {"bits": 17}, {"bits": 12.0}, {"orientation": "turned"}):
+        with pytest.raises(ModelError, match="bits .* and orientation .*: expected 8 to 16"):
+            dataclasses.replace(old, **wrong)
