@@ -15,6 +15,7 @@ from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.files import check_writable, write_json
 from ssn_edge.values import size_hw
+from ssn_train.data.datasets import LAYOUTS
 
 path = click.Path(path_type=Path)
 
@@ -56,6 +57,7 @@ Examples:
 @click.option("--run", "trained", type=path, help="With --data: the run folder, to compare with training.")
 @click.option("--category", help="With --data.")
 @click.option("--fold", default=0, show_default=True, type=click.IntRange(0), help="With --data.")
+@click.option("--layout", type=click.Choice(sorted(LAYOUTS)), help="With --data: as ssn-train's.")
 @click.option("--overhead", is_flag=True, help="What our own code costs above the inference library's call.")
 @click.option("--c", "program", type=path, help="With --overhead: build/c/c_camera_loop, beside Python.")
 @click.option("--compare", "comparing", is_flag=True, help="MODELS are two bench.json: old and new.")
@@ -153,7 +155,7 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     with needs("bench", "--data"):
         from ssn_bench.measure import accuracy
         from ssn_train.data.samples import Selection
-    select = Selection(options["category"], options["fold"])
+    select = Selection(options["category"], options["fold"], layout=options["layout"])
     with timing_run.progress("photos") as on_progress:
         document = accuracy.bench(
             model, backend, options["data"], select, options["trained"], on_progress, options["precision"]

@@ -79,7 +79,7 @@ def pictures(rng: np.random.Generator) -> Iterator[np.ndarray]:
         kind = rng.integers(5)
         if kind in (0, 3):
             image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(1, 6)))
-            image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+            image = cv2.normalize(image, image, 0, 255, cv2.NORM_MINMAX)
         elif kind == 1:
             image[:] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
         elif kind == 2:
@@ -153,7 +153,7 @@ def added_time(rng: np.random.Generator, rounds: int = 15) -> Dict[str, Dict[str
     """Time of the check alone over that of the bare decoder on the same 1080p photo, in turn: median and
     quartiles. For JPEG also what the strict decoder takes of OpenCV's time."""
     image = cv2.GaussianBlur(rng.integers(0, 256, (1080, 1920, 3), np.uint8), (0, 0), 2)
-    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+    image = cv2.normalize(image, image, 0, 255, cv2.NORM_MINMAX)
     found = {}
     for kind, encoders in ENCODERS.items():
         for name, encode in encoders.items():
