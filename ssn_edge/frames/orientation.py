@@ -33,6 +33,23 @@ def of_exif(block: bytes) -> int:
     return 1
 
 
+AVIF = {
+    (0, 1): 2, (2, -1): 3, (0, 0): 4, (1, 0): 5, (3, -1): 6, (3, 0): 7, (1, -1): 8, (2, 0): 2, (2, 1): 4,
+    (1, 1): 7, (3, 1): 5,
+}
+"""(quarter turns to the left, mirror axis or -1) of AVIF's properties irot and imir -> the tag that does the
+same."""
+
+
+def of_avif(data: bytes) -> int:
+    """The tag that an AVIF file's rotation and mirror properties amount to; decoders of OpenCV ignore
+    them."""
+    turn, mirror = data.find(b"\0\0\0\x09irot"), data.find(b"\0\0\0\x09imir")
+    angle = data[turn + 8] & 3 if 0 <= turn < len(data) - 8 else 0
+    axis = data[mirror + 8] & 1 if 0 <= mirror < len(data) - 8 else -1
+    return AVIF.get((angle, axis), 1)
+
+
 def upright(image: np.ndarray, tag: int) -> np.ndarray:
     """``image`` [H, W] or [H, W, C] turned and mirrored as ``tag`` asks for; itself for 1."""
     if tag in ROTATIONS:

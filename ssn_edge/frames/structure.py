@@ -50,8 +50,10 @@ def inspect(data: bytes) -> Structure:
             return read(data)
     except (struct.error, IndexError, ValueError, OverflowError):
         return Structure(kind, len(data), "its header is damaged")
-    packed = kind in ("AVIF", "JPEG 2000")
-    return Structure(kind, len(data), packed=packed, several=kind == "AVIF" and data[8:12] == b"avis")
+    if kind == "AVIF":
+        tag = orientation.of_avif(data)
+        return Structure(kind, len(data), packed=True, tag=tag, several=data[8:12] == b"avis")
+    return Structure(kind, len(data), packed=kind == "JPEG 2000")
 
 
 def _jpeg(data: bytes) -> Structure:

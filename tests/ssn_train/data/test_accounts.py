@@ -20,6 +20,7 @@ def test_the_tree_shows_folders_counts_and_what_is_not_used(tmp_path):
         "good/ 5 good to train on, 1 good to test on",
         "masks/",
         "crack/ 1 mask",
+        "1 defective photos without a mask bad/crack/ (001.jpg)",
         "not used:",
         "1 no image that is read here (.txt) notes.txt",
     ]

@@ -11,7 +11,7 @@ from ssn_edge import inventory
 from ssn_edge.inventory import Reason, Row, is_image
 from ssn_train.data.datasets import DataSet
 from ssn_train.data.folder_names import is_mask_folder
-from ssn_train.data.mask_files import NO_PHOTO, without_affix
+from ssn_train.data.mask_files import NO_PHOTO, RIVALS, SEVERAL, without_affix
 from ssn_train.data.samples import Sample
 from ssn_train.data.truth import mask_files
 
@@ -19,6 +19,9 @@ MOST_FOLDERS = 40
 """Lines of a tree; more are counted."""
 
 NOT_NAMED = Reason("images that the layout does not name", alarming=True)
+MASK_ROWS = {"masks", NO_PHOTO.text, SEVERAL.text, RIVALS.text}
+"""Where there are any, photos that have none are worth naming."""
+
 ELSEWHERE = Reason("files of other categories")
 
 
@@ -77,5 +80,7 @@ def tree(dataset: DataSet, rows: Sequence[Row]) -> List[str]:
         lines.append(f"  {names[way]:{width}s}  {held}".rstrip())
     if len(folders) > MOST_FOLDERS:
         lines.append(f"  and {len(folders) - MOST_FOLDERS} folders more")
-    unused = [row for row in rows if not row.used]
-    return lines + inventory.table(dataset.root, unused)
+    bare = [s.path for s in (*dataset.train, *dataset.test) if s.label and s.mask is None]
+    if bare and any(row.text in MASK_ROWS for row in rows):
+        lines.append(inventory.row_of(dataset.root, Row("defective photos without a mask", tuple(bare), True)))
+    return lines + inventory.table(dataset.root, [row for row in rows if not row.used])
