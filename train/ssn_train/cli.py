@@ -34,6 +34,7 @@ Examples:
   ssn-train photos/ --out runs/first                   # photos/good, and photos/bad if there is one
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
   ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
+  ssn-train photos/ --out runs/first --strict          # end if labelled data would not be used
   ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut
   ssn-train mvtec/ --preset mvtec --categories all --seeds 5         # the paper's Table 3
   ssn-train KolektorSDD2/ --preset ksdd2 --seeds 5 --ablation all    # Table 5 on one data set"""
@@ -98,8 +99,10 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
-    DATA is a folder of photos (good/, optionally bad/ and masks/), MVTec AD, VisA, KolektorSDD2,
-    SensumSODF, or the magnetic tiles. Where it has defects to train on, training is supervised.
+    DATA is a folder of photos (good/, optionally defects in folders of any name, masks, or a labelling
+    tool's files), MVTec AD, VisA, KolektorSDD2, SensumSODF, or the magnetic tiles. What was recognised is
+    shown, and what is not used is named, before anything runs. Where there are defects to train on,
+    training is supervised.
     The run folder holds the model, metrics.json, predictions.csv, report.html and pictures;
     ssn-export takes it from there. With --seeds, or several categories, folds or ablations,
     every combination is trained (the same command goes on after an interruption) and a table written.

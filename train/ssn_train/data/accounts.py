@@ -82,5 +82,6 @@ def tree(dataset: DataSet, rows: Sequence[Row]) -> List[str]:
         lines.append(f"  and {len(folders) - MOST_FOLDERS} folders more")
     bare = [s.path for s in (*dataset.train, *dataset.test) if s.label and s.mask is None]
     if bare and any(row.text in MASK_ROWS for row in rows):
-        lines.append(inventory.row_of(dataset.root, Row("defective photos without a mask", tuple(bare), True)))
+        row = Row("defective photos without a mask", tuple(bare), True)
+        lines.append(inventory.row_of(dataset.root, row))
     return lines + inventory.table(dataset.root, [row for row in rows if not row.used])
