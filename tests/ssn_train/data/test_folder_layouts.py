@@ -141,6 +141,13 @@ def test_masks_beside_photos_are_no_photos(tmp_path):
     assert sum(not s.label for s in dataset.train + dataset.test) == 6
 
 
+def test_a_photo_of_a_label_is_no_mask(tmp_path):
+    for number in range(4):
+        trees.photo(tmp_path / "good" / f"{number}.jpg")
+        trees.photo(tmp_path / "good" / f"{number}_label.jpg")
+    assert len(open_dataset(tmp_path).train) == 8
+
+
 def test_photos_of_one_stem_and_two_formats_are_both_photos(tmp_path):
     trees.photos(tmp_path / "good", 3)
     trees.photos(tmp_path / "good", 3, ".png")

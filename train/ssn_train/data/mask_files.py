@@ -13,6 +13,7 @@ import numpy as np
 from ssn_edge.errors import InputError
 from ssn_edge.frames.formats import image_suffixes
 from ssn_edge.frames.image_files import read_picture
+from ssn_edge.frames.masks import FEW
 from ssn_edge.inventory import Reason
 from ssn_train.data.folder_names import is_mask_folder, meaning
 
@@ -22,8 +23,11 @@ AFFIX = re.compile(
 )
 """``NAME_mask``, ``NAME-GT``, ``mask_NAME``."""
 
-TWO_VALUED = 0.95
-"""Of a mask's pixels: black, or as bright as its brightest. A photo has greys."""
+SURE = re.compile(r"mask|gt|truth", re.IGNORECASE)
+"""Affixes of masks alone. ``bottle_label.jpg`` beside ``bottle.jpg`` may show a bottle's label."""
+
+TWO_VALUED, NEAR = 0.95, 0.1
+"""Of a mask's pixels, so many are near black or near its brightest, by so much of that. A photo has greys."""
 
 NO_PHOTO = Reason("mask files that belong to no photo", alarming=True)
 SEVERAL = Reason("mask files that fit several photos, so none", alarming=True)
@@ -142,7 +146,8 @@ def beside(photos: Sequence[Path]) -> Set[Path]:
     found: Set[Path] = set()
     for path in photos:
         bare = without_affix(path.stem)
-        if bare is not None and bare.casefold() in by_stem:
+        named = bare is not None and bare.casefold() in by_stem
+        if named and (SURE.search(path.stem) or looks_like_mask(path)):
             found.add(path)
     for paths in by_stem.values():
         if len(paths) > 1:
@@ -152,12 +157,14 @@ def beside(photos: Sequence[Path]) -> Set[Path]:
 
 
 def looks_like_mask(path: Path) -> bool:
-    """Grey of two values, but for edges; or black throughout. False for what cannot be read."""
+    """Grey of two values, but for edges, of few values, or few colours. False for what cannot be read."""
     try:
         image = read_picture(path).stored
     except InputError:
         return False
     if image.ndim == 3 and (image[..., :3] != image[..., :1]).any():
-        return len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) <= 8
+        return len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) <= FEW
     grey = image if image.ndim == 2 else image[..., 0]
-    return bool(np.isin(grey, (0, grey.max())).mean() >= TWO_VALUED)
+    near = NEAR * float(grey.max())
+    two_valued = ((grey <= near) | (grey >= grey.max() - near)).mean()
+    return len(np.unique(grey)) <= FEW or bool(two_valued >= TWO_VALUED)
