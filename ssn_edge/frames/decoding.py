@@ -67,7 +67,7 @@ def decode(data: bytes, name: str, reading: Reading = Reading()) -> Picture:  # 
     found = inspect(data)
     image, told = (None, False) if found.problem else _pixels(data, found)
     reason = found.problem
-    if image is not None and found.packed and not told and has_hole(data[: found.end], image):
+    if image is not None and found.packed and not told and _has_hole(data, found.end, image):
         reason = "it has a hole of zeros"
     if image is None or reason:
         detail = f": {reason}" if reason else ""
@@ -94,16 +94,16 @@ def _pixels(data: bytes, found: Structure) -> Tuple[Optional[np.ndarray], bool]:
         return None, found.tells
 
 
-def has_hole(payload: bytes, image: np.ndarray) -> bool:
+def _has_hole(data: bytes, end: int, image: np.ndarray) -> bool:
     """A run of zeros that no entropy coder writes, unless the picture is of one colour."""
     pixels = image.shape[0] * image.shape[1]
-    return len(payload) * 8 > PLAIN_BITS * pixels and payload.find(bytes(HOLE)) >= 0
+    return end * 8 > PLAIN_BITS * pixels and data.find(bytes(HOLE), 0, end) >= 0
 
 
 def _doubt(data: bytes, found: Structure, image: np.ndarray) -> str:
     """Formats without checksums, and JPEG where the strict decoder is missing."""
     if found.kind == "JPEG":
-        return "a long run of zeros inside; is it whole?" if has_hole(data[: found.end], image) else ""
+        return "a long run of zeros inside; is it whole?" if _has_hole(data, found.end, image) else ""
     zeros = zero_tail(data, found.end)
     if zeros < max(ZERO_LEAST, ZERO_SHARE * found.end):
         return ""

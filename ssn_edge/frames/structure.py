@@ -203,4 +203,4 @@ def _inflates(strip: bytes) -> bool:
 def zero_tail(data: bytes, end: int) -> int:
     """Zero bytes at the end of the picture's ``end`` bytes."""
     last = data[max(0, end - 4096) : end].rstrip(b"\0")
-    return min(end, 4096) - len(last) if last else end - len(data[:end].rstrip(b"\0"))
+    return min(end, 4096) - len(last) if last else end - len(data[:end].rstrip(b"\0"))  # seldom: it copies
