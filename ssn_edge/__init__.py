@@ -8,10 +8,10 @@ from ssn_edge import telemetry  # noqa: F401  (first)
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, ModelError, SsnEdgeError
 from ssn_edge.frames.placement import View
-from ssn_edge.line import shared_memory, sinks, sources, stream
+from ssn_edge.line import sinks, stream
 from ssn_edge.line.results import Result, Sink, Summary
-from ssn_edge.line.sources import Frame, Source
 from ssn_edge.model.schema import ModelInfo, Verdict
+from ssn_edge.sources import Frame, Source, shared_memory
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.judge import Judge
 from ssn_edge.verdict.regions import Region

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssn_edge import Detector
-from ssn_edge.line import shared_memory
+from ssn_edge.sources import shared_memory
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 

@@ -17,6 +17,7 @@ from typing import Any, List, Optional, Tuple, TypeVar
 import click
 import cv2
 
+from ssn_edge import sources
 from ssn_edge.backends import BACKENDS
 from ssn_edge.backends.selection import PRECISIONS
 from ssn_edge.commands import credentials
@@ -24,7 +25,7 @@ from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.frames.placement import FLIPS, View
-from ssn_edge.line import sinks, sources, stream
+from ssn_edge.line import sinks, stream
 from ssn_edge.line.live import LiveView
 from ssn_edge.line.results import Result, Sink, Summary
 from ssn_edge.model.bundle import is_bundle

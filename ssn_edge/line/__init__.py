@@ -1,5 +1,4 @@
-"""A production line: sources of frames, the loop that runs for weeks, and where results go.
+"""A production line: the loop that runs for weeks, and where results go.
 
-Internal but for what ssn_edge exports (``sinks``, ``sources``, ``stream``, ``shared_memory``, ``Frame``,
-``Result``, ``Sink``, ``Source``, ``Summary``).
+Internal but for what ssn_edge exports (``sinks``, ``stream``, ``Result``, ``Sink``, ``Summary``).
 """

@@ -10,7 +10,7 @@ from typing import Any, Deque, Dict, Protocol
 from ssn_edge.errors import BackendError
 from ssn_edge.files import finite
 from ssn_edge.line.queues import Percentiles
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 from ssn_edge.verdict.detection import Detection
 
 GAPS_KEPT = 1000

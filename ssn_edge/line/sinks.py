@@ -21,7 +21,7 @@ from ssn_edge.line.file_names import Names, flat, stem_of
 from ssn_edge.line.mqtt import Mqtt
 from ssn_edge.line.prometheus import Metrics
 from ssn_edge.line.results import Lost, Result, Sink, message
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 from ssn_edge.verdict import drawing
 
 __all__ = ["Callback", "JsonLines", "Lost", "Metrics", "Mqtt", "Pictures", "Sink", "Video"]

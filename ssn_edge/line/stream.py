@@ -20,14 +20,14 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from ssn_edge import sources
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError, SsnEdgeError
-from ssn_edge.line import sources
 from ssn_edge.line.queues import BoundedQueue, RateLimitedLog
 from ssn_edge.line.results import Gap, Result, Sink, Summary
 from ssn_edge.line.sink_threads import SinkThread, close, flush
-from ssn_edge.line.sources import Frame, Source
 from ssn_edge.signals import stop_on_signals
+from ssn_edge.sources import Frame, Source
 
 log = logging.getLogger("ssn_edge.stream")
 
@@ -54,7 +54,7 @@ def run(
     """Judge the frames of ``source`` and hand every result to every sink, until the source ends, ``stop``
     is set, or SIGINT or SIGTERM comes (if this is the main thread); then write out what is under way.
 
-    ``source``: what :func:`ssn_edge.line.sources.find` takes, a Source, or an iterable of frames or arrays.
+    ``source``: what :func:`ssn_edge.sources.find` takes, a Source, or an iterable of frames or arrays.
     ``policy``: "latest" or "every"; default the source's own. ``queue``: results that may wait
     for a sink. ``retry_s``: first and longest pause before a lost live source is opened again. ``stall_s``:
     inference that takes longer is logged and counted, and with ``stall_exit`` the process ends with that exit

@@ -12,8 +12,9 @@ import pytest
 import ssn_edge
 
 EXAMPLES = {
-    "ssn_edge.detector", "ssn_edge.frames.placement", "ssn_edge.line.sources", "ssn_edge.line.stream",
-    "ssn_edge.model.schema", "ssn_edge.testing", "ssn_edge.testing.fake", "ssn_edge.testing.tiny",
+    "ssn_edge.detector", "ssn_edge.frames.placement", "ssn_edge.line.stream",
+    "ssn_edge.model.schema", "ssn_edge.sources.addresses", "ssn_edge.testing", "ssn_edge.testing.fake",
+    "ssn_edge.testing.tiny",
     "ssn_edge.verdict.judge",
 }
 """Modules with examples; one that loses them, or gains some, is noticed."""

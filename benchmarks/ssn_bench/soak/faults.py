@@ -12,7 +12,7 @@ import numpy as np
 
 from ssn_edge.errors import InputError
 from ssn_edge.line import sinks, stream
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 
 FAULTS = {  # name -> share of the run after which it happens
     "frames lost": 0.10, "frames broken": 0.18, "frames of another size": 0.26, "source dead for 5 s": 0.34,

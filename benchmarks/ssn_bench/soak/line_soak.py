@@ -28,7 +28,7 @@ from ssn_edge.detector import Detector
 from ssn_edge.files import write_json
 from ssn_edge.line import sinks, stream
 from ssn_edge.line.queues import KEPT
-from ssn_edge.line.sources import Source
+from ssn_edge.sources import Source
 
 FLAT_BYTES = 2 << 20
 """Memory is flat where a line through the second half of the run rises by no more."""

@@ -12,8 +12,8 @@ import pytest
 from commands import fails
 from commands import ssn_run as run
 
+from ssn_edge import sources
 from ssn_edge.errors import InputError
-from ssn_edge.line import sources
 
 
 def test_folder_with_pictures_and_lines(model, photos, tmp_path):

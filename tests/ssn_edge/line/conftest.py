@@ -8,7 +8,7 @@ import tiny
 
 from ssn_edge import Detector
 from ssn_edge.line import stream
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 
 BRIGHT = np.full((64, 96, 3), 250, np.uint8)
 

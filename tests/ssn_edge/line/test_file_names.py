@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge.line import sinks
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 
 DARK, BRIGHT = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 250, np.uint8)
 

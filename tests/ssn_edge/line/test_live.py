@@ -19,7 +19,7 @@ import waiting
 from ssn_edge import Detector, InputError, Verdict
 from ssn_edge.line import live, sinks, stream
 from ssn_edge.line.live import LiveView, Rate, is_loopback
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 
 DARK = np.full((120, 160, 3), 30, np.uint8)
 SPOT = DARK.copy()

@@ -15,7 +15,7 @@ import waiting
 from ssn_edge import InputError
 from ssn_edge.errors import BackendError
 from ssn_edge.line import mqtt, sinks, stream
-from ssn_edge.line.sources import Frame
+from ssn_edge.sources import Frame
 
 paho = pytest.importorskip("paho.mqtt.client", reason="the [mqtt] extra is not installed")
 

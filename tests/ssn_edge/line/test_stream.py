@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, until
 
 from ssn_edge import BackendError, InputError, ModelError
 from ssn_edge.line import stream
-from ssn_edge.line.sources import Frame, Source
+from ssn_edge.sources import Frame, Source
 
 DARK, BRIGHT = np.full((32, 48, 3), 20, np.uint8), np.full((32, 48, 3), 250, np.uint8)
 

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
 from ssn_edge.frames import pixel_formats
 from ssn_edge.frames.pixel_formats import FORMATS, MemoryLayout
-from ssn_edge.line import barrier
+from ssn_edge.sources import barrier
+from ssn_edge.sources.source import Frame
 
 FOLDER = Path("/dev/shm")
 MAGIC = b"SSNFRAME"
@@ -170,3 +171,21 @@ class Writer:
         del self._numbers  # a mapping in use cannot be closed
         self._memory.close()
         os.unlink(self.path)
+
+
+def frames(name: str, counter: Iterator[int], stop: threading.Event) -> Iterator[Frame]:
+    """The newest frame again and again. InputError, before the first, where nobody writes there."""
+    reader = Reader(name)
+
+    def each() -> Iterator[Frame]:
+        try:
+            for number in counter:
+                found = reader.next(stop)
+                if found is None:
+                    return
+                stamp, arrived, image = found
+                yield Frame(f"{name}-{number:06d}", image, stamp, "", arrived)
+        finally:
+            reader.close()
+
+    return each()

@@ -8,7 +8,7 @@ import pytest
 
 from ssn_edge import InputError
 from ssn_edge.frames import pixel_formats
-from ssn_edge.line import barrier, shared_memory
+from ssn_edge.sources import barrier, shared_memory
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from waiting import PATIENCE_S, in_thread, until
 
-from ssn_edge import InputError
+from ssn_edge import InputError, sources
 from ssn_edge.frames import pixel_formats
-from ssn_edge.line import shared_memory, sources, stream
+from ssn_edge.line import stream
+from ssn_edge.sources import shared_memory
 
 FRAME = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -204,7 +205,7 @@ def test_a_writer_without_a_clock(shared, monkeypatch):
 SHRUNK = """
 import os, sys, threading
 from ssn_edge.frames import pixel_formats
-from ssn_edge.line import shared_memory
+from ssn_edge.sources import shared_memory
 from ssn_edge.errors import InputError
 writer = shared_memory.Writer(sys.argv[1], pixel_formats.checked("BGR", 1080, 1920))
 reader = shared_memory.Reader(sys.argv[1])
