@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,23 @@ from typing import Any, BinaryIO, Iterator, Union
 from ssn_edge.errors import InputError, ModelError
 
 PathLike = Union[str, Path]
+
+LONGEST_BESIDE = 40
+"""Bytes of a file's name that its temporary one begins with: that one must not be too long where it is not."""
+
+
+class NameTooLong(InputError):
+    """A file's name that its file system does not take."""
+
+
+def failed(path: PathLike, error: OSError, remedy: str) -> InputError:
+    """What is said where ``path`` could not be written."""
+    if error.errno == errno.ENAMETOOLONG:
+        name = Path(path).name
+        shown = name if len(name) <= LONGEST_BESIDE else f"{name[:LONGEST_BESIDE]}..."
+        return NameTooLong(f"{shown}: a name of {len(os.fsencode(name))} bytes is too long; give a shorter one")
+    return InputError(f"{path}: {remedy.format(error.strerror)}")
+
 
 UMASK = os.umask(0o077)
 """The process's, read once: asking means setting it, which two threads must not do at a time."""
@@ -33,9 +51,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
         yield temporary
         put_in_place(temporary, path)
     except OSError as error:
-        raise InputError(
-            f"{path}: not written ({error.strerror}); free some space or choose another place"
-        ) from None
+        raise failed(path, error, "not written ({}); free some space or choose another place") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -53,11 +69,10 @@ def temporary_beside(path: Path) -> Path:
     """A new empty file beside ``path``, whose folder is made; InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
+        stem = os.fsencode(path.stem)[:LONGEST_BESIDE].decode(errors="ignore")
+        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{stem}-", dir=path.parent)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder that you can write to"
-        ) from None
+        raise failed(path, error, "cannot be written ({}); choose a folder that you can write to") from None
     os.close(handle)
     return Path(name)
 

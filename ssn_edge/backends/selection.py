@@ -47,6 +47,8 @@ def choose(
     damaged bundle; BackendError where no library is installed.
     """
     path = Path(model)
+    if path.is_dir() and not bundle.is_bundle(path):
+        raise InputError(f"{path}: {_folder(path)}")
     if bundle.is_bundle(path):
         return _of_bundle(path, backend, precision, batch, sha256, verify)
     if verify:
@@ -54,7 +56,7 @@ def choose(
     if not path.exists():
         raise InputError(f"{path}: no such model file; write one with ssn-export RUN --out NAME.ssn")
     readers = backends.FILES.get(path.suffix)
-    if readers is None or path.is_dir():
+    if readers is None:
         raise InputError(
             f"{path}: not an .onnx, .engine or .xml file, nor a bundle (.ssn); write one with ssn-export RUN "
             "--out NAME.ssn"
@@ -67,6 +69,13 @@ def choose(
         engine = ", or a bundle with an engine" if backend == "tensorrt" else ""
         raise InputError(f"{path}: runs on {' or '.join(readers)} alone; give --backend auto{engine}")
     return Choice(backends.load(name), path, why, sha256, sha256 is not None)
+
+
+def _folder(path: Path) -> str:
+    """What is said of a folder that is no bundle."""
+    if (path / "model.safetensors").is_file():
+        return f"is a run folder of ssn-train; export it first: ssn-export {path} --out model.ssn"
+    return "is a folder and no bundle; give NAME.ssn as ssn-export writes it, or an .onnx or .engine file"
 
 
 def _of_bundle(

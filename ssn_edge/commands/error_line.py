@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import Any, Callable, TypeVar
 
@@ -36,6 +37,7 @@ def one_line_errors(command: Command) -> Command:
 
 def quiet_opencv() -> None:
     """OpenCV's own warnings would double our one line."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's, of which one bad frame writes hundreds
     log = getattr(getattr(cv2, "utils", None), "logging", None)
     if log is not None:
         log.setLogLevel(log.LOG_LEVEL_SILENT)

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import logging
 import math
-import os
-import re
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import Any, List, Optional, Tuple, TypeVar
+from typing import Any, List, Optional, Sequence, Tuple
 
 import click
-import cv2
 
 from ssn_edge import sources
 from ssn_edge.backends import BACKENDS
 from ssn_edge.backends.selection import PRECISIONS
-from ssn_edge.commands import credentials
+from ssn_edge.commands import console, credentials, outputs, window
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
-from ssn_edge.errors import InputError, SsnEdgeError
+from ssn_edge.errors import InputError
 from ssn_edge.frames.placement import FLIPS, View
-from ssn_edge.line import sinks, stream
-from ssn_edge.line.live import LiveView
-from ssn_edge.line.results import Result, Sink, Summary
-from ssn_edge.model.bundle import is_bundle
-from ssn_edge.values import host_port, size_hw, whole_numbers
-
-Added = TypeVar("Added", bound=Sink)
-
-STATUS_S = 10.0
-"""How often a live stream says how it is."""
+from ssn_edge.line import stream
+from ssn_edge.line.results import Result, Summary
+from ssn_edge.sources.addresses import local_path
+from ssn_edge.values import size_hw, whole_numbers
 
 STALL_EXIT, OVERLAP = 3, 32
-
-NO_WINDOW = "--show: this OpenCV has no windows (headless build, or no display); use --serve or --save"
 
 
 @click.command(
     epilog="""\b
 Examples:
   ssn-run model.ssn photo.png
+  ssn-run model.ssn photos/*.jpg more/ line.mp4       # one behind the other
+  ssn-run model.ssn 'photos/**/*.jpg' --strict        # subfolders too; what is left out is an error
   ssn-run model.ssn photos/ --backend openvino --precision float32
   ssn-run model.onnx photo.png                       # a plain file: just that one
   ssn-run model.ssn photos/ --save overlays/ --json results.jsonl
@@ -58,7 +45,7 @@ Examples:
   sdk-dump | ssn-run model.ssn raw:1080x1920xGRAY8:-"""
 )
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("source")
+@click.argument("source", nargs=-1, required=True)
 @click.option("--save", type=click.Path(path_type=Path), help="Folder for pictures with the map and boxes.")
 @click.option("--ng", type=click.Path(path_type=Path), help="Folder for PNGs of NG parts; the last 10,000.")
 @click.option("--video", type=click.Path(path_type=Path), help="Video of frames with the map; .mp4, .avi.")
@@ -84,6 +71,10 @@ Examples:
               help="latest drops frames that a newer one replaces, every waits.  [default: by the source]")
 @click.option("--watchdog", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True,
               help="Seconds; when a frame takes longer, write what there is and end with exit code 3.")
+@click.option("--strict", is_flag=True,
+              help="An error where a folder or pattern holds what looks like data and is not judged.")
+@click.option("--settle", type=click.FloatRange(min=0), help="With watch:FOLDER, seconds that a file must "
+              "not have changed where its format cannot tell that it is whole.  [default: 2]")
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
               help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU.")
@@ -92,22 +83,23 @@ Examples:
 @click.option("--sha256", help="What the model file must hash to, of a bundle its manifest.json (ssn-export "
               "--info prints it). An engine can run code of whoever made it.")
 @one_line_errors
-def main(model: Path, source: str, **options: Any) -> None:
+def main(model: Path, source: Sequence[str], **options: Any) -> None:
     """Judge every frame of SOURCE with MODEL, a bundle (.ssn) written by ssn-export, or a plain .onnx or
     .engine file, which is then what runs.
 
-    SOURCE is an image, a folder, a glob, watch:FOLDER for images still to come, a video file, a camera's
-    number, an RTSP, HTTP or GStreamer address, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8, NV12, YUYV), or
-    shm:NAME for shared memory. SOURCE, --mqtt and --token may be env:NAME, the value of that variable, or
-    @FILE, the first line of that file (./@FILE is an image), so that passwords are not in the process list.
+    SOURCE is an image, a video, a folder or glob of both, watch:FOLDER for images still to come, a camera's
+    number, an RTSP, HTTP or GStreamer address, file:///PATH, raw:HxWxFORMAT:PATH for a pipe (BGR, GRAY8,
+    NV12, YUYV), or shm:NAME for shared memory; several, where each ends by itself. SOURCE, --mqtt and --token
+    may be env:NAME, the value of that variable, or @FILE, the first line of that file (./@FILE is an image),
+    so that passwords are not in the process list.
 
     A frame that cannot be read is reported and counted; a single image that cannot be read is an error. A
     camera that is lost is opened again. SIGINT or SIGTERM ends the stream with everything written. Exit code
-    1: some results of files were not written.
+    1: some frames of files could not be judged, or results not be written (not with --policy latest).
     """
-    stream.log.handlers = [Echo()]
+    stream.log.handlers = [console.Echo()]
     _check(options)
-    source = _resolve(source, options)
+    given = _resolve(source, options)
     view = _view(options)
     opened = Detector.open(
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view,
@@ -116,8 +108,9 @@ def main(model: Path, source: str, **options: Any) -> None:
     with opened as detector:
         if options["map_threshold"] is not None:
             detector.set_threshold(options["map_threshold"], "map_max")
-        found, summary = sources.find(source), Summary()
-        _check_outputs(model, source, options)
+        found, summary = sources.find_all(given, detector.reading, options["settle"]), Summary()
+        outputs.check(model, given, options)
+        console.say_accounts(found, options["strict"])
         verdict = detector.info.verdict
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
@@ -126,23 +119,30 @@ def main(model: Path, source: str, **options: Any) -> None:
             f"{verdict.rule} ({verdict.method})"
         )
         watched = found.live and found.policy == "latest"
-        speak = Status(summary) if watched else each_frame
+        speak = console.Status(summary) if watched else console.each_frame
         stop = threading.Event()
 
         def on_result(result: Result) -> None:
             speak(result)
-            if options["show"] and _show(detector, result) == ord("q"):
+            if options["show"] and window.show(detector, result) == ord("q"):
                 stop.set()
 
         stream.run(
-            found, detector, _sinks(detector, found, summary, options), policy=options["policy"],
+            found, detector, outputs.opened(detector, found, summary, options), policy=options["policy"],
             stall_s=options["watchdog"], stall_exit=STALL_EXIT, on_result=on_result,
             max_frames=options["max_frames"], stop=stop, summary=summary,
         )
-    _summarise(summary, stop.is_set())
-    unwritten = sum(summary.late.values()) + sum(summary.failed.values())
-    if unwritten and (options["policy"] or found.policy) == "every":
+    console.summarise(summary, stop.is_set())
+    if options["strict"] and summary.several:
+        raise InputError(f"{summary.several} files hold several pictures; split them, or leave --strict out")
+    if (options["policy"] or found.policy) == "every" and _lost(summary, found.live):
         sys.exit(1)
+
+
+def _lost(summary: Summary, live: bool) -> bool:
+    """Whether results were not written, or frames of files not judged; a camera's next frame is as good."""
+    unwritten = sum(summary.late.values()) + sum(summary.failed.values())
+    return bool(unwritten or summary.broken and not live)
 
 
 def _view(options: Any) -> View:
@@ -165,13 +165,14 @@ def _check(options: Any) -> None:
     for name in ("threshold", "map_threshold"):
         if options[name] is not None and not math.isfinite(options[name]):
             raise InputError(f"--{name.replace('_', '-')} {options[name]}: give a finite number")
-    displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
-    if options["show"] and sys.platform == "linux" and not any(map(os.environ.get, displays)):
-        raise InputError(NO_WINDOW)  # Qt would end the process
+    if options["settle"] is not None and not math.isfinite(options["settle"]):
+        raise InputError(f"--settle {options['settle']}: give seconds")
+    if options["show"]:
+        window.check()
 
 
-def _resolve(source: str, options: Any) -> str:
-    """The source; it, the broker's address and the token are what env:NAME and @FILE hold."""
+def _resolve(given: Sequence[str], options: Any) -> List[str]:
+    """The sources; they, the broker's address and the token are what env:NAME and @FILE hold."""
 
     def warn(line: str) -> None:
         click.echo(line, err=True)
@@ -182,135 +183,5 @@ def _resolve(source: str, options: Any) -> str:
         options["token"], hidden = credentials.given("--token", options["token"], warn)
         if not hidden:
             warn(credentials.plain("--token"))
-    return credentials.address("SOURCE", source, warn)
-
-
-def _check_outputs(model: Path, source: str, options: Any) -> None:
-    """InputError for an output that would go over the model or the source."""
-    inputs = {Path(source.partition("watch:")[2] or source).resolve(): "the source"}
-    for path in map(Path, glob.glob(source, recursive=True)):
-        inputs[path.resolve() if path.is_dir() else path.resolve().parent] = "the source's folder"
-    inputs[model.resolve()] = "the model"
-    for name in ("json_path", "video", "save", "ng"):
-        path = options[name]
-        if path is not None and is_bundle(model) and model.resolve() in path.resolve().parents:
-            raise InputError(f"--{name.partition('_')[0]} {path}: lies in the model; choose another place")
-        if path is not None and path.resolve() in inputs:
-            option = name.partition("_")[0]
-            raise InputError(f"--{option} {path}: is {inputs[path.resolve()]}; choose another place")
-
-
-def _sinks(
-    detector: Detector, source: sources.Source, summary: Summary, options: Any
-) -> List[Sink]:
-    """What the options ask for. Whatever opens a file or a port complains before the first frame, and closes
-    what was opened before it: from there on the stream closes them."""
-    pixel_threshold = detector.info.verdict.pixel_threshold
-    found: List[Sink] = []
-    with contextlib.ExitStack() as opened:
-
-        def add(sink: Added) -> Added:
-            found.append(sink)
-            opened.callback(_give_up, sink)
-            return sink
-
-        if options["json_path"]:
-            add(sinks.JsonLines(options["json_path"], append=source.live or source.policy == "latest"))
-        if options["save"]:
-            add(sinks.Pictures(options["save"], pixel_threshold))
-        if options["ng"]:
-            add(sinks.Pictures(options["ng"], pixel_threshold, defects_only=True, keep=10_000))
-        if options["video"]:
-            add(sinks.Video(options["video"], pixel_threshold))
-        if options["mqtt"]:
-            add(sinks.Mqtt(options["mqtt"]))
-        if options["metrics"]:
-            page = add(sinks.Metrics(summary, *host_port("--metrics", options["metrics"])))
-            click.echo(f"metrics on port {page.port}")
-        if options["serve"]:
-            host, port = host_port("--serve", options["serve"])
-            view = add(LiveView(detector, summary, host, port, options["token"]))
-            # Who gave the token knows it; logs need not.
-            shown = view.address if options["token"] is None else re.sub("=.*", "=...", view.address)
-            click.echo(f"live view: {shown}")
-        opened.pop_all()
-    return found
-
-
-def _give_up(sink: Sink) -> None:
-    """Close a sink that got no result; the error that stopped the start is the one to tell."""
-    with contextlib.suppress(SsnEdgeError, OSError):
-        sink.close()
-
-
-def each_frame(result: Result) -> None:
-    """One line on stdout for a judged frame."""
-    word = "NG" if result.detection.is_defect else "OK"
-    ms = result.detection.latency.total_ms
-    click.echo(f"{result.frame.name}  {result.detection.score:.4f}  {word}  {ms:.1f} ms")
-
-
-class Echo(logging.Handler):
-    """The stream's warnings on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
-        click.echo(f"{time.strftime('%H:%M:%S')} {record.getMessage()}", err=True)
-
-
-class Status:
-    """NG parts as they come, and every few seconds how the stream is."""
-
-    def __init__(self, summary: Summary):
-        self._summary, self._start = summary, time.monotonic()
-        self._next = self._start + STATUS_S
-
-    def __call__(self, result: Result) -> None:
-        """After each result."""
-        if result.detection.is_defect:
-            each_frame(result)
-        now, summary = time.monotonic(), self._summary
-        if now >= self._next:
-            self._next = now + STATUS_S
-            median, p99 = summary.latency_ms.at(50), summary.latency_ms.at(99)
-            click.echo(
-                f"{summary.judged / (now - self._start):.1f} frames/s, from arrival to verdict "
-                f"{median:.1f} ms median, {p99:.1f} ms p99; {_counts(summary)}"
-            )
-
-
-def _show(detector: Detector, result: Result) -> int:
-    picture = sinks.picture_of(result, detector.info.verdict.pixel_threshold)
-    try:
-        cv2.imshow("ssn-run", picture)
-        return cv2.waitKey(1)
-    except cv2.error:
-        raise InputError(NO_WINDOW) from None
-
-
-def _counts(summary: Summary) -> str:
-    counts = {
-        "OK": summary.judged - summary.defects, "NG": summary.defects, "unreadable": summary.broken,
-        "dropped": summary.dropped, "gaps": summary.gap_count,
-    }
-    for name in summary.late:
-        counts[f"too late for {name}"] = summary.late[name]
-        counts[f"not written by {name}"] = summary.failed[name]
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("OK", "NG"))
-
-
-def _summarise(summary: Summary, stopped: bool) -> None:
-    median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
-    if median is None or p99 is None:
-        if summary.broken:
-            captured = summary.captured
-            raise InputError(f"none of {captured} frames could be judged; the last: {summary.problem}")
-        if stopped:
-            click.echo("stopped before the first frame")
-            return
-        raise InputError("no frame could be read from the source; check it with another program")
-    click.echo(
-        f"{summary.judged} frame{'s' * (summary.judged != 1)}: {_counts(summary)}; "
-        f"{median:.1f} ms median, {p99:.1f} ms p99 a frame, "
-        f"{summary.judged / summary.seconds:.1f} frames/s with reading and writing"
-    )
+    found = [credentials.address("SOURCE", source, warn) for source in given]
+    return [local_path(source) or source for source in found]

@@ -11,8 +11,8 @@ from typing import Iterator, Set
 
 from ssn_edge.frames.formats import image_suffixes
 
-LONGEST = 240
-"""Bytes of a name. File systems take 255; the name that a file is written under first is 10 longer."""
+LONGEST, SHORTEST = 240, 140
+"""Bytes of a name: file systems take 255, encrypted ones 143."""
 
 DIGITS = 12
 """Of the digest that tells shortened names apart."""
@@ -35,12 +35,12 @@ def stem_of(name: str) -> str:
     return stem if stem and dot + suffix.lower() in image_suffixes() else flat(name)
 
 
-def fitted(stem: str, suffix: str) -> str:
-    """``stem + suffix``, its middle replaced by a digest where a file system would not take it."""
-    if len(os.fsencode(stem + suffix)) <= LONGEST:
+def fitted(stem: str, suffix: str, longest: int = LONGEST) -> str:
+    """``stem + suffix``, its end replaced by a digest where a file system would not take it."""
+    if len(os.fsencode(stem + suffix)) <= longest:
         return stem + suffix
     digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:DIGITS]
-    room = LONGEST - len(os.fsencode(suffix)) - DIGITS - 1
+    room = longest - len(os.fsencode(suffix)) - DIGITS - 1
     return f"{os.fsencode(stem)[:room].decode(errors='ignore')}-{digest}{suffix}"
 
 
@@ -51,6 +51,7 @@ class Names:
 
     def __init__(self, folder: Path, suffix: str):
         self._folder, self._suffix, self._number = folder, suffix, itertools.count(2)
+        self.longest = LONGEST
         with os.scandir(folder) as entries:
             self._earlier: Set[str] = {
                 entry.name for entry in entries
@@ -60,7 +61,7 @@ class Names:
     def take(self, *stems: str) -> Path:
         """The first of ``stems`` that may be written, else the last with a number."""
         for stem in itertools.chain(stems, self._numbered(stems[-1])):
-            name = fitted(stem, self._suffix)
+            name = fitted(stem, self._suffix, self.longest)
             path = self._folder / name
             if name in self._earlier or not os.path.lexists(path):
                 self._earlier.discard(name)

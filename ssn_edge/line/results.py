@@ -42,7 +42,8 @@ class Summary:
     """What became of the frames: ``captured == judged + dropped + broken`` once the stream has ended.
 
     ``problem``: the last broken frame's. By sink: results it was too slow for, ``late``, and results it could
-    not write, ``failed``.
+    not write, ``failed``. Of the judged frames: ``doubted`` ones, those of files that hold ``several``
+    pictures, and by format those that it cannot tell to be whole, ``untold``.
     """
 
     captured: int = 0
@@ -56,6 +57,9 @@ class Summary:
     gaps: Deque[Gap] = field(default_factory=lambda: deque(maxlen=GAPS_KEPT))
     late: Dict[str, int] = field(default_factory=dict)
     failed: Dict[str, int] = field(default_factory=dict)
+    doubted: int = 0
+    several: int = 0
+    untold: Dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     latency_ms: Percentiles = field(default_factory=Percentiles)
     detect_ms: Percentiles = field(default_factory=Percentiles)

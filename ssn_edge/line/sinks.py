@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from ssn_edge.errors import BackendError, InputError
-from ssn_edge.files import PathLike, check_writable, put_in_place, temporary_beside
+from ssn_edge.files import NameTooLong, PathLike, check_writable, put_in_place, temporary_beside
 from ssn_edge.frames.image_files import write_image
-from ssn_edge.line.file_names import Names, flat, stem_of
+from ssn_edge.line.file_names import SHORTEST, Names, flat, stem_of
 from ssn_edge.line.mqtt import Mqtt
 from ssn_edge.line.prometheus import Metrics
 from ssn_edge.line.results import Lost, Result, Sink, message
@@ -110,13 +110,24 @@ class Pictures:
         """Write one picture, unless only defects are wanted."""
         if self._defects_only and not result.detection.is_defect:
             return
-        path = self._path(result.frame)
-        write_image(path, picture_of(result, self._threshold))
+        path = self._write(result.frame, picture_of(result, self._threshold))
         if self._keep:
             self._written.append(path)
             while len(self._written) > self._keep:
                 with contextlib.suppress(FileNotFoundError):
                     self._written.popleft().unlink()
+
+    def _write(self, frame: Frame, picture: np.ndarray) -> Path:
+        """The file written; from now on with shorter names, where the file system wants them."""
+        path = self._path(frame)
+        try:
+            write_image(path, picture)
+        except NameTooLong:
+            if self._names.longest == SHORTEST:
+                raise
+            self._names.longest = SHORTEST
+            return self._write(frame, picture)
+        return path
 
     def _path(self, frame: Frame) -> Path:
         stem, whole = stem_of(frame.name), flat(frame.name)

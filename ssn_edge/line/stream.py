@@ -78,7 +78,8 @@ def run(
     start, limited = time.monotonic(), True
     with stop_on_signals(stop):
         try:
-            source = sources.find(source) if isinstance(source, str) else source
+            if isinstance(source, str):
+                source = sources.find(source, detector.reading)
             source = source if isinstance(source, Source) else sources.of(source)
             lossless = _lossless(policy or source.policy)
             limited = not lossless
@@ -129,7 +130,7 @@ class _Stream:
         self.summary, self.stop = summary, stop
         self.busy_since: Optional[float] = None
         self._detector, self._on_result, self._max_frames = detector, on_result, max_frames
-        self._failures, self._log = 0, RateLimitedLog()
+        self._failures, self._log, self._doubts = 0, RateLimitedLog(), RateLimitedLog()
 
     def judge_all(self, frames: BoundedQueue[Captured], sink_threads: List[SinkThread]) -> None:
         while not frames.done:
@@ -171,12 +172,25 @@ class _Stream:
         finally:
             self.busy_since = None
         self._failures = 0
+        self._note(frame)
         latency_ms = 1e3 * (time.monotonic() - arrived)
         self.summary.judged += 1
         self.summary.defects += detection.is_defect
         self.summary.latency_ms.add(latency_ms)
         self.summary.detect_ms.add(detection.latency.total_ms)
         return Result(number, frame, detection, arrived, latency_ms)
+
+    def _note(self, frame: Frame) -> None:
+        """What a judged frame says of its own wholeness."""
+        summary = self.summary
+        if not frame.told:
+            summary.untold[frame.kind] = summary.untold.get(frame.kind, 0) + 1
+        summary.doubted += bool(frame.doubt)
+        summary.several += frame.several
+        if frame.doubt:
+            self._doubts.warn(f"{frame.name}: {frame.doubt}")
+        if frame.several:
+            self._doubts.warn(f"{frame.name}: holds several pictures; only the first is judged")
 
     def _broken(self, problem: str) -> None:
         self.summary.broken += 1

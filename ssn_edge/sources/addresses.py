@@ -110,7 +110,7 @@ def _part(spec: str, reading: Reading, settle_s: Optional[float]) -> Union[Sourc
     if camera is not None or spec.startswith("/dev/video"):
         target = spec if camera is None else camera
         return _live(target, f"camera {spec}", "check the camera's name and who else uses it")
-    path = _local(spec)
+    path = local_path(spec)
     if path is None and not os.path.exists(spec):
         if spec.lower().startswith(("http://", "https://")):
             return network.find(spec, reading)
@@ -131,7 +131,7 @@ def _live(target: Union[int, str], name: str, remedy: str) -> Source:
     return Source(name, opened, True, "latest")
 
 
-def _local(spec: str) -> Optional[str]:
+def local_path(spec: str) -> Optional[str]:
     """The path of a ``file:`` address, None for anything else."""
     if not spec.lower().startswith("file:") or os.path.exists(spec):
         return None

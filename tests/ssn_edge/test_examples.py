@@ -12,7 +12,8 @@ import pytest
 import ssn_edge
 
 EXAMPLES = {
-    "ssn_edge.detector", "ssn_edge.frames.placement", "ssn_edge.line.stream",
+    "ssn_edge.detector", "ssn_edge.frames.formats", "ssn_edge.frames.pixels", "ssn_edge.frames.placement",
+    "ssn_edge.line.stream",
     "ssn_edge.model.schema", "ssn_edge.sources.addresses", "ssn_edge.testing", "ssn_edge.testing.fake",
     "ssn_edge.testing.tiny",
     "ssn_edge.verdict.judge",

@@ -12,10 +12,10 @@ def test_errors_are_one_line(model, photos, tmp_path):
     (tmp_path / "file").write_text("")
     cases = {
         "no such file or folder": (model, tmp_path / "none.png"),
-        "no images in this folder": (model, empty),
+        "no images or videos in this folder": (model, empty),
         "matches no image": (model, tmp_path / "*.webp"),
         "not a complete image": (model, broken),
-        "no such video": (model, tmp_path / "none.mp4"),
+        "none.mp4: no such file or folder": (model, tmp_path / "none.mp4"),
         "broken.avi: does not open": (model, tmp_path / "broken.avi"),
         "camera 97: does not open": (model, 97),
         "no such model file": (tmp_path / "none.onnx", photos),
