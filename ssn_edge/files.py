@@ -17,7 +17,7 @@ from ssn_edge.errors import InputError, ModelError
 PathLike = Union[str, Path]
 
 LONGEST_BESIDE = 40
-"""Bytes of a file's name that its temporary one begins with: that one must not be too long where it is not."""
+"""Bytes of a file's name that its temporary one has too: that one must not be the longer of the two."""
 
 
 class NameTooLong(InputError):
@@ -29,7 +29,8 @@ def failed(path: PathLike, error: OSError, remedy: str) -> InputError:
     if error.errno == errno.ENAMETOOLONG:
         name = Path(path).name
         shown = name if len(name) <= LONGEST_BESIDE else f"{name[:LONGEST_BESIDE]}..."
-        return NameTooLong(f"{shown}: a name of {len(os.fsencode(name))} bytes is too long; give a shorter one")
+        count = len(os.fsencode(name))
+        return NameTooLong(f"{shown}: a name of {count} bytes is too long; give a shorter one")
     return InputError(f"{path}: {remedy.format(error.strerror)}")
 
 
@@ -70,7 +71,8 @@ def temporary_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stem = os.fsencode(path.stem)[:LONGEST_BESIDE].decode(errors="ignore")
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{stem}-", dir=path.parent)
+        suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_BESIDE else ""
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{stem}-", dir=path.parent)
     except OSError as error:
         raise failed(path, error, "cannot be written ({}); choose a folder that you can write to") from None
     os.close(handle)
