@@ -185,3 +185,7 @@ def _resolve(given: Sequence[str], options: Any) -> List[str]:
             warn(credentials.plain("--token"))
     found = [credentials.address("SOURCE", source, warn) for source in given]
     return [local_path(source) or source for source in found]
+
+
+if __name__ == "__main__":
+    main()

@@ -103,7 +103,7 @@ def _root(spec: str) -> Path:
 
 def labels(paths: Sequence[Path]) -> Dict[Path, str]:
     """What their frames are called: the file's name, with the folder where two have the same one."""
-    names = Counter(path.name for path in paths)
+    names = Counter(path.name for path in dict.fromkeys(paths))
     return {path: path.name if names[path.name] == 1 else str(path) for path in paths}
 
 
