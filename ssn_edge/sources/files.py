@@ -126,8 +126,7 @@ def opened(path: Path, name: str, stem: str, pictures: Pictures) -> Iterator[Fra
         if frame.image is None:
             raise InputError(frame.problem)
         return iter([frame])
-    capture, exact = video.open_file(path, head), video.counts_exactly(head)
-    return video.counted_frames(capture, stem, path.name, exact, os.path.getsize(path))
+    return video.counted_frames(video.open_file(path, head), stem, path.name, head, os.path.getsize(path))
 
 
 def each(paths: Sequence[Path], pictures: Pictures) -> Callable[[Path], Iterator[Frame]]:

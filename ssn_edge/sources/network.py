@@ -144,13 +144,13 @@ def _played(spec: str, name: str, headers: Message, head: bytes) -> Source:
     first, length = [capture], (headers.get("Content-Length") or "").strip()
     size = int(length) if length.isdigit() else None
     named = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    exact, stem = video.counts_exactly(head), video.label(name)
+    stem = video.label(name)
 
     def opened() -> cv2.VideoCapture:
         return _taken(first) or video.open_live(spec, name, REMEDY)
 
     if 0 < named < 2.0**31 or headers.get_content_maintype() == "video" and size:
-        return Source(name, lambda _: video.counted_frames(opened(), stem, name, exact, size))
+        return Source(name, lambda _: video.counted_frames(opened(), stem, name, head, size))
     counter = itertools.count()
     return Source(name, lambda _: video.live_frames(opened(), stem, counter), True, "latest")
 

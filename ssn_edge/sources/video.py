@@ -17,6 +17,8 @@ from ssn_edge.sources.source import TIMEOUT_MS, Frame, log
 HEAD = 1 << 16
 """Bytes of a file that tell what it is."""
 
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
 TRIES = 100
 """Reads in a row that may fail before the rest of a video counts as missing."""
 
@@ -38,6 +40,13 @@ def counts_exactly(head: bytes) -> bool:
     """Whether the header of this file names its frames: MP4 and its like, unless in fragments, and AVI."""
     boxes = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"skip")
     return boxes and b"mvex" not in head and b"moof" not in head or head[8:12] == b"AVI "
+
+
+def is_cut(head: bytes, size: int) -> bool:
+    """Whether the file is shorter than its header says: ASF, of whose missing frames no count is left."""
+    place = head.find(ASF_PROPERTIES)
+    named = int.from_bytes(head[place + 40 : place + 48], "little") if place >= 0 else 0
+    return size < named
 
 
 def open_live(target: Union[int, str], name: str, remedy: str) -> cv2.VideoCapture:
@@ -126,13 +135,15 @@ class _Header:
 
 
 def counted_frames(
-    capture: cv2.VideoCapture, stem: str, name: str, exact: bool, size: Optional[int]
+    capture: cv2.VideoCapture, stem: str, name: str, head: bytes, size: Optional[int]
 ) -> Iterator[Frame]:
     """All frames of a video; those that the header names and no read gave come without an image.
 
-    ``exact``: the header's count is one, and no estimate. ``size``: the file's, to know a count that is none.
+    ``head``, ``size``: the file's first bytes and length, which tell how far the header's count can be
+    believed.
     """
-    header = _Header(capture, exact, size)
+    header = _Header(capture, counts_exactly(head), size)
+    cut = size is not None and is_cut(head, size)
     number = good = failing = 0
 
     def missing(first: int, last: int) -> Iterator[Frame]:
@@ -153,8 +164,9 @@ def counted_frames(
             yield Frame(f"{stem}-{number - 1:06d}", image, time.time(), told=False, kind="video")
     finally:
         capture.release()
-    total = number + max(header.missing(number), int(not good))
+    total = number + max(header.missing(number), int(not good or cut))
     yield from missing(number, total)
     if good < total:
-        named = f"the header names {header.count} frames" if header.count else "frames are missing"
+        counted = header.count and header.count > good
+        named = f"the header names {header.count} frames" if counted else "frames are missing"
         log.warning("%s: %s, %d could be read", name, named, good)
