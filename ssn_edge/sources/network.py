@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import ssl
@@ -37,6 +38,20 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _Basic(urllib.request.HTTPBasicAuthHandler):
+    def http_error_auth_reqed(self, *arguments: Any) -> Any:
+        """Called by urllib; a scheme that is another handler's, or nobody's, is an answer of status 401."""
+        with contextlib.suppress(ValueError):
+            return super().http_error_auth_reqed(*arguments)
+
+
+class _Digest(urllib.request.HTTPDigestAuthHandler):
+    def http_error_auth_reqed(self, *arguments: Any) -> Any:
+        """As :class:`_Basic`'s."""
+        with contextlib.suppress(ValueError):
+            return super().http_error_auth_reqed(*arguments)
+
+
 def request(address: str) -> http.client.HTTPResponse:
     """An address asked, with user:password in it as Basic or Digest; InputError unless there is an answer."""
     shown = without_password(address)
@@ -49,11 +64,8 @@ def request(address: str) -> http.client.HTTPResponse:
         if at:
             user, _, password = login.partition(":")
             unquote = urllib.parse.unquote
-            passwords.add_password(None, plain, unquote(user), unquote(password))
-        opener = urllib.request.build_opener(
-            _SameScheme, urllib.request.HTTPBasicAuthHandler(passwords),
-            urllib.request.HTTPDigestAuthHandler(passwords),
-        )
+            passwords.add_password(None, f"{scheme}://{host}/", unquote(user), unquote(password))
+        opener = urllib.request.build_opener(_SameScheme, _Basic(passwords), _Digest(passwords))
         answer: http.client.HTTPResponse = opener.open(plain, timeout=TIMEOUT_MS / 1000)
         return answer
     except urllib.error.HTTPError as error:

@@ -124,7 +124,7 @@ class _Header:
         left = (self.count or 0) - number
         if left <= 0 or self._exact:
             return max(left, 0)
-        return left if self._is_steady() and left > max(1.0, TOLERANCE * number) else 0
+        return left if self._is_steady() and left > max(1.0, TOLERANCE * (self.count or 0)) else 0
 
     def _is_steady(self) -> bool:
         """An estimate is length times rate: of use where frames come at that rate."""

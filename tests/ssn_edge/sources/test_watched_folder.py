@@ -93,3 +93,112 @@ def test_watched_folder_that_goes_away(detector, tmp_path, caplog, looks):
     )
     thread.join()
     assert seen == ["a.png", "b.png"]
+
+
+class Watched:
+    """A folder that a stream watches in a thread; what was judged, and how."""
+
+    def __init__(self, folder, detector, settle_s=None):
+        self.folder, self.seen, self.stop, self.summary = folder, [], threading.Event(), stream.Summary()
+        source = sources.find(f"watch:{folder}", settle_s=settle_s)
+        self.thread = in_thread(lambda: stream.run(
+            source, detector, stop=self.stop, summary=self.summary,
+            on_result=lambda result: self.seen.append((result.frame.name, round(result.detection.score, 3))),
+        ))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+    def names(self):
+        return [name for name, _ in self.seen]
+
+
+
+def encoded(level, suffix):
+    return cv2.imencode(suffix, np.full((96, 128, 3), level, np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".ppm"])
+def test_full_length_first_and_the_bytes_later(detector, tmp_path, looks, suffix):
+    """As a copy over SMB does. Judged once, whole."""
+    _, tried = looks
+    parameters = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if suffix == ".tif" else []
+    data = cv2.imencode(suffix, np.full((96, 128, 3), 102, np.uint8), parameters)[1].tobytes()
+    with Watched(tmp_path, detector, 1.5) as watched:
+        with open(tmp_path / f"slow{suffix}", "wb") as file:
+            file.truncate(len(data))
+            file.write(data[: len(data) // 4])
+            file.flush()
+            until(lambda: tried)
+            file.write(data[len(data) // 4 :])
+        until(lambda: watched.seen)
+        (tmp_path / "end.png").write_bytes(encoded(51, ".png"))
+        until(lambda: len(watched.seen) > 1)
+    assert watched.seen == [(f"slow{suffix}", 0.4), ("end.png", 0.2)]
+
+
+def test_formats_that_tell_are_not_waited_for(detector, tmp_path):
+    with Watched(tmp_path, detector, PATIENCE_S) as watched:
+        for suffix in (".bmp", ".png", ".jpg"):
+            (tmp_path / f"x{suffix}").write_bytes(encoded(51, suffix))
+        until(lambda: len(watched.seen) == 2)
+    assert sorted(watched.names()) == ["x.jpg", "x.png"]
+
+
+def test_a_file_that_is_written_again_is_judged_again(detector, tmp_path, looks):
+    latest, other = tmp_path / "latest.png", tmp_path / "other"
+    latest.write_bytes(encoded(255, ".png"))  # there at the start
+    listings, _ = looks
+    with Watched(tmp_path, detector) as watched:
+        until(lambda: len(listings) > 3)
+        for number, level in enumerate((51, 102, 102)):  # the same picture is another part, too
+            latest.write_bytes(encoded(level, ".png"))
+            until(lambda number=number: len(watched.seen) == number + 1)
+        other.write_bytes(encoded(153, ".png"))
+        os.replace(other, latest)
+        until(lambda: len(watched.seen) == 4)
+    assert [value for _, value in watched.seen] == [0.2, 0.4, 0.4, 0.6]
+
+
+def test_what_is_added_to_a_judged_file_makes_no_part_of_it(detector, tmp_path, looks):
+    """cp -p sets the time back, a phone appends its video: the picture is the same."""
+    listings, _ = looks
+    with Watched(tmp_path, detector) as watched:
+        path = tmp_path / "x.jpg"
+        path.write_bytes(encoded(51, ".jpg"))
+        until(lambda: watched.seen)
+        os.utime(path, (1000, 1000))
+        count = len(listings)
+        until(lambda: len(listings) > count + 2)
+        with open(path, "ab") as file:
+            file.write(b"a video" * 100)
+        count = len(listings)
+        until(lambda: len(listings) > count + 2)
+    assert watched.names() == ["x.jpg"]
+
+
+def test_videos_are_named_once(detector, tmp_path, looks, caplog):
+    listings, _ = looks
+    (tmp_path / "old.mp4").write_bytes(b"there at the start")
+    with Watched(tmp_path, detector) as watched:
+        (tmp_path / "new.mp4").write_bytes(b"a video")
+        until(lambda: "new.mp4" in caplog.text)
+        count = len(listings)
+        until(lambda: len(listings) > count + 3)
+    assert caplog.text.count("new.mp4: a video, which is not judged") == 1 and "old.mp4" not in caplog.text
+    assert not watched.seen and not watched.summary.captured
+
+
+def test_a_file_that_stays_unreadable_is_broken_once(detector, tmp_path, looks):
+    listings, _ = looks
+    with Watched(tmp_path, detector, 0.0) as watched:
+        (tmp_path / "x.jpg").write_bytes(encoded(51, ".jpg")[:-9])
+        (tmp_path / "y.jpg").mkdir()
+        until(lambda: watched.summary.broken)
+        count = len(listings)
+        until(lambda: len(listings) > count + 3)
+    assert watched.summary.broken == 1 and "x.jpg: not a complete image" in watched.summary.problem
