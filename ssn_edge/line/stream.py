@@ -130,7 +130,8 @@ class _Stream:
         self.summary, self.stop = summary, stop
         self.busy_since: Optional[float] = None
         self._detector, self._on_result, self._max_frames = detector, on_result, max_frames
-        self._failures, self._log, self._doubts = 0, RateLimitedLog(), RateLimitedLog()
+        self._failures, self._log = 0, RateLimitedLog()
+        self._doubts, self._further = RateLimitedLog(), RateLimitedLog()
 
     def judge_all(self, frames: BoundedQueue[Captured], sink_threads: List[SinkThread]) -> None:
         while not frames.done:
@@ -190,7 +191,7 @@ class _Stream:
         if frame.doubt:
             self._doubts.warn(f"{frame.name}: {frame.doubt}")
         if frame.several:
-            self._doubts.warn(f"{frame.name}: holds several pictures; only the first is judged")
+            self._further.warn(f"{frame.name}: holds several pictures; only the first is judged")
 
     def _broken(self, problem: str) -> None:
         self.summary.broken += 1
