@@ -254,7 +254,7 @@ def test_what_is_not_there(path, tmp_path):
     with pytest.raises(ModelError, match="empty.ssn: no manifest.json inside"):
         Detector.open(tmp_path / "empty.ssn")
     shutil.copytree(path, tmp_path / "m")
-    with pytest.raises(InputError, match="nor a bundle"):
+    with pytest.raises(InputError, match="is a folder and no bundle"):
         Detector.open(tmp_path / "m")
 
 
