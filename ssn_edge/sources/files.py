@@ -60,7 +60,8 @@ def _folder(root: Path) -> Files:
         suffix = path.suffix.lower()
         if path.parent == root or not is_judged(path):
             return inventory.unknown(path)
-        return Reason(f"in subfolders, which are not read: '{root}/**/*{suffix}' takes them", True)
+        kind = "videos" if suffix in VIDEO_SUFFIXES else "images"
+        return Reason(f"{kind} in subfolders, which only '{root}/**/*{suffix}' takes", True)
 
     rows = tuple(inventory.account(root, dict.fromkeys(paths, USE), reason))
     if not paths:
@@ -69,7 +70,7 @@ def _folder(root: Path) -> Files:
 
 
 def _held(root: Path, rows: Sequence[Row]) -> str:
-    held = [f"{len(row.files)} {row.text}" for row in rows]
+    held = [f"{row.text} ({len(row.files)})" for row in rows]
     return f"; it holds {'; '.join(held)}" if held else "; it is empty; give another, or a pattern"
 
 

@@ -52,12 +52,12 @@ def test_what_is_not_judged_is_named(model, photos):
     result = run(model, photos)
     lines = result.output.splitlines()
     assert result.exit_code == 0 and "2 frames: " in result.output
-    assert lines[0].startswith(f"warning: {photos}: not used: 2 in subfolders") and "c.png" in lines[0]
+    assert lines[0].startswith(f"warning: {photos}: not used: images in subfolders") and "c.png" in lines[0]
     table = "\n".join(lines[1:7])
     assert "2  judged" in table and "a.png, b.png" in table and "not used:" in table
     assert "1  no image that is read here (.txt)" in table and "notes.txt" in table
     strict = fails(model, photos, "--strict")
-    assert "2 in subfolders" in strict and "leave --strict out" in strict
+    assert "images in subfolders" in strict and "leave --strict out" in strict
     assert "4 frames: " in run(model, f"{photos}/**/*.png", "--strict").output
 
 
