@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class Walk:
     missing_bits: Dict[Tuple[int, int], int] = field(default_factory=dict)
 
 
-def walk(data: bytes, start: int = 0) -> Walk:
-    """From the start marker at ``start`` to the end marker; what lies behind it does not count, so that a
+def walk(data: bytes) -> Walk:
+    """From the start marker to the end marker; what lies behind it does not count, so that a
     phone's video or a camera's notes neither hide a cut nor look like one."""
-    found, place, scans = Walk(len(data)), start + 2, 0
+    found, place, scans = Walk(len(data)), 2, 0
     while True:
         place, marker = _marker(data, place)
         if marker is None:
@@ -93,17 +93,6 @@ def _unsent(found: Walk, scans: int) -> str:
             if any(found.missing_bits.get((component, n), 1) for n in range(64)):
                 return "it ends before its last scan"
     return ""
-
-
-def split(data: bytes) -> List[bytes]:
-    """The pictures of a file that is JPEGs one behind the other (``.mjpeg``); a last one may be cut."""
-    found: List[bytes] = []
-    place = data.find(b"\xff\xd8\xff")
-    while place >= 0:
-        end = walk(data, place).end
-        found.append(data[place:end])
-        place = data.find(b"\xff\xd8\xff", end)
-    return found
 
 
 def decode_strictly(data: bytes) -> Optional[np.ndarray]:
