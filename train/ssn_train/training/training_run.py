@@ -53,6 +53,7 @@ def train(
     file = ResumeFile(run / RESUME_FILE, settings, photos_of(dataset))
     if resume:
         file.check()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default cuDNN rounds to 10 bits
     backbone = backbones.create(settings.backbone)
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
@@ -148,7 +149,7 @@ def _environment(
         "weights": source,
         "steps": len(fitted.history),
         "training_seconds": round(fitted.seconds, 1),
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
