@@ -138,6 +138,10 @@ class Session:
                 f"it again with --batch {self._batch}"
             )
         with self._cleaned_up("allocating buffers"):
+            # Before the context, which keeps work on it: the stream goes after it.
+            self._open.callback(self._forget, "_stream", "_started", "_done")
+            self._stream = self._device.stream()
+            self._started, self._done = self._device.clock(), self._device.clock()
             self._context: trt.IExecutionContext = self._engine.create_execution_context()
             self._open.callback(self._forget, "_context")
             if self._context is None:
@@ -145,9 +149,6 @@ class Session:
                                    "programs on the GPU")
             self._count = 0
             self._set_count(self._batch)
-            self._open.callback(self._forget, "_stream", "_started", "_done")
-            self._stream = self._device.stream()
-            self._started, self._done = self._device.clock(), self._device.clock()
             for name, (shape, dtype) in self._shapes.items():
                 self._buffers[name] = self._device.buffer((self._batch, *shape), dtype)
         return self._buffers["image"].array
