@@ -17,6 +17,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.frames import jpeg, orientation
 from ssn_edge.frames.pixels import to_bgr8
 from ssn_edge.frames.structure import Structure, inspect, zero_tail
+from ssn_edge.text import one_line
 
 EXTRA = "strict-decode"
 """The extra that brings the decoder whose warnings are errors."""
@@ -65,8 +66,13 @@ class Picture:
 def decode(data: bytes, name: str, reading: Reading = Reading()) -> Picture:  # noqa: B008 (frozen)
     """The first picture of a file's bytes. InputError where it is none, or not whole as far as it tells."""
     found = inspect(data)
-    image, told = (None, False) if found.problem else _pixels(data, found)
     reason = found.problem
+    image, told = None, False
+    if not reason:
+        try:
+            image, told = _pixels(data, found)
+        except ValueError as error:  # the strict decoder's: what libjpeg had to make up
+            reason = one_line(error, 80).rstrip(".")
     if image is not None and found.packed and not told and _has_hole(data, found.end, image):
         reason = "it has a hole of zeros"
     if image is None or reason:
@@ -81,10 +87,7 @@ def decode(data: bytes, name: str, reading: Reading = Reading()) -> Picture:  # 
 def _pixels(data: bytes, found: Structure) -> Tuple[Optional[np.ndarray], bool]:
     """The decoded picture, if it is one, and whether its format told that it is whole."""
     if found.kind == "JPEG":
-        try:
-            image = jpeg.decode_strictly(data[: found.end])
-        except ValueError:
-            return None, True
+        image = jpeg.decode_strictly(data[: found.end])
         if image is not None:
             return image, True
     try:
