@@ -4,6 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from ssn_edge.frames import jpeg as decoder
+
+STRICT = decoder.simplejpeg is not None
+"""Whether JPEG tells that it is whole: a cut with an end marker is seen."""
+
 LEVELS = [10 * number for number in range(1, 25)]
 
 

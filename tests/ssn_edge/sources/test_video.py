@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from clips import LEVELS, clip, cut, jpeg, picture, zeros
+from clips import LEVELS, STRICT, clip, cut, jpeg, picture, zeros
 
 from ssn_edge import InputError, sources
 from ssn_edge.sources import mjpeg, video
@@ -138,13 +138,13 @@ def test_a_broken_picture_is_not_read_by_its_neighbours(tmp_path):
 def test_every_picture_of_a_motion_jpeg_is_looked_at(tmp_path, name, between):
     pictures = [jpeg(level) for level in LEVELS]
     pictures[5] = pictures[5][: len(pictures[5]) // 2]
-    pictures[9] = pictures[9][: len(pictures[9]) // 2] + b"\xff\xd9"
+    pictures[9] = pictures[9][: len(pictures[9]) // 2] + (b"\xff\xd9" if STRICT else b"")
     pictures[-1] = pictures[-1][:-300]
     start = between if name != "v.avi" else b""
     (tmp_path / name).write_bytes(start + between.join(pictures))
     found = frames(tmp_path / name)
     assert [number for number, frame in enumerate(found) if frame.image is None] == [5, 9, 23]
-    assert all(frame.told for frame in found) and len(found) == 24
+    assert all(frame.told == STRICT for frame in found if frame.image is not None) and len(found) == 24
     assert abs(float(found[6].image.mean()) - LEVELS[6]) < 12
     assert f"{name}: frame 5: not a complete image" in found[5].problem
 
