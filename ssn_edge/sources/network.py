@@ -69,7 +69,8 @@ def request(address: str) -> http.client.HTTPResponse:
         answer: http.client.HTTPResponse = opener.open(plain, timeout=TIMEOUT_MS / 1000)
         return answer
     except urllib.error.HTTPError as error:
-        error.close()
+        if error.fp is not None:  # Python 3.8 gives none with a digest that was refused, and fails to close it
+            error.close()
         remedy = "give http://USER:PASSWORD@HOST/..." if error.code in (401, 403) else "check the address"
         raise InputError(f"{shown}: does not open (status {error.code}); {remedy}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
