@@ -69,7 +69,7 @@ def request(address: str) -> http.client.HTTPResponse:
         answer: http.client.HTTPResponse = opener.open(plain, timeout=TIMEOUT_MS / 1000)
         return answer
     except urllib.error.HTTPError as error:
-        if error.fp is not None:  # Python 3.8 gives none with a digest that was refused, and fails to close it
+        if error.fp is not None:  # Python 3.8 has none for a digest that was refused
             error.close()
         remedy = "give http://USER:PASSWORD@HOST/..." if error.code in (401, 403) else "check the address"
         raise InputError(f"{shown}: does not open (status {error.code}); {remedy}") from None
@@ -97,7 +97,7 @@ def find(spec: str, reading: Reading) -> Source:
         if kind.startswith("image/"):
             return _picture(name, answer, reading)
         try:
-            head = answer.read(video.HEAD)
+            head = answer.read1(video.HEAD)  # what is there: a live stream may take its time
         except (OSError, http.client.HTTPException):
             head = b""
     return _played(spec, name, answer.headers, head)
