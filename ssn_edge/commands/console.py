@@ -93,10 +93,13 @@ def _counts(summary: Summary) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("OK", "NG"))
 
 
-def summarise(summary: Summary, stopped: bool) -> None:
-    """The last lines; InputError where not one frame was judged."""
+def summarise(summary: Summary, stopped: bool, live: bool = False) -> None:
+    """The last lines; InputError where not one frame was judged, unless a ``live`` source was stopped."""
     median, p99 = summary.detect_ms.at(50), summary.detect_ms.at(99)
     if median is None or p99 is None:
+        if summary.broken and stopped and live:
+            click.echo(f"0 frames: {_counts(summary)}; the last: {summary.problem}")
+            return
         if summary.broken:
             captured = summary.captured
             raise InputError(f"none of {captured} frames could be judged; the last: {summary.problem}")

@@ -132,7 +132,7 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
             stall_s=options["watchdog"], stall_exit=STALL_EXIT, on_result=on_result,
             max_frames=options["max_frames"], stop=stop, summary=summary,
         )
-    console.summarise(summary, stop.is_set())
+    console.summarise(summary, stop.is_set(), found.live)
     if options["strict"] and summary.several:
         raise InputError(f"{summary.several} files hold several pictures; split them, or leave --strict out")
     if (options["policy"] or found.policy) == "every" and _lost(summary, found.live):

@@ -38,6 +38,7 @@ class Judged(NamedTuple):
 
     stamp: Stamp
     digest: bytes = b""
+    broken: bool = False
 
 
 @dataclass
@@ -114,24 +115,25 @@ class _Watch:
         frame = read.frame(data, path.name, str(path)) if data else read.read(path, path.name)
         if not settled and (frame.image is None or not frame.told):
             return None
-        self._keep(path, stamp, data)
+        self._keep(path, stamp, data, frame.image is None)
         return frame
 
     def _is_no_news(self, path: Path, stamp: Stamp, data: bytes) -> bool:
-        """The judged picture itself, with a time that was set back (``cp -p``) or with notes behind it."""
+        """The judged picture itself, with a time that was set back (``cp -p``) or with notes behind it. What
+        follows a broken one is the rest of it."""
         judged = self._judged.get(path)
         if judged is None or judged.stamp.inode != stamp.inode or stamp.size < judged.stamp.size:
             return False
         longer, older = stamp.size > judged.stamp.size, stamp.mtime_ns < judged.stamp.mtime_ns
         same = hashlib.sha256(data[: judged.stamp.size]).digest() == judged.digest
-        if same and (longer or older):
-            self._keep(path, stamp, data)
+        if same and (not judged.broken if longer else older):
+            self._keep(path, stamp, data, judged.broken)
             return True
         return False
 
-    def _keep(self, path: Path, stamp: Stamp, data: bytes) -> None:
+    def _keep(self, path: Path, stamp: Stamp, data: bytes, broken: bool) -> None:
         self._waiting.pop(path, None)
-        self._judged[path] = Judged(stamp, hashlib.sha256(data).digest())
+        self._judged[path] = Judged(stamp, hashlib.sha256(data).digest(), broken)
 
 
 def _is_video(path: Path) -> bool:

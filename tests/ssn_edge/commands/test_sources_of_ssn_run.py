@@ -128,6 +128,13 @@ def test_a_watched_folder_s_broken_frames_are_no_failure(model, tmp_path):
         said += process.stdout.readlines()
     text = "".join(said)
     assert process.returncode == 0 and "1 OK, 0 NG, 1 unreadable" in text and "good.bmp  0.2" in text
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=HERE) as process:
+        process.stdout.readline()
+        (folder / "torn.png").write_bytes(b"nothing")
+        assert "skipped: " in process.stdout.readline()
+        process.terminate()
+        said = process.stdout.read()
+    assert process.returncode == 0 and "0 OK, 0 NG, 1 unreadable; the last: " in said
     for wrong in ("nan", "inf", "-1"):
         assert run(model, f"watch:{folder}", "--settle", wrong).exit_code == 2
 

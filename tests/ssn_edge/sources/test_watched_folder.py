@@ -182,6 +182,24 @@ def test_what_is_added_to_a_judged_file_makes_no_part_of_it(detector, tmp_path, 
     assert watched.names() == ["x.jpg"]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
+def test_the_rest_of_a_broken_file_makes_it_a_part(detector, tmp_path, looks, suffix):
+    """A writer that pauses for longer than files may take to settle; and a file that is written again."""
+    whole = cv2.imencode(suffix, FRAME)[1].tobytes()
+    listings, _ = looks
+    with Watched(tmp_path, detector, 0.0) as watched:
+        path = tmp_path / f"x{suffix}"
+        with open(path, "wb", buffering=0) as file:
+            file.write(whole[: len(whole) // 4])
+            until(lambda: watched.summary.broken)
+            os.utime(path, (1000, 1000))  # the broken file itself, once more
+            count = len(listings)
+            until(lambda: len(listings) > count + 2)
+            file.write(whole[len(whole) // 4 :])
+        until(lambda: watched.seen)
+    assert watched.names() == [path.name] and watched.summary.broken == 1
+
+
 def test_videos_are_named_once(detector, tmp_path, looks, caplog):
     listings, _ = looks
     (tmp_path / "old.mp4").write_bytes(b"there at the start")
