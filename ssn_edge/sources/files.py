@@ -78,6 +78,15 @@ def _pattern(spec: str) -> Files:
     root, matches = _root(spec), [Path(name) for name in sorted(glob.glob(spec, recursive=True))]
     paths = tuple(dict.fromkeys(path for path in matches if is_judged(path) and path.is_file()))
     if not paths:
+        inside = [path for match in matches if match.is_dir() for path in inventory.files_below(match)]
+        suffixes = Counter(path.suffix for path in inside if is_judged(path))
+        if suffixes:
+            count = sum(suffixes.values())
+            below = f"{spec.rstrip('/')}/**/*{next(iter(suffixes)) if len(suffixes) == 1 else ''}"
+            raise InputError(
+                f"{spec}: matches only folders, which hold {count} images or videos; "
+                f"give '{below}'"
+            )
         found = f"{len(matches)} others" if matches else "nothing"
         raise InputError(f"{spec}: matches no image or video, but {found}; check the pattern")
     unused: Dict[Reason, List[Path]] = defaultdict(list)

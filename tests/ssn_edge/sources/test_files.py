@@ -65,6 +65,10 @@ def test_what_a_folder_without_images_holds(tmp_path):
     text = r"it holds images in subfolders, .*png' takes \(1\); no image.*\.txt\) \(1\)"
     with pytest.raises(InputError, match=text):
         sources.find(str(tmp_path))
+    text = rf"only folders, which hold 1 images or .* give '{tmp_path}/s\*/\*\*/\*.png'"
+    with pytest.raises(InputError, match=text):
+        sources.find(str(tmp_path / "s*"))
+    assert names(f"{tmp_path}/s*/**/*.png") == ["x.png"]
     with pytest.raises(InputError, match="matches no image or video, but 1 others"):
         sources.find(str(tmp_path / "*.txt"))
 
