@@ -45,7 +45,11 @@ def find(spec: str, reading: Reading = AS_STORED, settle_s: Optional[float] = No
         return _files(spec, part.paths, pictures, [part])
     (path,) = part.paths
     stem = video.label(path.name)
-    return Source(spec, lambda _: files.opened(path, path.name, stem, pictures))
+
+    def opened(_: threading.Event) -> Iterator[Frame]:
+        return files.ended(files.opened(path, path.name, stem, pictures), pictures)
+
+    return Source(spec, opened, files=part.paths)
 
 
 def find_all(
@@ -61,9 +65,10 @@ def find_all(
             raise InputError(f"{part.name}: does not end by itself; give it alone, without other sources")
         parts.append(part)
     paths = [path for part in parts if isinstance(part, Files) for path in part.paths]
-    frames = files.each(paths, Pictures(reading))
+    pictures = Pictures(reading)
+    frames = files.each(paths, pictures)
 
-    def opened(stop: threading.Event) -> Iterator[Frame]:
+    def all_of_them(stop: threading.Event) -> Iterator[Frame]:
         for part in parts:
             if isinstance(part, Source):
                 yield from part.open(stop)
@@ -71,7 +76,11 @@ def find_all(
                 yield from itertools.chain.from_iterable(map(frames, part.paths))
 
     accounts = tuple(part.account for part in parts if isinstance(part, Files) and part.account)
-    return Source(f"{len(specs)} sources", opened, accounts=accounts)
+
+    def opened(stop: threading.Event) -> Iterator[Frame]:
+        return files.ended(all_of_them(stop), pictures)
+
+    return Source(f"{len(specs)} sources", opened, accounts=accounts, files=tuple(paths))
 
 
 def open_source(spec: str, reading: Reading = AS_STORED) -> Iterator[Frame]:
@@ -92,7 +101,11 @@ def of(frames: Iterable[Union[Frame, np.ndarray]], name: str = "frames") -> Sour
 def _files(spec: str, paths: Sequence[Path], pictures: Pictures, found: Sequence[Files]) -> Source:
     frames = files.each(paths, pictures)
     accounts = tuple(one.account for one in found if one.account)
-    return Source(spec, lambda _: itertools.chain.from_iterable(map(frames, paths)), accounts=accounts)
+
+    def opened(_: threading.Event) -> Iterator[Frame]:
+        return files.ended(itertools.chain.from_iterable(map(frames, paths)), pictures)
+
+    return Source(spec, opened, accounts=accounts, files=tuple(paths))
 
 
 def _part(spec: str, reading: Reading, settle_s: Optional[float]) -> Union[Source, Files]:

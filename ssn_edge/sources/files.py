@@ -139,6 +139,14 @@ def opened(path: Path, name: str, stem: str, pictures: Pictures) -> Iterator[Fra
     return video.counted_frames(video.open_file(path, head), stem, path.name, head, os.path.getsize(path))
 
 
+def ended(frames: Iterator[Frame], pictures: Pictures) -> Iterator[Frame]:
+    """The frames, and at their end what all of them tell."""
+    try:
+        yield from frames
+    finally:
+        pictures.finish()
+
+
 def each(paths: Sequence[Path], pictures: Pictures) -> Callable[[Path], Iterator[Frame]]:
     """A function that opens one of many: a file that is damaged is a frame without an image."""
     names = labels(paths)

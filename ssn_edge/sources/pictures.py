@@ -9,11 +9,11 @@ import numpy as np
 
 from ssn_edge.errors import InputError
 from ssn_edge.frames.decoding import Reading, decode
-from ssn_edge.frames.pixels import used_bits
 from ssn_edge.sources.source import Frame, log
 
-UNUSED_BITS = 4
-"""So many upper bits that not even the brightest pixel uses: more likely a camera of fewer bits."""
+UNUSED_BITS, UNUSED_OF_FEWER, LOOKED_AT = 4, 2, 20
+"""So many upper bits that not even the brightest pixel of the first pictures uses: more likely a camera of
+fewer bits. Of a model that knows its camera's bits, two will do."""
 
 CAMERA_BITS = (8, 10, 12, 14)
 
@@ -22,7 +22,7 @@ class Pictures:
     """One ``reading`` for all pictures of a source; what is said once is said once for all of them."""
 
     def __init__(self, reading: Reading):
-        self._reading, self._warned = reading, False
+        self._reading, self._looked, self._brightest, self._first = reading, 0, 0, ""
 
     def frame(self, data: bytes, name: str, path: str = "") -> Frame:
         """A picture's bytes as a frame, or with the problem; ``path`` is what its messages begin with."""
@@ -31,7 +31,8 @@ class Pictures:
             image = picture.bgr(path or name, self._reading)
         except InputError as error:
             return Frame(name, None, time.time(), str(error))
-        self._look_at_range(picture.stored, path or name)
+        if picture.stored.dtype == np.uint16 and self._looked < LOOKED_AT:
+            self._look_at_range(picture.stored, path or name)
         return Frame(
             name, image, time.time(), doubt=picture.doubt, told=picture.told, kind=picture.kind,
             several=picture.several,
@@ -47,14 +48,26 @@ class Pictures:
         return self.frame(data, name, str(path))
 
     def _look_at_range(self, stored: np.ndarray, name: str) -> None:
+        self._first = self._first or name
+        self._looked += 1
+        self._brightest = max(self._brightest, int(stored.max()))
+        if self._looked == LOOKED_AT:
+            self._say_range()
+
+    def finish(self) -> None:
+        """After the last picture: what there were too few of to say it before."""
+        if 0 < self._looked < LOOKED_AT:
+            self._looked = LOOKED_AT
+            self._say_range()
+
+    def _say_range(self) -> None:
         """A right-aligned picture of a 12-bit camera, read as 16 bits, has 16 grey levels left."""
-        if stored.dtype != np.uint16 or self._warned:
+        used, bits = self._brightest.bit_length(), self._reading.bits
+        if not 0 < used <= bits - (UNUSED_BITS if bits == 16 else UNUSED_OF_FEWER):
             return
-        used, bits = used_bits(stored), self._reading.bits
-        if 0 < used <= bits - UNUSED_BITS:
-            self._warned = True
-            camera = next(one for one in CAMERA_BITS if one >= used)
-            log.warning(
-                "%s: uses 0..%d of %d; if the camera gives %d bits, train with --bits %d",
-                name, int(stored.max()), 2**bits - 1, camera, camera,
-            )
+        camera = next(one for one in CAMERA_BITS if one >= used)
+        log.warning(
+            "%s: uses 0..%d of the %d that the model's %d bits have, as do those behind it; if the camera "
+            "gives %d bits, train with --bits %d", self._first, self._brightest, 2**bits - 1, bits, camera,
+            camera,
+        )

@@ -52,7 +52,7 @@ class Account:
 class Source:
     """Something that can be opened for frames; a ``live`` one may be lost and opened again. ``policy``:
     what a stream does when frames come faster than it judges them, "latest" or "every". ``accounts``: of
-    folders and patterns, which of their files are judged.
+    folders and patterns, which of their files are judged; ``files``: those, and the single ones.
 
     ``open`` takes the event that asks its frames to end. Folders, pipes and shared memory look at it
     while they wait; a camera or network stream inside OpenCV, and an iterable of the caller's, see it
@@ -64,3 +64,4 @@ class Source:
     live: bool = False
     policy: str = "every"
     accounts: Tuple[Account, ...] = ()
+    files: Tuple[Path, ...] = ()

@@ -133,10 +133,27 @@ def test_bits_of_the_model_and_of_the_camera(tmp_path, caplog):
         warnings = [record.getMessage() for record in caplog.records]
         assert len(warnings) == (bits == 16)
         if warnings:
-            text = "a.png: uses 0..1536 of 65535; if the camera gives 12 bits, train with --bits 12"
-            assert text in warnings[0]
+            assert "a.png: uses 0..1536 of the 65535 that the model's 16 bits have" in warnings[0]
+            assert "if the camera gives 12 bits, train with --bits 12" in warnings[0]
     (frame, _) = sources.open_source(str(tmp_path), Reading(10))
     assert frame.image is None and "needs 11 bits" in frame.problem
+
+
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize("bits, brightest, warned", [
+    (12, 1023, True), (12, 1024, False), (12, 4095, False), (10, 255, True), (10, 256, False),
+    (16, 4095, True), (16, 4096, False),
+])
+def test_a_line_of_fewer_bits_than_the_model_is_named_once(
+    tmp_path, caplog, count, bits, brightest, warned
+):
+    """By the brightest of the first pictures: a dark one alone says nothing."""
+    for number in range(count):
+        deep = np.full((40, 60), 7 if number == 0 else brightest, np.uint16)
+        cv2.imwrite(str(tmp_path / f"{number:02d}.png"), deep)
+    assert len(list(sources.open_source(str(tmp_path), Reading(bits)))) == count
+    assert len(caplog.records) == warned
+    assert not warned or f"uses 0..{brightest} of the {2**bits - 1} that the model's {bits}" in caplog.text
 
 
 def test_further_pictures_of_a_file_are_told(tmp_path):
