@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Dict, List
 
 import click
@@ -11,8 +12,13 @@ import click
 from ssn_edge import inventory
 from ssn_edge.errors import InputError
 from ssn_edge.frames.decoding import EXTRA
+from ssn_edge.frames.formats import kind_of
+from ssn_edge.frames.structure import inspect
 from ssn_edge.line.results import Result, Summary
 from ssn_edge.sources import Account, Source
+
+HEAD = 1 << 10
+"""Bytes that tell a picture from a video."""
 
 STATUS_S = 10.0
 """How often a live stream says how it is."""
@@ -36,6 +42,29 @@ def say_accounts(source: Source, strict: bool) -> None:
             click.echo(f"warning: {alarm}", err=True)
         for line in _account(account):
             click.echo(line)
+
+
+def check_several(source: Source) -> None:
+    """InputError where a file holds several pictures, of which only the first would be judged."""
+    found = [path for path in source.files if _holds_several(path)]
+    if found:
+        raise several(len(found), f" ({found[0]}{', ...' * (len(found) > 1)})")
+
+
+def several(count: int, which: str = "") -> InputError:
+    """What ``--strict`` says of files with more pictures than are judged."""
+    what = "1 file holds" if count == 1 else f"{count} files hold"
+    them = "it" if count == 1 else "them"
+    return InputError(f"{what} several pictures{which}; split {them}, or leave --strict out")
+
+
+def _holds_several(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+            return kind_of(head) is not None and inspect(head + file.read()).several
+    except OSError:  # a broken frame, when its turn comes
+        return False
 
 
 def _account(account: Account) -> List[str]:

@@ -111,6 +111,8 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
         found, summary = sources.find_all(given, detector.reading, options["settle"]), Summary()
         outputs.check(model, given, options)
         console.say_accounts(found, options["strict"])
+        if options["strict"]:
+            console.check_several(found)
         verdict = detector.info.verdict
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
@@ -134,7 +136,7 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
         )
     console.summarise(summary, stop.is_set(), found.live)
     if options["strict"] and summary.several:
-        raise InputError(f"{summary.several} files hold several pictures; split them, or leave --strict out")
+        raise console.several(summary.several)
     if (options["policy"] or found.policy) == "every" and _lost(summary, found.live):
         sys.exit(1)
 

@@ -89,7 +89,19 @@ def test_closing_lines(model, tmp_path, monkeypatch):
     (line,) = [line for line in result.output.splitlines() if "cannot be told to be whole" in line]
     assert 'BMP has no checksum, JPEG without pip install "ssn-edge[strict-decode]"' in line
     assert line.startswith("4 frames cannot") and "TIFF without deflate" in line
-    assert "hold several pictures; split them" in fails(model, folder, "--strict")
+
+
+def test_several_pictures_in_a_file_are_an_error_before_the_first_frame(model, photos, tmp_path):
+    pages = [np.full((40, 60, 3), level, np.uint8) for level in (50, 200)]
+    assert cv2.imwritemulti(str(photos / "x.tif"), pages)
+    said = fails(model, photos, "--strict", "--json", tmp_path / "o.jsonl")
+    assert f"1 file holds several pictures ({photos / 'x.tif'}); split it, or leave --strict out" in said
+    assert not (tmp_path / "o.jsonl").exists()
+    (photos / "y.tif").write_bytes((photos / "x.tif").read_bytes())
+    assert f"2 files hold several pictures ({photos / 'x.tif'}, ...); split them" in fails(
+        model, photos, "--strict")
+    assert "1 file holds several" in fails(model, photos / "x.tif", "--strict")
+    assert run(model, photos).exit_code == 0
 
 
 def test_bits_of_the_model(tmp_path):
