@@ -1,6 +1,7 @@
 """Frames in shared memory: restarts, torn frames, files that shrink, and the order that barriers keep."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -106,7 +107,8 @@ def test_a_writer_that_starts_on_another_file_is_found_again(
     )
     thread.join()
     assert set(scores) == {10, 20} and scores == sorted(scores)
-    assert summary.gaps[0].reason.count("no new frame" if way == "unlinked" else "changed its size") == 1
+    reasons = {"unlinked": "no new frame", "shrunk": "changed its size|not a shared frame"}  # size or header
+    assert re.search(reasons[way], summary.gaps[0].reason)
 
 
 def frame_of(level):
