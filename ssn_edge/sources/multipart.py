@@ -6,6 +6,7 @@ import re
 from typing import Callable, Dict, Iterator, Optional
 
 from ssn_edge.errors import InputError
+from ssn_edge.sources import mjpeg
 from ssn_edge.sources.mjpeg import LARGEST
 
 BLOCK = 1 << 16
@@ -14,17 +15,25 @@ LONGEST_LINE = 1 << 14
 """Bytes of a part's header line."""
 
 
+LINE = re.compile(rb"(?:^|\n)-{2,}([^\r\n]*[^-\s])[ \t]*\r?\n(?=[A-Za-z-]+:|\r?\n)")
+"""What looks like a boundary with a part's headers behind it."""
+
+SHORT = 4
+"""A boundary of fewer characters may be in a picture by chance, unless it begins a line."""
+
+
 class _Buffer:
     """What was read and not yet taken."""
 
     def __init__(self, read: Callable[[int], bytes]):
-        self._read, self.data = read, bytearray()
+        self._read, self._ended, self.data = read, False, bytearray()
 
     def more(self) -> bool:
         """One block more; False at the end."""
         if len(self.data) > LARGEST:
             raise InputError(f"a part of more than {LARGEST >> 20} MB; check that this is a camera")
-        block = self._read(BLOCK)
+        block = b"" if self._ended else self._read(BLOCK)
+        self._ended = not block
         self.data += block
         return bool(block)
 
@@ -42,20 +51,47 @@ class _Buffer:
         return self.take(self.data.index(b"\n") + 1).strip()
 
 
-def parts(read: Callable[[int], bytes], boundary: str) -> Iterator[bytes]:
+def parts(read: Callable[[int], bytes], boundary: Optional[str]) -> Iterator[bytes]:
     """Bodies of the parts, text left out. A part ends with its length, or where the next boundary comes
-    before that: so a camera that sends half of a picture costs that picture alone."""
-    name = re.escape((boundary.lstrip("-") or boundary).encode("latin-1", "replace"))
-    delimiter = re.compile(rb"(?:^|\r?\n)-{2,}" + name + rb"(?:--|[ \t]*\r?\n)")
+    before that: so a camera that sends half of a picture costs that picture alone. An empty part is a body
+    without bytes. Where the answer uses another ``boundary`` than its header names, that one is taken, and
+    where it uses none, every JPEG is a part."""
     buffer = _Buffer(read)
+    delimiter = _delimiter(buffer, boundary)
+    if delimiter is None:
+        yield from mjpeg.split(lambda count: buffer.take(count) if buffer.data or buffer.more() else b"")
+        return
     while _skip_to(buffer, delimiter):
         headers = _headers(buffer)
         if headers is None:
             return
         length = headers.get("content-length", "")
-        body = _body(buffer, delimiter, int(length) if length.isdigit() and len(length) < 10 else None)
-        if body and not headers.get("content-type", "").startswith("text/"):
+        known = length.isdigit() and len(length) < 10 and int(length) > 0  # 0 is what some say of any part
+        body = _body(buffer, delimiter, int(length) if known else None)
+        if (body or headers) and not headers.get("content-type", "").startswith("text/"):
             yield body
+
+
+def _delimiter(buffer: _Buffer, boundary: Optional[str]) -> Optional[re.Pattern[bytes]]:
+    """What stands between parts; None where a JPEG comes before it."""
+    named = boundary and _pattern((boundary.lstrip("-") or boundary).encode("latin-1", "replace"))
+    while True:
+        found = LINE.search(buffer.data)
+        start = buffer.data.find(mjpeg.START)
+        if named and named.search(buffer.data):
+            return named
+        if found and not 0 <= start < found.start():
+            return _pattern(found[1])
+        if start >= 0:
+            return None
+        buffer.take(max(0, len(buffer.data) - LONGEST_LINE))
+        if not buffer.more():
+            return named or None
+
+
+def _pattern(name: bytes) -> re.Pattern[bytes]:
+    before = rb"(?:\r?\n)?" if len(name) >= SHORT else rb"(?:^|\r?\n|(?<=\xff\xd9))"
+    return re.compile(before + b"-{2,}" + re.escape(name) + rb"(?:--|[ \t]*\r?\n)")
 
 
 def _skip_to(buffer: _Buffer, delimiter: re.Pattern[bytes]) -> bool:

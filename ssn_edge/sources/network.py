@@ -7,6 +7,7 @@ import http.client
 import itertools
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +20,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.sources import mjpeg, multipart, video
 from ssn_edge.sources.pictures import Pictures
-from ssn_edge.sources.source import TIMEOUT_MS, Frame, Source
+from ssn_edge.sources.source import TIMEOUT_MS, Frame, Source, log
 from ssn_edge.text import one_line, without_password
 
 REMEDY = "check the address, and that this OpenCV supports it"
@@ -118,18 +119,40 @@ def _parts(
 ) -> Iterator[Frame]:
     stem = video.label(name)
     boundary = answer.headers.get_boundary()
-    read = _reader(answer, name, stop)
+    fruitless = _Fruitless(name)
+    read = _reader(answer, name, stop, fruitless)
     with answer:
-        for data in multipart.parts(read, boundary) if boundary else mjpeg.split(read):
+        for data in multipart.parts(read, boundary):
             if stop.is_set():
                 return
+            fruitless.since = None
             yield pictures.frame(data, f"{stem}-{next(counter):06d}")
 
 
-def _reader(answer: http.client.HTTPResponse, name: str, stop: threading.Event) -> Callable[[int], bytes]:
+class _Fruitless:
+    """Says once that bytes come, and no picture."""
+
+    def __init__(self, name: str):
+        self._name, self._said = name, False
+        self.since: Optional[float] = None
+
+    def note(self) -> None:
+        """With every read that a picture needs."""
+        now = time.monotonic()
+        self.since = now if self.since is None else self.since
+        if not self._said and now - self.since > TIMEOUT_MS / 1000:
+            self._said = True
+            log.warning("%s: sends data, but no picture for %.0f s; check that it sends MJPEG, part by part",
+                        self._name, now - self.since)
+
+
+def _reader(
+    answer: http.client.HTTPResponse, name: str, stop: threading.Event, fruitless: _Fruitless
+) -> Callable[[int], bytes]:
     def read(count: int) -> bytes:
         if stop.is_set():
             return b""
+        fruitless.note()
         try:
             return answer.read1(count)
         except (OSError, http.client.HTTPException, ValueError) as error:

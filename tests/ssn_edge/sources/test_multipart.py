@@ -55,8 +55,32 @@ def test_what_is_no_picture():
     text = b"--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
     picture, nothing = b"--b\r\nContent-Length: x\r\n\r\npicture\r\n", b"--b\r\n\r\n\r\n--b--"
     assert taken(text + picture + nothing) == [b"picture"]
+    empty = b"--b\r\nContent-Type: image/jpeg\r\n\r\n\r\n"
+    assert taken(empty + picture + empty + b"--b--") == [b"", b"picture", b""]  # broken frames
     assert taken(b"") == taken(b"no boundary at all") == []
     assert taken(b"--b\r\nContent-Length: 100\r\n\r\nhalf") == [b"half"]  # breaks off: a broken frame
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 16])
+@pytest.mark.parametrize("boundary", ["foo", None, "--"])
+def test_another_boundary_than_the_header_s(boundary, block):
+    bodies = [body.rstrip(b"\r\n") for body in BODIES]
+    for length in (len, lambda body: None):
+        for data in (answer("bar", length=length), b"\r\n-- hello\r\n" + answer("bar", length=length)):
+            assert [one.rstrip(b"\r\n") for one in taken(data, boundary, block)] == bodies
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 16])
+@pytest.mark.parametrize("name, says", [("frame", None), ("b", None), ("frame", 0), ("b", 0)])
+def test_boundaries_that_begin_no_line(name, says, block):
+    """And lengths of 0, which some cameras name for every part."""
+    jpegs = [b"\xff\xd8\xff\xe0" + bytes([number]) * 999 + b"\xff\xd9" for number in range(1, 5)]
+    length = b"" if says is None else b"Content-Length: 0\r\n"
+    mark = b"--" + name.encode()
+    data = b"".join(mark + b"\r\nContent-Type: image/jpeg\r\n" + length + b"\r\n" + one for one in jpegs)
+    for boundary in (name, "other"):
+        assert taken(data, boundary, block) == jpegs
+    assert taken(b"".join(jpegs), name, block) == jpegs  # no boundaries at all
 
 
 def test_nothing_without_end_is_kept(monkeypatch):

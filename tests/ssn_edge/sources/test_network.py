@@ -236,6 +236,26 @@ def test_a_silent_camera_is_lost_and_a_stop_ends_the_wait(detector, serve, monke
     closed.set()
 
 
+def test_bytes_without_a_picture_are_a_warning(serve, monkeypatch, caplog):
+    monkeypatch.setattr(network, "TIMEOUT_MS", 300)
+    stop = threading.Event()
+
+    def answer(request):
+        request.start(**PARTS)
+        while not stop.is_set():
+            request.wfile.write(b"no picture ")
+            time.sleep(0.01)
+
+    frames = sources.find(f"http://u:secret@{serve(answer)}/x").open(stop)
+    found = []
+    thread = in_thread(lambda: found.extend(frames))
+    until(lambda: "sends data, but no picture" in caplog.text)
+    time.sleep(0.5)
+    stop.set()
+    thread.join(PATIENCE_S)
+    assert len(caplog.records) == 1 and not found and "secret" not in caplog.text
+
+
 def test_a_stop_between_trickling_bytes(serve):
     """A camera that is not silent, but never ends its part."""
     ended, stop = threading.Event(), threading.Event()
