@@ -136,7 +136,8 @@ def opened(path: Path, name: str, stem: str, pictures: Pictures) -> Iterator[Fra
         if frame.image is None:
             raise InputError(frame.problem)
         return iter([frame])
-    return video.counted_frames(video.open_file(path, head), stem, path.name, head, os.path.getsize(path))
+    capture = video.open_file(path, head)
+    return video.counted_frames(capture, stem, path.name, head, os.path.getsize(path), path)
 
 
 def ended(frames: Iterator[Frame], pictures: Pictures) -> Iterator[Frame]:

@@ -12,12 +12,12 @@ import cv2
 
 from ssn_edge.errors import InputError
 from ssn_edge.frames.formats import VIDEO_SUFFIXES
+from ssn_edge.sources import containers
+from ssn_edge.sources.containers import ASF_PROPERTIES
 from ssn_edge.sources.source import TIMEOUT_MS, Frame, log
 
 HEAD = 1 << 16
 """Bytes of a file that tell what it is."""
-
-ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 TRIES = 100
 """Reads in a row that may fail before the rest of a video counts as missing."""
@@ -25,6 +25,10 @@ TRIES = 100
 TOLERANCE, MOST_FPS, RATE_ERROR, STEPS = 0.02, 240, 0.1, 1000
 """Where the header's count is an estimate: the share of frames that may be missing, the rate up to which it
 is believed, how far the frames' own rate may be from it, and the steps between frames that tell that."""
+
+UNREAD = 0.25
+"""Of a video's length: with so much of it behind the last frame frames are missing, also where the file holds
+together. Sound may go on for less."""
 
 
 def is_container(head: bytes) -> bool:
@@ -105,29 +109,48 @@ def live_frames(capture: cv2.VideoCapture, stem: str, counter: Iterator[int]) ->
 class _Header:
     """The count of frames that a header names, None where it names none that can be believed."""
 
-    def __init__(self, capture: cv2.VideoCapture, exact: bool, size: Optional[int]):
-        self._capture, self._exact = capture, exact
-        self._fps, self._last = capture.get(cv2.CAP_PROP_FPS), 0.0
+    def __init__(self, capture: cv2.VideoCapture, head: bytes, size: Optional[int], path: Optional[Path]):
+        self._capture, self._exact = capture, counts_exactly(head)
+        self._from_content = head.startswith((b"\0\0\1\xba", b"\0\0\1\xb3", b"G"))  # by its last time stamp
+        self._fps, self._last, self._reached = capture.get(cv2.CAP_PROP_FPS), 0.0, 0.0
         self._steps: List[float] = []
         named = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(named) if 0 < named < (2.0**31 if size is None else size) else None
+        shown = containers.shown_seconds(path, head) if self._exact and head[8:12] != b"AVI " else None
+        if shown is not None and self.count:
+            self._exact, self.count = False, min(self.count, round(shown * self._fps))
 
     def note(self) -> None:
         """After a frame: how far behind the one before it lies."""
         place = self._capture.get(cv2.CAP_PROP_POS_MSEC)
         if len(self._steps) < STEPS:
             self._steps.append(place - self._last)
-        self._last = place
+        self._last, self._reached = place, max(self._reached, place)
 
-    def missing(self, number: int) -> int:
-        """How many frames should still have come after ``number``."""
-        left = (self.count or 0) - number
-        if left <= 0 or self._exact:
+    def missing(self, number: int, good: int, whole: Optional[bool]) -> int:
+        """How many frames should still have come after ``number``; ``whole``: whether the file holds
+        together, None where that is not known."""
+        count = self.count or 0
+        left = count - number
+        if self._exact:
             return max(left, 0)
-        return left if self._is_steady() and left > max(1.0, TOLERANCE * (self.count or 0)) else 0
+        if whole is False:
+            least = int(left > 0 or not count or self._from_content)
+            return max(least, left if self._is_steady() else self._behind(good, TOLERANCE))
+        return self._behind(good, UNREAD if whole else TOLERANCE) if left > 0 else 0
+
+    def _behind(self, good: int, tolerance: float) -> int:
+        """Frames behind the last one's place, by the rate; 1 of a rate that cannot be believed."""
+        if not self._fps > 0 or not self.count:
+            return 0
+        reached = self._reached / 1000 * self._fps
+        behind = self.count - reached - (reached / (good - 1) if good > 1 else 1)
+        if behind <= max(1.0, tolerance * self.count):
+            return 0
+        return round(behind) if self._fps <= MOST_FPS else 1
 
     def _is_steady(self) -> bool:
-        """An estimate is length times rate: of use where frames come at that rate."""
+        """Whether frames come at the header's rate, so that what is missing between them can be counted."""
         steps = self._steps[1:]  # the first frame has none before it
         if not 0 < self._fps <= MOST_FPS:
             return False
@@ -135,14 +158,15 @@ class _Header:
 
 
 def counted_frames(
-    capture: cv2.VideoCapture, stem: str, name: str, head: bytes, size: Optional[int]
+    capture: cv2.VideoCapture, stem: str, name: str, head: bytes, size: Optional[int],
+    path: Optional[Path] = None,
 ) -> Iterator[Frame]:
     """All frames of a video; those that the header names and no read gave come without an image.
 
     ``head``, ``size``: the file's first bytes and length, which tell how far the header's count can be
-    believed.
+    believed; ``path``: where the file lies, to see whether it holds together.
     """
-    header = _Header(capture, counts_exactly(head), size)
+    header = _Header(capture, head, size, path)
     cut = size is not None and is_cut(head, size)
     number = good = failing = 0
 
@@ -164,9 +188,12 @@ def counted_frames(
             yield Frame(f"{stem}-{number - 1:06d}", image, time.time(), told=False, kind="video")
     finally:
         capture.release()
-    total = number + max(header.missing(number), int(not good or cut))
+    whole = None if path is None else containers.is_whole(path)
+    total = number + max(header.missing(number, good, whole), int(not good or cut))
     yield from missing(number, total)
     if good < total:
         counted = header.count and header.count > good
         named = f"the header names {header.count} frames" if counted else "frames are missing"
         log.warning("%s: %s, %d could be read", name, named, good)
+    elif whole is False:
+        log.warning("%s: damaged inside; the decoder filled in what is missing; copy it again", name)

@@ -47,3 +47,10 @@ def cut(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
+
+
+def removed(path, start, end):
+    """Without a share of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * start)] + data[int(len(data) * end) :])
+    return path

@@ -1,9 +1,11 @@
 """Videos: every frame that their header names is judged or counted as broken."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
-from clips import LEVELS, STRICT, clip, cut, jpeg, picture, zeros
+from clips import LEVELS, STRICT, clip, cut, jpeg, picture, removed, zeros
 
 from ssn_edge import InputError, sources
 from ssn_edge.sources import mjpeg, video
@@ -55,6 +57,60 @@ def test_reading_goes_on_behind_damage(tmp_path, caplog, suffix, code):
     good, broken = split(found)
     assert len(found) == 24 and broken and abs(float(good[-1].image.mean()) - LEVELS[-1]) < 12
     assert f"the header names 24 frames, {len(good)} could be read" in caplog.text
+
+
+@pytest.mark.parametrize("suffix, code", [(".wmv", "WMV2"), (".mpg", "mpg1"), (".vob", "mpg2")])
+@pytest.mark.parametrize("damage", [(zeros, 0.45, 0.6), (zeros, 0.5, 1.0), (removed, 0.45, 0.55)])
+def test_damage_of_which_the_header_tells_nothing(tmp_path, caplog, suffix, code, damage):
+    path = clip(tmp_path / f"v{suffix}", code, LEVELS * 2)
+    damage[0](path, *damage[1:])
+    good, broken = split(frames(path))
+    assert good and broken and "could be read" in caplog.text
+
+
+@pytest.mark.parametrize("suffix, code", [(".flv", "FLV1"), (".ts", "mpg2")])
+def test_damage_that_the_decoder_fills_is_a_warning_at_least(tmp_path, caplog, suffix, code):
+    frames(removed(clip(tmp_path / f"v{suffix}", code), 0.4, 0.43))
+    assert "could be read" in caplog.text or "damaged inside" in caplog.text
+
+
+def varied(path, places):
+    """A video of PyAV's whose frames lie at ``places``, in steps of 1/25 s."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as out:
+        track = out.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=25)
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        for number, place in enumerate(places):
+            frame = av.VideoFrame.from_ndarray(picture(LEVELS[number]), "bgr24")
+            frame.pts = place
+            out.mux(track.encode(frame))
+        out.mux(track.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".flv", ".ts"])
+@pytest.mark.parametrize("places", [
+    [0, 1, 2, 3, 10, 11, 12, 20, 21, 30, 31, 32, 33, 34, 50, 51, 52, 53, 54, 55, 80, 81, 82, 90],
+    [*range(12), *range(40, 52)],
+])
+def test_a_rate_with_pauses_is_no_alarm(tmp_path, caplog, suffix, places):
+    good, broken = split(frames(varied(tmp_path / f"v{suffix}", places)))
+    assert (len(good), broken, caplog.text) == (24, [], "")
+
+
+@pytest.mark.parametrize("first, last", [(0, 12), (12, 24), (6, 18)])
+def test_frames_that_an_edit_list_hides_are_not_missing(tmp_path, caplog, first, last):
+    """A trim without new encoding, as phones make it: here the list that FFmpeg wrote is changed."""
+    path = clip(tmp_path / "v.mp4", "mp4v")
+    data = bytearray(path.read_bytes())
+    place = data.find(b"elst") + 12
+    (media,) = struct.unpack_from(">I", data, data.find(b"mdhd") + 16)
+    (movie,) = struct.unpack_from(">I", data, data.find(b"mvhd") + 16)
+    struct.pack_into(">II", data, place, (last - first) * movie // 25, first * media // 25)
+    path.write_bytes(data)
+    good, broken = split(frames(path))
+    assert len(good) < 24 and not broken and not caplog.text
+    assert len(split(frames(clip(tmp_path / "w.mp4", "mp4v")))[0]) == 24
 
 
 class Capture:
