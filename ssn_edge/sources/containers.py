@@ -23,7 +23,7 @@ ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 HOLE = 1024
-"""Zeros in a row that no packet of an ASF has inside."""
+"""Zeros in a row that no packet of an ASF has inside, and no two packs between them."""
 
 PACKET, NO_STREAM = 188, 0x1FFF
 HEAD = 1 << 16
@@ -45,7 +45,9 @@ def is_whole(path: Path) -> Optional[bool]:
             if head.startswith(b"\0\0\1\xba"):
                 return _program(file, size)
             if b"G" == head[:1] == head[PACKET : PACKET + 1]:
-                return _transport(file)
+                return _transport(file, 0)
+            if b"G" == head[4:5] == head[PACKET + 8 : PACKET + 9]:
+                return _transport(file, 4)
     except (OSError, struct.error):
         pass
     return None
@@ -126,8 +128,12 @@ def _asf(file: BinaryIO, head: bytes, size: int) -> Optional[bool]:
 def _program(file: BinaryIO, size: int) -> bool:
     """Packs and their packets, each with a start code."""
     while file.tell() < size:
-        start = file.read(4)
-        if start[:3] != b"\0\0\1"[: len(start)] or len(start) < 4:
+        start, zeros = file.read(4), 0
+        while start[:3] == b"\0\0\0" and zeros < HOLE:  # Video CDs fill sectors up
+            start, zeros = start[1:] + file.read(1), zeros + 1
+        if start == bytes(len(start)) and zeros < HOLE:
+            return True
+        if start[:3] != b"\0\0\1" or len(start) < 4:
             return False
         if start[3] == 0xB9:  # the end; another program may follow
             continue
@@ -145,11 +151,11 @@ def _program(file: BinaryIO, size: int) -> bool:
     return file.tell() == size
 
 
-def _transport(file: BinaryIO) -> bool:
-    """Packets with their sync byte, whose counters go on."""
+def _transport(file: BinaryIO, stamp: int) -> bool:
+    """Packets with their sync byte, whose counters go on; of a camcorder with a ``stamp`` before each."""
     counters: Dict[int, int] = {}
     while True:
-        packet = file.read(PACKET)
+        packet = file.read(stamp + PACKET)[stamp:]
         if not packet:
             return True
         if len(packet) < PACKET or packet[0] != 0x47:

@@ -111,7 +111,8 @@ class _Header:
 
     def __init__(self, capture: cv2.VideoCapture, head: bytes, size: Optional[int], path: Optional[Path]):
         self._capture, self._exact = capture, counts_exactly(head)
-        self._from_content = head.startswith((b"\0\0\1\xba", b"\0\0\1\xb3", b"G"))  # by its last time stamp
+        by_stamps = head.startswith((b"\0\0\1\xba", b"\0\0\1\xb3", b"G")) or head[4:5] == b"G"
+        self._from_content = by_stamps  # so a cut file names fewer
         self._fps, self._last, self._reached = capture.get(cv2.CAP_PROP_FPS), 0.0, 0.0
         self._steps: List[float] = []
         named = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -144,7 +145,8 @@ class _Header:
         if not self._fps > 0 or not self.count:
             return 0
         reached = self._reached / 1000 * self._fps
-        behind = self.count - reached - (reached / (good - 1) if good > 1 else 1)
+        alone = 1 if self._fps <= MOST_FPS else self._fps / 10  # how long a single frame may stand
+        behind = self.count - reached - (reached / (good - 1) if good > 1 else alone)
         if behind <= max(1.0, tolerance * self.count):
             return 0
         return round(behind) if self._fps <= MOST_FPS else 1

@@ -8,7 +8,7 @@ import pytest
 from clips import LEVELS, STRICT, clip, cut, jpeg, picture, removed, zeros
 
 from ssn_edge import InputError, sources
-from ssn_edge.sources import mjpeg, video
+from ssn_edge.sources import containers, mjpeg, video
 
 CONTAINERS = [
     (".mp4", "mp4v"), (".mov", "mp4v"), (".m4v", "mp4v"), (".3gp", "mp4v"), (".avi", "MJPG"),
@@ -28,7 +28,7 @@ def split(found):
 
 
 @pytest.mark.parametrize("suffix, code", CONTAINERS)
-@pytest.mark.parametrize("count", [5, 24])
+@pytest.mark.parametrize("count", [1, 5, 24])
 def test_a_whole_video_gives_all_frames_and_no_alarm(tmp_path, caplog, suffix, code, count):
     good, broken = split(frames(clip(tmp_path / f"v{suffix}", code, LEVELS[:count])))
     assert (len(good), broken, caplog.text) == (count, [], "")
@@ -72,6 +72,24 @@ def test_damage_of_which_the_header_tells_nothing(tmp_path, caplog, suffix, code
 def test_damage_that_the_decoder_fills_is_a_warning_at_least(tmp_path, caplog, suffix, code):
     frames(removed(clip(tmp_path / f"v{suffix}", code), 0.4, 0.43))
     assert "could be read" in caplog.text or "damaged inside" in caplog.text
+
+
+def test_what_stands_between_packs_and_packets(tmp_path):
+    """Video CDs have zeros between packs, camcorders a time before each packet."""
+    path = clip(tmp_path / "v.mpg", "mpg1")
+    plain = path.read_bytes()
+    second = plain.index(b"\0\0\1\xba", 4)
+    for count, whole in ((20, True), (5000, False)):
+        for data in (plain[:second] + bytes(count) + plain[second:], plain + bytes(count)):
+            path.write_bytes(data)
+            assert containers.is_whole(path) == whole
+    path = clip(tmp_path / "v.ts", "mpg2")
+    plain = path.read_bytes()
+    assert containers.is_whole(path)
+    stamped = b"".join(b"time" + plain[place : place + 188] for place in range(0, len(plain), 188))
+    for data, whole in ((stamped, True), (stamped[:2000] + stamped[2500:], False), (stamped[:-9], False)):
+        path.write_bytes(data)
+        assert containers.is_whole(path) == whole
 
 
 def varied(path, places):
