@@ -37,11 +37,19 @@ class Row:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file, sorted by folder; links to folders count as files, since they are not followed."""
-    for folder, folders, files in os.walk(root):
+    """Every file, sorted by folder. Links to folders are followed, each folder once: a link to one that was
+    seen already, as one upwards is, counts as a file."""
+    seen = {os.path.realpath(root)}
+    for folder, folders, files in os.walk(root, followlinks=True):
         folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        yield from (Path(folder, name) for name in sorted([*files, *links]))
+        again = []
+        for name in list(folders):
+            place = os.path.realpath(os.path.join(folder, name))
+            if place in seen:
+                folders.remove(name)
+                again.append(name)
+            seen.add(place)
+        yield from (Path(folder, name) for name in sorted([*files, *again]))
 
 
 def is_hidden(path: Path, root: Path) -> bool:

@@ -49,7 +49,8 @@ class Reading:
 class Picture:
     """``stored``: as decoded, grey, BGR or BGRA of uint8 or uint16, upright where the reading says so.
     ``told``: the format told that it is whole. ``doubt``: why it may not be, or "". ``several``: the file
-    holds further pictures. ``tag``: its orientation as stored, 1 upright."""
+    holds further pictures. ``tag``: its orientation as stored, 1 upright. ``lossy``: its pixels carry a
+    compression's noise."""
 
     stored: np.ndarray
     kind: str
@@ -57,6 +58,7 @@ class Picture:
     doubt: str = ""
     several: bool = False
     tag: int = 1
+    lossy: bool = False
 
     def bgr(self, name: str, reading: Reading) -> np.ndarray:
         """uint8 [H, W, 3]. InputError for float pixels, and for more bits than ``reading`` has."""
@@ -76,12 +78,13 @@ def decode(data: bytes, name: str, reading: Reading = Reading()) -> Picture:  # 
     if image is not None and found.packed and not told and _has_hole(data, found.end, image):
         reason = "it has a hole of zeros"
     if image is None or reason:
+        reason = reason or found.hint
         detail = f": {reason}" if reason else ""
         raise InputError(f"{name}: not a complete image ({len(data)} bytes{detail}); save or copy it again")
     turned = found.kind != "TIFF" and reading.orientation == "applied"  # OpenCV turns TIFF by itself
     stored = orientation.upright(image, found.tag) if turned else image
     doubt = "" if told else _doubt(data, found, image)
-    return Picture(stored, found.kind, told, doubt, found.several, found.tag)
+    return Picture(stored, found.kind, told, doubt, found.several, found.tag, found.lossy)
 
 
 def _pixels(data: bytes, found: Structure) -> Tuple[Optional[np.ndarray], bool]:

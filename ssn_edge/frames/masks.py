@@ -26,9 +26,10 @@ FLAT_SHARE = 0.5
 numbers; edges and a compression's noise have none."""
 
 LOSSY_NOISE, LOSSY_LEVEL = 32, 64
-"""Of 8 bits in a JPEG: what is darker throughout is an empty mask; what is brighter counts."""
+"""Of 8 bits in a lossy format: what is darker throughout is an empty mask; what is brighter counts."""
 
-LOSSY = ("JPEG",)
+NOISE_COVER = 0.3
+"""Of a mask's pixels: so many of the lowest values, scattered, are an empty mask's noise."""
 
 
 def read_mask(
@@ -57,15 +58,17 @@ def marked(picture: Picture) -> np.ndarray:
 
     Of grey values or colours all but 0 count where they are kinds or numbers of defects: few of them, or
     small ones, or areas of one value. Else they are brightness, smoothed or compressed, and count above half
-    of the brightest; in a JPEG, whose noise is known, above a quarter of white. Where colour is the same
-    everywhere, what is not transparent counts.
+    of the brightest; in JPEG and its like, whose noise is known, above a quarter of white. Where colour is
+    the same everywhere, what is not transparent counts.
     """
     levels = _levels(picture.stored)
     highest = int(levels.max())
-    if picture.kind in LOSSY:
+    if picture.lossy:
         level = LOSSY_LEVEL if highest >= 2 * LOSSY_LEVEL else max(highest / 2, LOSSY_NOISE)
+    elif highest < CLASS_NUMBERS:
+        level = highest if _is_noise(levels) else 0
     else:
-        level = 0 if highest < CLASS_NUMBERS or _numbers(levels, highest) else highest / 2
+        level = 0 if _numbers(levels, highest) else highest / 2
     return np.asarray(levels > level)
 
 
@@ -90,7 +93,18 @@ def _numbers(levels: np.ndarray, highest: int) -> bool:
     if len(values) <= FEW and values[0] >= NOISE * highest:
         return True
     between = (levels > 0) & (levels < 0.9 * highest)
+    return bool(between.any()) and (_flat(levels) & between).sum() >= FLAT_SHARE * between.sum()
+
+
+def _flat(levels: np.ndarray) -> np.ndarray:
+    """Pixels in a square of four of one value."""
     alike = np.ones((2, 2), np.uint8)
-    flat = cv2.erode(levels, alike) == cv2.dilate(levels, alike)  # of a pixel and three beside it
-    spread = cv2.dilate(flat.astype(np.uint8), alike, anchor=(0, 0)).astype(bool)
-    return bool(between.any()) and (spread & between).sum() >= FLAT_SHARE * between.sum()
+    corners = cv2.erode(levels, alike) == cv2.dilate(levels, alike)
+    return np.asarray(cv2.dilate(corners.astype(np.uint8), alike, anchor=(0, 0)).astype(bool))
+
+
+def _is_noise(levels: np.ndarray) -> bool:
+    """Several low values scattered over a large part of the picture."""
+    marked = levels > 0
+    several = len(np.unique(levels[marked])) > 1
+    return several and marked.mean() > NOISE_COVER and _flat(levels)[marked].mean() < FLAT_SHARE

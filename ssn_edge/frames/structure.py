@@ -16,6 +16,9 @@ from ssn_edge.frames import jpeg, orientation
 from ssn_edge.frames.formats import kind_of
 
 DEFLATE = (8, 32946)
+COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
+"""Of TIFF: what every libtiff reads. Not so LZMA, Zstandard and WebP."""
+
 MOST_PAGES = 10_000
 
 
@@ -24,7 +27,7 @@ class Structure:
     """``end``: bytes of the picture itself, trailers of cameras and phones left out. ``problem``: why it is
     not whole, or "". ``tells``: the format has checksums, so that a picture that decodes is whole.
     ``packed``: entropy-coded, where a long run of zeros cannot be. ``tag``: orientation. ``several``: more
-    pictures follow.
+    pictures follow. ``lossy``: its pixels carry a compression's noise. ``hint``: what a decoder may lack.
     """
 
     kind: str
@@ -34,6 +37,8 @@ class Structure:
     packed: bool = False
     tag: int = 1
     several: bool = False
+    lossy: bool = False
+    hint: str = ""
 
 
 def inspect(data: bytes) -> Structure:
@@ -52,14 +57,15 @@ def inspect(data: bytes) -> Structure:
         return Structure(kind, len(data), "its header is damaged")
     if kind == "AVIF":
         tag = orientation.of_avif(data)
-        return Structure(kind, len(data), packed=True, tag=tag, several=data[8:12] == b"avis")
-    return Structure(kind, len(data), packed=kind == "JPEG 2000")
+        return Structure(kind, len(data), packed=True, tag=tag, several=data[8:12] == b"avis", lossy=True)
+    packed = kind == "JPEG 2000"
+    return Structure(kind, len(data), packed=packed, lossy=packed)
 
 
 def _jpeg(data: bytes) -> Structure:
     found = jpeg.walk(data)
     tag = orientation.of_exif(found.exif)
-    return Structure("JPEG", found.end, found.problem, tag=tag)
+    return Structure("JPEG", found.end, found.problem, tag=tag, lossy=True)
 
 
 def _png(data: bytes) -> Structure:
@@ -81,15 +87,17 @@ def _webp(data: bytes) -> Structure:
     end = 8 + length
     if end > len(data):
         return Structure("WebP", len(data), f"its header names {end} bytes")
-    tag, images, place = 1, 0, 12
+    tag, images, place, lossy = 1, 0, 12, False
     while place + 8 <= end:
         name, size = struct.unpack_from("<4sI", data, place)
         if name == b"EXIF":
             block = data[place + 8 : place + 8 + size]
             tag = orientation.of_exif(block[6:] if block[:6] == b"Exif\0\0" else block)
         images += name == b"ANMF"
+        lossy |= name == b"VP8 "
         place += 8 + size + size % 2
-    return Structure("WebP", end, packed=True, tag=tag, several=images > 1)
+    # Lossless ones may be written with long runs of zeros, by libwebp's fastest method.
+    return Structure("WebP", end, packed=lossy, tag=tag, several=images > 1, lossy=lossy)
 
 
 def _gif(data: bytes) -> Structure:
@@ -163,8 +171,10 @@ def _tiff(data: bytes) -> Structure:
     deflated = compression in DEFLATE
     if deflated and not problem and not all(_inflates(data[p : p + n]) for p, n in strips):
         problem = "its compressed data are damaged"
+    other = f"compression {compression} may not be read here; use another"
+    hint = "" if compression in COMPRESSIONS else other
     return Structure("TIFF", len(data), problem, tells=deflated, packed=compression != 1, several=several,
-                     tag=first.get(274, [1])[0])
+                     tag=first.get(274, [1])[0], lossy=compression in (6, 7), hint=hint)
 
 
 def _pages(data: bytes) -> Iterator[Dict[int, List[int]]]:

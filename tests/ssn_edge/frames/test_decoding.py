@@ -271,3 +271,26 @@ def test_without_the_strict_decoder_jpegs_cannot_be_told(monkeypatch):
     middle = len(data) // 2
     assert "zeros inside" in decode(data[:middle] + bytes(2000) + data[middle + 2000 :], "file").doubt
     assert decoding.EXTRA == "strict-decode"
+
+
+def test_lossless_webp_with_flat_areas_is_whole():
+    """libwebp's fastest method writes them as long runs of zeros."""
+    image = pytest.importorskip("PIL.Image")
+    picture = texture(600, 800)
+    picture[:, 300:] = 0
+    for method in (0, 3, 6):
+        buffer = io.BytesIO()
+        image.fromarray(picture).save(buffer, "WEBP", lossless=True, method=method)
+        np.testing.assert_array_equal(decode(buffer.getvalue(), "file").stored, picture[..., ::-1])
+
+
+def test_a_compression_that_is_not_read_is_named():
+    data = bytearray(encoded(".tif", cv2.IMWRITE_TIFF_COMPRESSION, 5))
+    (place,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, place)
+    for number in range(count):
+        entry = place + 2 + 12 * number
+        if struct.unpack_from("<H", data, entry)[0] == 259:
+            struct.pack_into("<H", data, entry + 8, 34925)
+    with pytest.raises(InputError, match="compression 34925 may not be read here"):
+        decode(bytes(data), "file")

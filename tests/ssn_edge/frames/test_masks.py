@@ -115,3 +115,20 @@ def test_empty_masks_are_empty_and_sizes_are_held(tmp_path):
     assert not written(tmp_path, np.zeros((10, 12), np.uint8)).any()
     with pytest.raises(InputError, match="m.png: mask of 10x12 for an image of 10x13"):
         read_mask(tmp_path / "m.png", (10, 13))
+
+
+@pytest.mark.parametrize("suffix, options", [
+    (".webp", (cv2.IMWRITE_WEBP_QUALITY, 75)), (".webp", (cv2.IMWRITE_WEBP_QUALITY, 30)), (".jp2", ()),
+    (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 75)),
+])
+def test_lossy_formats_keep_the_defect_and_no_noise(tmp_path, drawn, suffix, options):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[drawn[0]] = 255
+    found = written(tmp_path, np.dstack([mask] * 3), suffix, *options)
+    assert abs(int(found.sum()) - drawn[0].sum()) <= 60  # a pixel at the rim
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jp2"])
+def test_noise_of_low_values_is_empty(tmp_path, suffix):
+    mask = np.random.default_rng(0).integers(0, 4, (64, 64)).astype(np.uint8)
+    assert not written(tmp_path, np.dstack([mask] * 3), suffix).any()

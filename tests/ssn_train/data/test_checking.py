@@ -139,3 +139,40 @@ def test_photo_and_mask_must_agree_on_their_orientation(tmp_path, tag, mask_size
     else:
         with pytest.raises(InputError, match=outcome):
             check(tmp_path)
+
+
+def test_constant_colours_and_noise_are_constant(data):
+    rng = np.random.default_rng(0)
+    for path in (data / "good").iterdir():
+        image = np.full((*trees.SIZE, 3), (10, 120, 200), np.uint8) + rng.integers(0, 4, (*trees.SIZE, 1))
+        cv2.imwrite(str(path.with_suffix(".png")), image.astype(np.uint8))
+        path.unlink()
+    with pytest.raises(InputError, match="all 5 good photos are alike"):
+        check(data)
+
+
+def test_inverted_masks_are_named(data):
+    trees.mask(data / "masks" / "000.png")
+    inverted = np.where(trees.truth(), 0, 255).astype(np.uint8)
+    cv2.imwrite(str(data / "masks" / "001.png"), inverted)
+    assert remarks(check(data))[checking.FULL_MASK.text] == ["001.jpg"]
+
+
+def test_quarter_turns_to_either_side(tmp_path):
+    trees.photos(tmp_path / "good", 4)
+    photo = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    tagged(tmp_path / "bad" / "x.jpg", 6, photo)
+    tagged(tmp_path / "masks" / "x.png", 8, np.eye(40, 60, dtype=np.uint8) * 255)
+    with pytest.raises(InputError, match="masks/x.png: mask of .*x.jpg: the photo is turned by 90 degrees"):
+        check(tmp_path)
+
+
+def test_a_half_turned_photo_with_shapes_is_one_line(tmp_path):
+    pytest.importorskip("supervision")
+    trees.photos(tmp_path / "good", 4)
+    photo = np.random.default_rng(0).integers(0, 255, (*trees.SIZE, 3), np.uint8)
+    tagged(tmp_path / "bad" / "x.jpg", 3, photo)
+    trees.labelme(tmp_path / "bad" / "x.json", "x.jpg")
+    with pytest.raises(InputError) as caught:
+        check(tmp_path)
+    assert "x.json: mask of" in str(caught.value) and "Shapes(" not in str(caught.value)

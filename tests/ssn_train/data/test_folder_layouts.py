@@ -240,3 +240,64 @@ def test_every_file_is_accounted_for_and_no_defect_is_good(tmp_path_factory, fil
             assert not {*BADS, "good_crack", "good or bad"} & set(parts), parts
         else:
             assert not any(part in GOODS for part in parts) or not words(parts[-1]), parts
+
+
+def test_names_of_files_that_say_bad_keep_them_out(tmp_path):
+    for name in ("ok_0", "ok_1", "ok_2", "ng_0", "NotGood-1"):
+        trees.photo(tmp_path / f"{name}.jpg")
+    dataset, _, warning = found(tmp_path)
+    assert sorted(s.path.stem for s in dataset.train) == ["ok_0", "ok_1", "ok_2"]
+    assert "photos in good folders whose names say otherwise (2)" in warning
+
+
+def test_several_masks_beside_a_photo(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "bad", 2)
+    for number in (0, 1):
+        trees.mask(tmp_path / "bad" / f"000_{number}_mask.png")
+    dataset, kinds, warning = found(tmp_path)
+    masked = [s for s in dataset.train + dataset.test if s.mask is not None]
+    assert kinds == {"bad": 2} and [len(mask_files(s.mask)) for s in masked] == [2] and not warning
+
+
+@pytest.mark.parametrize("folder", ["Masken", "PNGMasks", "annots", "whatever", "SegmentationClassPNG"])
+def test_folders_of_masks_by_name_or_by_look(tmp_path, folder):
+    trees.photos(tmp_path / "good", 3)
+    for number in range(3, 6):
+        trees.photo(tmp_path / "bad" / f"{number:03d}.jpg")
+        trees.mask(tmp_path / folder / f"{number:03d}.png")
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"bad": 3} and all(s.mask for s in dataset.train + dataset.test if s.label)
+
+
+def test_folders_behind_links_are_read(tmp_path):
+    trees.photos(tmp_path / "data" / "good", 6)
+    trees.photos(tmp_path / "elsewhere", 2)
+    (tmp_path / "data" / "bad").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "bad" / "loop").symlink_to(tmp_path / "data")
+    _, kinds, _ = found(tmp_path / "data")
+    assert kinds == {"bad": 2}
+
+
+def test_wrapped_folders_and_masks_by_side(tmp_path):
+    trees.photos(tmp_path / "images" / "good", 6)
+    trees.photos(tmp_path / "images" / "bad" / "crack", 2)
+    trees.mask(tmp_path / "bad_masks" / "000.png")
+    trees.mask(tmp_path / "good_masks" / "000.png", 0)
+    dataset, kinds, warning = found(tmp_path)
+    assert kinds == {"crack": 2} and sum(s.mask is not None for s in dataset.train + dataset.test) == 1
+    assert not warning
+
+
+def test_labelmes_json_folders_are_named(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    for name in ("img", "label", "label_viz"):
+        trees.photo(tmp_path / "bad" / "0_json" / f"{name}.png")
+    _, kinds, warning = found(tmp_path)
+    assert not kinds and "json_to_dataset" in warning
+
+
+def test_a_split_file_of_another_kind_is_none_of_ours(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    (tmp_path / "split.json").write_text('{"train": []}')
+    assert open_dataset(tmp_path).layout == "photos"

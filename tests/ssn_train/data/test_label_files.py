@@ -142,3 +142,112 @@ def test_labels_of_another_size_are_refused(tmp_path):
     trees.coco(tmp_path / "labels.json", names, names[4:])
     with pytest.raises(InputError, match="labels.json: mask of 48x64 for an image of 40x64"):
         checking.check(open_dataset(tmp_path))
+
+
+def test_several_files_over_the_same_photos_add_up(tmp_path):
+    """One job a class: what is empty in the second is not empty."""
+    names = [path.name for path in trees.photos(tmp_path / "images", 6)]
+    for number in (0, 1):
+        trees.coco(tmp_path / "annotations" / f"{number}.json", names, [names[number]])
+    trees.coco(tmp_path / "annotations" / "2.json", names, [names[0]])
+    trees.labelme(tmp_path / "images" / "003.json", "003.jpg")
+    dataset = open_dataset(tmp_path)
+    assert labels(dataset) == {n: int(n[:3] in ("000", "001", "003")) for n in names}
+    assert check_boxes(dataset) == 3
+
+
+def test_a_mask_marks_what_a_file_lists_with_nothing(tmp_path):
+    names = [path.name for path in trees.photos(tmp_path / "images", 6)]
+    trees.coco(tmp_path / "a.json", names, names[:1])
+    trees.mask(tmp_path / "masks" / "001.png")
+    dataset = open_dataset(tmp_path)
+    assert labels(dataset) == {n: int(n[:3] in ("000", "001")) for n in names}
+    assert not alarm(tmp_path, accounts.rows_of(dataset))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_label_files_in_other_encodings(tmp_path, encoding):
+    trees.photos(tmp_path / "good", 5)
+    trees.photos(tmp_path / "bad", 1)
+    path = tmp_path / "bad" / "000.json"
+    trees.labelme(path, "000.jpg", label="Riß")
+    path.write_bytes(json.dumps(json.loads(path.read_text()), ensure_ascii=False).encode(encoding))
+    dataset = open_dataset(tmp_path)
+    rows = accounts.rows_of(dataset)
+    assert check_boxes(dataset) == 1 and not alarm(tmp_path, rows)
+
+
+@pytest.mark.parametrize("name, text", [
+    ("a.json", '{"images": [{"file_name": "000.jpg"'),
+    ("via.json", '{"000.jpg1234": {"filename": "000.jpg", "regions": []}}'),
+    ("studio.json", '[{"data": {"image": "000.jpg"}, "annotations": []}]'),
+    ("annotations.xml", '<?xml version="1.0"?><annotations><image name="000.jpg"></image></annotations>'),
+    ("_classes.csv", "filename, crack\n000.jpg, 1\n001.jpg, 0\n"),
+    ("list.txt", "000.jpg 1\n001.jpg 0\n"),
+])
+def test_labels_that_are_not_read_are_an_alarm(tmp_path, name, text):
+    trees.photos(tmp_path, 5)
+    (tmp_path / name).write_text(text)
+    assert name in alarm(tmp_path, accounts.rows_of(open_dataset(tmp_path)))
+
+
+@pytest.mark.parametrize("name, text", [("notes.txt", ""), ("README.txt", "by hand\n"), ("a.json", "{}")])
+def test_other_files_are_none(tmp_path, name, text):
+    trees.photos(tmp_path / "good", 5)
+    (tmp_path / "good" / name).write_text(text)
+    assert not alarm(tmp_path, accounts.rows_of(open_dataset(tmp_path)))
+
+
+def test_marks_without_an_area_make_the_whole_mask_unknown(tmp_path):
+    trees.photos(tmp_path / "good", 5)
+    trees.photos(tmp_path / "bad", 1)
+    path = tmp_path / "bad" / "000.json"
+    trees.labelme(path, "000.jpg")
+    document = json.loads(path.read_text())
+    document["shapes"].append({"label": "x", "shape_type": "linestrip", "points": [[1, 1], [5, 5]]})
+    path.write_text(json.dumps(document))
+    dataset = open_dataset(tmp_path)
+    assert all(s.mask is None for s in dataset.train + dataset.test)
+    assert any("without a mask" in line for line in accounts.tree(dataset, accounts.rows_of(dataset)))
+
+
+def test_circles(tmp_path):
+    trees.photos(tmp_path / "good", 5)
+    trees.photos(tmp_path / "bad", 1)
+    path = tmp_path / "bad" / "000.json"
+    trees.labelme(path, "000.jpg", points=[[30, 20], [30, 30]])
+    document = json.loads(path.read_text())
+    document["shapes"][0]["shape_type"] = "circle"
+    path.write_text(json.dumps(document))
+    dataset = open_dataset(tmp_path)
+    (mask,) = [read_truth(s.mask, trees.SIZE) for s in dataset.train + dataset.test if s.mask is not None]
+    assert abs(mask.sum() - np.pi * 100) < 40 and mask[20, 30]
+
+
+@pytest.mark.parametrize("place, text", [
+    ("classes.txt", "good\ncrack\n"), ("data.yaml", "names: [good, crack]\n"),
+    ("data.yaml", "names:\n  0: good\n  1: crack\n"),
+])
+def test_classes_of_yolo(tmp_path, place, text):
+    for path in trees.photos(tmp_path / "images", 6):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        label = f"{int(path.stem > '003')} 0.5 0.5 0.2 0.2\n"
+        (tmp_path / "labels" / f"{path.stem}.txt").write_text(label)
+    (tmp_path / place).write_text(text)
+    assert sum(labels(open_dataset(tmp_path)).values()) == 2
+
+
+def test_classes_of_voc(tmp_path):
+    for path in trees.photos(tmp_path / "JPEGImages", 6):
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        name = "crack" if path.stem > "003" else "background"
+        text = f"<annotation><object><name>{name}</name><bndbox/></object></annotation>"
+        (tmp_path / "Annotations" / f"{path.stem}.xml").write_text(text)
+    assert sum(labels(open_dataset(tmp_path)).values()) == 2
+
+
+def test_photos_that_a_file_names_and_that_are_missing_are_counted(tmp_path):
+    names = [path.name for path in trees.photos(tmp_path, 6)]
+    trees.coco(tmp_path / "labels.json", [*names, "gone.jpg"], names[4:])
+    rows = accounts.rows_of(open_dataset(tmp_path))
+    assert any("1 of their photos are not here" in row.text for row in rows)

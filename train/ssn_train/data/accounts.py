@@ -81,7 +81,7 @@ def tree(dataset: DataSet, rows: Sequence[Row]) -> List[str]:
     if len(folders) > MOST_FOLDERS:
         lines.append(f"  and {len(folders) - MOST_FOLDERS} folders more")
     bare = [s.path for s in (*dataset.train, *dataset.test) if s.label and s.mask is None]
-    if bare and any(row.text in MASK_ROWS for row in rows):
+    if bare and any(row.text in MASK_ROWS or row.text.startswith("labels (") for row in rows):
         row = Row("defective photos without a mask", tuple(bare), True)
         lines.append(inventory.row_of(dataset.root, row))
     return lines + inventory.table(dataset.root, [row for row in rows if not row.used])

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 
 from ssn_edge.errors import InputError
-from ssn_edge.frames import orientation
+from ssn_edge.frames import jpeg, orientation
 from ssn_edge.frames.decoding import Picture, Reading
 from ssn_edge.frames.image_files import read_picture
 from ssn_edge.frames.pixels import check_frame, used_bits
@@ -18,13 +19,17 @@ from ssn_edge.inventory import Reason, Row, row_of
 from ssn_train.data.datasets import DataSet
 from ssn_train.data.folder_layouts import MARKED_GOOD
 from ssn_train.data.samples import Sample
-from ssn_train.data.truth import Mask, orientation_of, read_truth
+from ssn_train.data.truth import Mask, name_of, orientation_of, read_truth
 
 BITS = (8, 10, 12, 14, 16)
 """Of a camera's grey values; 16-bit files may use the lower ones alone."""
 
-ONE_GREY = 2
-"""Of 256: photos with no larger differences show nothing."""
+ONE_GREY = 1.5
+"""Of 256: photos whose grey values deviate less from their mean, colour by colour, show nothing but noise."""
+
+FULL, MOST = 0.95, 0.5
+"""Of a photo's pixels: masks of more are likelier inverted, or of the part; of most, where the rim is all
+in."""
 
 MOST_LINES = 5
 """Of problems in words."""
@@ -39,6 +44,7 @@ SEVERAL = Reason("files of several pictures, of which the first is used", alarmi
 DOUBTFUL = Reason("photos that end in zeros or have a hole; are they whole?", alarming=True)
 CONSTANT = Reason("photos of a single grey value; was the lens covered?", alarming=True)
 UNTOLD = Reason('JPEGs that may be cut inside: to be sure, pip install "ssn-edge[strict-decode]"')
+FOUR_COLOURS = Reason("JPEGs of colours that the strict decoder does not take: may be cut inside")
 
 
 @dataclass
@@ -122,13 +128,15 @@ def _check(sample: Sample, good_mask: Optional[Mask], found: Findings) -> Option
         return None
     _remark(sample.path, picture, found)
     if good_mask is not None and _truth(sample.path, good_mask, picture, reading).any():
-        found.problems.append(f"{sample.path}: called good, but {good_mask} marks a defect on it")
+        found.problems.append(f"{sample.path}: called good, but {name_of(good_mask)} marks a defect on it")
         found.remarks[MARKED_GOOD].append(sample.path)
         return None
     if sample.mask is None:
         return sample
-    share = _truth(sample.path, sample.mask, picture, reading).mean()
-    if share > FULL:
+    truth = _truth(sample.path, sample.mask, picture, reading)
+    share = truth.mean()
+    rim = truth[[0, -1]].all() and truth[:, [0, -1]].all()
+    if share > FULL or share > MOST and rim:
         found.remarks[FULL_MASK].append(sample.path)
     if share == 0:
         found.remarks[EMPTY_MASK].append(sample.path)
@@ -140,15 +148,15 @@ def _remark(path: Path, picture: Picture, found: Findings) -> None:
     stored = picture.stored
     if stored.dtype == np.uint16:
         found.bits = max(found.bits, used_bits(stored), 8)
-    scale = 256 if stored.dtype == np.uint16 and used_bits(stored) > 12 else 1
-    if int(stored.max()) - int(stored.min()) <= ONE_GREY * scale:
+    levels = 1 << max(8, used_bits(stored)) if stored.dtype == np.uint16 else 256
+    if cv2.meanStdDev(stored)[1].max() < ONE_GREY * levels / 256:
         found.remarks[CONSTANT].append(path)
     if picture.several:
         found.remarks[SEVERAL].append(path)
     if picture.doubt:
         found.remarks[DOUBTFUL].append(path)
     if picture.kind == "JPEG" and not picture.told:
-        found.remarks[UNTOLD].append(path)
+        found.remarks[UNTOLD if jpeg.simplejpeg is None else FOUR_COLOURS].append(path)
 
 
 def _truth(photo: Path, mask: Mask, picture: Picture, reading: Reading) -> np.ndarray:
@@ -161,11 +169,12 @@ def _truth(photo: Path, mask: Mask, picture: Picture, reading: Reading) -> np.nd
         if tag == picture.tag:
             raise
         raise InputError(f"{error}; {_turns(picture.tag, tag)}") from None
-    unsure = height == width or {picture.tag, tag} <= {1, 2, 3, 4}
+    pair = {picture.tag, tag}
+    unsure = height == width or pair <= {1, 2, 3, 4} or pair <= {5, 6, 7, 8}
     if tag != picture.tag and unsure:
         raise InputError(
-            f"{mask}: mask of {photo}: {_turns(picture.tag, tag)}; which way it was drawn cannot be told: "
-            "write both without a tag"
+            f"{name_of(mask)}: mask of {photo}: {_turns(picture.tag, tag)}; which way it was drawn cannot be "
+            "told: write both without a tag"
         )
     return truth
 

@@ -111,20 +111,23 @@ def scan(folder: PathLike, unsupervised: bool = False, layout: Optional[str] = N
     InputError for a folder that is not there."""
     root = Path(folder)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give a folder of photos")
+        found = "a file, no folder" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {found}; give a folder of photos")
     if layout is None and (root / "visa_pytorch").is_dir():
         root = root / "visa_pytorch"
     return LAYOUTS[layout or _recognised(root)](root, unsupervised)
 
 
 def _recognised(root: Path) -> str:
-    if (root / "split.json").is_file():
+    plain = any(folder_names.meaning(path.name) in ("good", "bad") for path in subfolders(root))
+    if (root / "split.json").is_file() and not plain:
         return "tiles"
     if (root / "split_csv" / "1cls.csv").is_file():
         return "visa"
     if (root / "sensum_splits").is_dir():
         return "sensum"
-    if (root / "train").is_dir() and any((root / "train").glob("*_GT.png")):
+    train = root / "train"
+    if train.is_dir() and any(train.glob("*_GT.png")) and not subfolders(train):
         return "ksdd2"
     if _has_a_tools_labels(root):
         return "labels"

@@ -19,6 +19,7 @@ from ssn_train.data.label_files import Labels, Shapes
 from ssn_train.data.mask_files import NO_PHOTO
 from ssn_train.data.samples import Parts, Sample, Selection, split_samples
 from ssn_train.data.truth import Mask, read_truth
+from ssn_train.data.truth import mask_files as mask_files_of
 
 TEST_SHARE_GOOD, TEST_SHARE_BAD = 0.2, 0.5
 """Shares of a plain folder's photos that are kept for testing where defects are given. Half of the
@@ -32,6 +33,8 @@ PRIVATE = Reason("test photos without labels")
 LEFT_OUT = Reason("defective photos that --unsupervised leaves out")
 MARKED_GOOD = Reason("photos called good on which a label marks a defect", alarming=True)
 NOT_LISTED = Reason("images without a mask or label, so neither good nor bad", alarming=True)
+NAMED_BAD = Reason("photos in good folders whose names say otherwise", alarming=True)
+JSON_FOLDERS = Reason("folders of LabelMe's json_to_dataset, not read: its .json files are", alarming=True)
 INSTANCES = Reason("masks of instances; those of classes are used")
 
 
@@ -67,20 +70,49 @@ def _sort(folders: Folders, part: str = "") -> _Sorted:
     """Sort images by the names of their folders, given relative to the part's own. In a ``part`` ("train",
     "test", "validation") any name is a kind of defect's; images straight in it are good in "train" alone."""
     found = _Sorted()
+    if not part:
+        folders = {_unwrapped(parts): images for parts, images in folders.items()}
     named_good = any(parts and meaning(parts[0]) == "good" for parts in folders)
     straight: Role = UNLABELLED if named_good or part not in ("", "train") else "good"
     for parts, images in folders.items():
         role = _role(parts, bool(part) or named_good) if parts else straight
+        if {"img", "label", "label_viz"} <= {path.stem for path in images}:
+            role = JSON_FOLDERS
+        elif role == "bad" and _holds_masks(images, folders):
+            role = "masks"
         masks = set() if role == "masks" else mask_files.beside(images)
         found.masks += images if role == "masks" else sorted(masks)
         photos = [path for path in images if path not in masks]
         if role == "good":
-            found.good += photos
+            named_bad = [path for path in photos if meaning(path.stem) == "bad"]
+            found.unused.update(dict.fromkeys(named_bad, NAMED_BAD))
+            found.good += [path for path in photos if path not in found.unused]
         elif role == "bad":
             found.bad[parts] += photos
         elif isinstance(role, Reason):
             found.unused.update(dict.fromkeys(photos, role))
     return found
+
+
+def _unwrapped(parts: Tuple[str, ...]) -> Tuple[str, ...]:
+    return parts[1:] if len(parts) > 1 and folder_names.is_wrapper(parts[0]) else parts
+
+
+def _holds_masks(images: Sequence[Path], folders: Folders) -> bool:
+    """Pictures that all look like masks, with the stems of other photos, which do not."""
+    stems = {path.stem.casefold() for path in images}
+    others = [path for rest in folders.values() for path in rest
+              if path.parent != images[0].parent and path.stem.casefold() in stems]
+    shared = {path.stem.casefold() for path in others}
+    return (
+        2 * len(shared) > len(stems)
+        and all(mask_files.looks_like_mask(path) for path in images[:LOOKED_AT])
+        and not all(mask_files.looks_like_mask(path) for path in others[:LOOKED_AT])
+    )
+
+
+LOOKED_AT = 8
+"""Pictures of a folder that tell what it holds."""
 
 
 def _role(parts: Sequence[str], any_kind: bool) -> Role:
@@ -102,21 +134,23 @@ def _role(parts: Sequence[str], any_kind: bool) -> Role:
 def _labelled(root: Path, parts: Sequence[_Sorted], labels: Labels, found: Parts) -> List[List[Sample]]:
     """Samples of each part, with the masks and shapes that belong to them; good first."""
     for part in parts:
-        marked = [path for path in part.good if labels.shapes.get(path) is not None]
+        marked = [path for path in part.good if labels.shapes.get(path)]
         part.unused.update(dict.fromkeys(marked, MARKED_GOOD))
         part.good = [path for path in part.good if path not in part.unused]
     bad = [path for part in parts for path in part.defective()]
     good = [path for part in parts for path in part.good]
     masks = [path for part in parts for path in part.masks]
-    pairs = mask_files.pair(root, bad, masks)
+    for_good = [path for path in masks if _is_for_good(path, root)]
+    pairs = mask_files.pair(root, bad, [path for path in masks if path not in set(for_good)])
     rest = [path for path, reason in pairs.unused.items() if reason is NO_PHOTO]
-    of_good = mask_files.pair(root, good, rest)
+    of_good = mask_files.pair(root, good, rest + for_good)
     found.unused.update({**pairs.unused, **of_good.unused})
-    marks: Dict[Path, Mask] = {p: s for p, s in labels.shapes.items() if s is not None and s.polygons}
+    marks: Dict[Path, Mask] = {p: s for p, s in labels.shapes.items() if s and all(one.polygons for one in s)}
     marks.update(pairs.masks)
     found.good_masks.update(of_good.masks)
     for mask in of_good.masks.values():
-        found.unused.pop(mask, None)
+        for file in mask_files_of(mask):
+            found.unused.pop(file, None)
     found.used.update(labels.used)
     found.unused.update(labels.unused)
     result = []
@@ -128,6 +162,12 @@ def _labelled(root: Path, parts: Sequence[_Sorted], labels: Labels, found: Parts
             samples += [Sample(path, 1, marks.get(path), kind) for path in paths]
         result.append(samples)
     return result
+
+
+def _is_for_good(mask: Path, root: Path) -> bool:
+    """In a mask folder that says good: ``good_masks/``, ``masks/ok/``."""
+    ways = mask.relative_to(root).parts[:-1]
+    return any(folder_names.says_good(way) for way in ways)
 
 
 def photos(root: Path, select: Selection) -> Parts:
@@ -247,15 +287,13 @@ def _mask_images(folders: Folders, found: Parts) -> Dict[Path, bool]:
     return masks
 
 
-def _by_label(photo: Path, labels: Labels, mask: Optional[Path], found: Parts) -> Optional[Sample]:
-    if photo in labels.shapes:
-        shapes: Optional[Shapes] = labels.shapes[photo]
-        if shapes is None:
-            return Sample(photo)
-        return Sample(photo, 1, shapes if shapes.polygons else None, "defect")
-    if mask is None:
-        return None
-    if read_truth(mask).any():
+def _by_label(photo: Path, labels: Labels, mask: Optional[Mask], found: Parts) -> Optional[Sample]:
+    """Defective where any label or mask marks something; good where one says that there is nothing."""
+    shapes: Tuple[Shapes, ...] = labels.shapes.get(photo, ())
+    if mask is not None and read_truth(mask).any():
         return Sample(photo, 1, mask, "defect")
-    found.good_masks[photo] = mask
-    return Sample(photo)
+    if shapes:
+        return Sample(photo, 1, shapes if all(one.polygons for one in shapes) else None, "defect")
+    if mask is not None:
+        found.good_masks[photo] = mask
+    return Sample(photo) if mask is not None or photo in labels.shapes else None

@@ -6,18 +6,23 @@ import re
 from typing import FrozenSet, List, Sequence
 
 GOOD = frozenset(
-    "good ok okay normal normals pass passed fine gut io healthy clean intact golden perfect sound "
-    "conforming negative undamaged flawless".split()
+    "good ok okay normal normals pass passed fine gut io gutteil gutteile 良品 合格 合格品 "
+    "healthy clean intact golden perfect sound conforming negative undamaged flawless".split()
 )
 BAD = frozenset(
     "bad defect defects defective defekt ng anomaly anomalies anomalous abnormal nok nio notok notgood "
     "nogood faulty fault faults reject rejects rejected scrap fail failed failure schlecht "
-    "ausschuss positive nonconforming imperfect".split()
+    "ausschuss schlechtteil schlechtteile positive nonconforming imperfect 不良 不良品 不合格 缺陷".split()
 )
 NEGATIONS = frozenset("not no non without free zero kein keine nicht un".split())
 JOINED_GOOD = frozenset("nodefect nodefects defectfree nondefective undefective faultless".split())
-MASKS = frozenset("mask masks gt gts groundtruth segmentationclass segmentationobject".split())
-LABELS = frozenset("label labels annotation annotations seg segmentation segmentations truth".split())
+MASKS = frozenset(
+    "mask masks maske masken gt gts groundtruth segmentationclass segmentationobject segmentationclasspng "
+    "segmentationobjectpng pngmask pngmasks maskpng annots".split()
+)
+LABELS = frozenset(
+    "label labels annotation annotations anno annos ann seg segm segmentation segmentations truth".split()
+)
 """Words for masks too, but labels are also things that can be damaged."""
 
 TRAIN = frozenset("train training".split())
@@ -33,7 +38,8 @@ NEUTRAL = HARMLESS | frozenset(
     "unlabelled unlabeled unlabel unknown unsorted raw old backup backups tmp temp misc other others archive "
     "result results output outputs out run runs model models reference references preview previews thumb "
     "thumbs thumbnail thumbnails trash todo review src doc docs export exports calibration calib background "
-    "bg copy copies unclear maybe mixed all private".split()
+    "bg copy copies unclear maybe mixed all private overkill visualization visualisation viz vis overlay "
+    "overlays segmentationclassvisualization segmentationclassnpy json".split()
 )
 """Folders that nobody would name a kind of defect after."""
 
@@ -48,7 +54,8 @@ def is_mask_folder(name: str) -> bool:
     found = set(words(name))
     if found & MASKS or "".join(words(name)) in MASKS:
         return True
-    return bool(found & LABELS) and not found - LABELS - HARMLESS - GOOD - BAD - {"ground", "class", "pixel"}
+    plain = LABELS | HARMLESS | GOOD | BAD | {"ground", "class", "pixel", "png"}
+    return bool(found & LABELS) and not found - plain
 
 
 def meaning(name: str) -> str:
@@ -61,7 +68,7 @@ def meaning(name: str) -> str:
         return "masks"
     found = set(words(name))
     joined = "".join(words(name))
-    if joined in JOINED_GOOD:
+    if joined in JOINED_GOOD | GOOD:
         return "good"
     if joined in BAD:
         return "bad"
@@ -74,6 +81,20 @@ def meaning(name: str) -> str:
     if good:
         return "bad" if negated else "" if rest - HARMLESS else "good"
     return ""
+
+
+def says_good(name: str) -> bool:
+    """A good word and no negation, whatever else: ``good_masks``."""
+    found = set(words(name))
+    return bool(found & GOOD) and not found & (NEGATIONS | BAD)
+
+
+WRAPPERS = frozenset("image images photo photos picture pictures img imgs data dataset".split())
+
+
+def is_wrapper(name: str) -> bool:
+    """A folder that only holds the others: ``images/good/``."""
+    return bool(words(name)) and not set(words(name)) - WRAPPERS
 
 
 def is_part(name: str, part: FrozenSet[str]) -> bool:
@@ -90,9 +111,9 @@ def is_test(name: str) -> bool:
 
 def names_a_kind(name: str) -> bool:
     """May a folder of that name, beside good ones, be a kind of defect? Not without letters, not a neutral
-    word, not what could as well be good."""
+    word, not what could as well be good, as ``no_scratch``."""
     found = set(words(name))
-    return bool(found - NEUTRAL) and not found & GOOD
+    return bool(found - NEUTRAL) and not found & (GOOD | NEGATIONS)
 
 
 def kind_of(parts: Sequence[str]) -> str:

@@ -7,34 +7,44 @@ photo at a time, so that a data set's masks never lie in memory together.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import re
 import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from ssn_edge.errors import InputError, needs
 from ssn_edge.inventory import Reason, files_below, is_hidden, is_image
 from ssn_edge.text import one_line
-from ssn_train.data.folder_names import meaning
+from ssn_train.data.folder_names import is_mask_folder, meaning
 
 MOST_BYTES = 1 << 30
 """Of a label file: COCO's describe whole data sets."""
 
-SUFFIXES = {".json", ".xml", ".txt"}
+SUFFIXES = {".json", ".xml", ".txt", ".csv"}
+
+MOST_NAMES = 200
+"""Photos that are looked for in a text."""
 
 NOT_READ = Reason('label files; to read them: pip install "ssn-edge[labels]"', alarming=True)
 
 
+NOT_KNOWN = Reason("files that look like labels and are none that is read here: export COCO", alarming=True)
+CVAT_XML = Reason("CVAT's own XML, which is not read here: export COCO or masks", alarming=True)
+TABLES = Reason("tables that name photos, which are not read here", alarming=True)
+
+
 @dataclass(frozen=True)
 class Shapes:
-    """A photo's labels: ``tool`` says which reader, ``document`` (JSON, or the file's text) holds what it
-    reads. ``polygons``: whether they say where the defect is, or only boxes."""
+    """What one file marks on a photo: ``tool`` says which reader, ``document`` (JSON, or the file's text)
+    holds what it reads. ``polygons``: every mark has an area; if not, where the defects are is unknown."""
 
     source: Path
     tool: str
@@ -86,35 +96,43 @@ _READERS = {"COCO": _coco, "LabelMe": _labelme, "YOLO": _yolo}
 
 @dataclass(frozen=True)
 class Labels:
-    """``shapes``: photo -> what is labelled on it, None for a photo that the tool lists without a label.
-    ``used``: label files -> their tool; ``unused``: those that could not be used."""
+    """``shapes``: photo -> what is marked on it by each file that lists it, () for nothing. ``used``: label
+    files -> their tool; ``unused``: those that could not be used."""
 
-    shapes: Mapping[Path, Optional[Shapes]]
+    shapes: Mapping[Path, Tuple[Shapes, ...]]
     used: Mapping[Path, str]
     unused: Mapping[Path, Reason]
 
 
 def find(root: Path) -> Labels:
-    """The label files below ``root`` and the photos that they speak of."""
-    shapes: Dict[Path, Optional[Shapes]] = {}
+    """The label files below ``root`` and the photos that they speak of. Several files may speak of one photo:
+    what any of them marks is marked."""
+    shapes: Dict[Path, Tuple[Shapes, ...]] = {}
     used: Dict[Path, str] = {}
     unused: Dict[Path, Reason] = {}
     files = [path for path in files_below(root) if not is_hidden(path, root)]
-    photos = _Photos([path for path in files if is_image(path)])
+    photos = _Photos([path for path in files if is_image(path) and not _is_mask(path, root)])
     for path in files:
         if path.suffix.lower() not in SUFFIXES or path.stat().st_size > MOST_BYTES:
             continue
         tool, found = _read(path, photos)
-        if not tool:
-            continue
-        if not _can_draw():
+        if isinstance(tool, Reason):
+            unused[path] = tool
+        elif tool and not _can_draw():
             unused[path] = NOT_READ
-        elif not found:
-            unused[path] = Reason(f"{tool} labels of photos that are not here", alarming=True)
-        else:
-            used[path] = f"labels ({tool})"
-            shapes.update(found)
+        elif tool and not any(photo is not None for photo, _ in found):
+            unused[path] = Reason(f"{tool} labels of photos that are not here, or twice", alarming=True)
+        elif tool:
+            missing = sum(photo is None for photo, _ in found)
+            used[path] = f"labels ({tool}{f'; {missing} of their photos are not here' if missing else ''})"
+            for photo, marked in found:
+                if photo is not None:
+                    shapes[photo] = shapes.get(photo, ()) + (() if marked is None else (marked,))
     return Labels(shapes, used, unused)
+
+
+def _is_mask(path: Path, root: Path) -> bool:
+    return any(map(is_mask_folder, path.relative_to(root).parts[:-1]))
 
 
 def _can_draw() -> bool:
@@ -125,58 +143,96 @@ def _can_draw() -> bool:
     return False
 
 
-def _read(path: Path, photos: _Photos) -> Tuple[str, Dict[Path, Optional[Shapes]]]:
-    """(tool, its labels); "" for a file that holds none."""
+Found = List[Tuple[Optional[Path], Optional[Shapes]]]
+"""Photos that a file lists (None: it is not here), and what it marks on them (None: nothing)."""
+
+
+def _read(path: Path, photos: _Photos) -> Tuple[Union[str, Reason], Found]:
+    """(tool, its labels); "" for a file that holds none, a Reason for one that may and is not read."""
+    text = _text(path)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return (TABLES if photos.named_in(text) > 1 else ""), []
+    if suffix == ".txt":
+        yolo = list(_of_yolo(path, text, photos)) if _is_yolo(text) else []
+        known = bool(text.strip()) or any(photo for photo, _ in yolo)
+        return ("YOLO" if yolo and known else TABLES if photos.named_in(text) > 1 else ""), yolo
+    if suffix == ".xml":
+        if "<annotations" in text[:2000]:
+            return CVAT_XML, []
+        return ("VOC", list(_of_voc(path, text, photos))) if "<annotation" in text[:2000] else ("", [])
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() == ".txt":
-            return ("YOLO", dict(_of_yolo(path, text, photos))) if _is_yolo(text) else ("", {})
-        if path.suffix.lower() == ".xml":
-            return ("VOC", dict(_of_voc(path, text, photos))) if "<annotation" in text[:1000] else ("", {})
-        document = json.loads(text)
-    except (ValueError, RecursionError, OSError):
-        return "", {}
-    if not isinstance(document, dict):
-        return "", {}
-    try:
+        found = json.loads(text)
+        document = found if isinstance(found, dict) else {}
         if isinstance(document.get("images"), list) and "annotations" in document:
-            return "COCO", dict(_of_coco(path, document, photos))
+            return "COCO", list(_of_coco(path, document, photos))
         if isinstance(document.get("shapes"), list) and "imagePath" in document:
-            return "LabelMe", dict(_of_labelme(path, document, photos))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return "LabelMe", list(_of_labelme(path, document, photos))
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no labels that can be read ({one_line(error)}); export again") from None
-    return "", {}
+    except (ValueError, RecursionError):
+        pass
+    return (NOT_KNOWN if photos.named_in(text) or LABEL_WORDS.search(text) else ""), []
 
 
-Found = Iterator[Tuple[Path, Optional[Shapes]]]
+LABEL_WORDS = re.compile(r'"(annotations?|shapes|regions|segmentation|polygon(label)?s?|bbox|objects)"')
 
 
-def _of_coco(path: Path, document: Mapping[str, Any], photos: _Photos) -> Found:
-    good = {one["id"] for one in document["categories"] if _is_good(str(one.get("name", "")))}
+def _text(path: Path) -> str:
+    """With or without a byte order mark, in the encoding that XML declares, else byte by byte."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return ""
+    declared = re.match(rb"[^>]{0,60}encoding=[\"']([\w.-]+)", data)
+    marked = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    for encoding in (marked, declared[1].decode("ascii") if declared else "latin-1", "latin-1"):
+        with contextlib.suppress(ValueError, LookupError):
+            return data.decode(encoding)
+    return ""
+
+
+def _of_coco(path: Path, document: Mapping[str, Any], photos: _Photos) -> Iterator[Any]:
+    categories = document.get("categories", [])
+    good = {one["id"] for one in categories if _is_good(str(one.get("name", "")))}
     by_image: Dict[Any, List[Any]] = {}
     for one in document["annotations"]:
         if one["category_id"] not in good:
             by_image.setdefault(one["image_id"], []).append(one)
     for image in document["images"]:
         photo = photos.find(path, str(image["file_name"]))
-        if photo is None:
-            continue
         marked = by_image.get(image["id"], [])
-        with_area = [one for one in marked if one.get("segmentation")]
-        part = {"images": [{**image, "file_name": "photo"}], "annotations": with_area,
-                "categories": document["categories"]}
-        yield photo, Shapes(path, "COCO", json.dumps(part), photo, bool(with_area)) if marked else None
+        if photo is None or not marked:
+            yield photo, None
+            continue
+        part = {"images": [{**image, "file_name": "photo"}], "annotations": marked, "categories": categories}
+        areas = all(one.get("segmentation") for one in marked)
+        yield photo, Shapes(path, "COCO", json.dumps(part), photo, areas)
 
 
-def _of_labelme(path: Path, document: Mapping[str, Any], photos: _Photos) -> Found:
+DRAWN = ("polygon", "rectangle")
+
+
+def _of_labelme(path: Path, document: Mapping[str, Any], photos: _Photos) -> Iterator[Any]:
     photo = photos.find(path, str(document["imagePath"])) or photos.of_stem(path)
-    if photo is None:
+    marked = [_round(one) for one in document["shapes"] if not _is_good(str(one.get("label", "")))]
+    if photo is None or not marked:
+        yield photo, None
         return
-    marked = [one for one in document["shapes"] if not _is_good(str(one.get("label", "")))]
-    with_area = [one for one in marked if one.get("shape_type") in ("polygon", "rectangle")]
     part = {key: document.get(key) for key in ("imageHeight", "imageWidth")}
-    part.update(imagePath="photo", shapes=with_area)
-    yield photo, Shapes(path, "LabelMe", json.dumps(part), photo, bool(with_area)) if marked else None
+    part.update(imagePath="photo", shapes=marked)
+    areas = all(one.get("shape_type") in DRAWN for one in marked)
+    yield photo, Shapes(path, "LabelMe", json.dumps(part), photo, areas)
+
+
+def _round(shape: Dict[str, Any]) -> Dict[str, Any]:
+    """A circle, given as its centre and a point on it, as a polygon."""
+    if shape.get("shape_type") != "circle" or len(shape.get("points", ())) != 2:
+        return shape
+    (x, y), rim = shape["points"]
+    radius, turns = math.dist((x, y), rim), [2 * math.pi * n / 64 for n in range(64)]
+    points = [[x + radius * math.cos(turn), y + radius * math.sin(turn)] for turn in turns]
+    return {**shape, "shape_type": "polygon", "points": points}
 
 
 YOLO_LINE = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}\s*")
@@ -187,18 +243,40 @@ def _is_yolo(text: str) -> bool:
     return len(text) < 10_000_000 and all(YOLO_LINE.fullmatch(line) for line in text.splitlines() if line)
 
 
-def _of_yolo(path: Path, text: str, photos: _Photos) -> Found:
-    photo = photos.of_stem(path)
-    if photo is not None:
-        areas = "\n".join(line for line in text.splitlines() if len(line.split()) > 5)
-        yield photo, Shapes(path, "YOLO", areas, photo, bool(areas)) if text.strip() else None
+def _of_yolo(path: Path, text: str, photos: _Photos) -> Iterator[Any]:
+    photo, good = photos.of_stem(path), {
+        number for number, name in enumerate(_class_names(path)) if _is_good(name)
+    }
+    lines = [line for line in text.splitlines() if line.strip() and int(line.split()[0]) not in good]
+    if photo is None or not lines:
+        yield photo, None
+    else:
+        areas = all(len(line.split()) > 5 for line in lines)
+        yield photo, Shapes(path, "YOLO", "\n".join(lines), photo, areas)
 
 
-def _of_voc(path: Path, text: str, photos: _Photos) -> Found:
+def _class_names(path: Path) -> List[str]:
+    """Of the nearest ``data.yaml``, ``classes.txt`` or ``obj.names`` above a YOLO file; none: all are
+    defects."""
+    for folder in list(path.parents)[:4]:
+        for name in ("classes.txt", "obj.names"):
+            if (folder / name).is_file():
+                return _text(folder / name).splitlines()
+        if (folder / "data.yaml").is_file():
+            with contextlib.suppress(ImportError, ValueError, AttributeError):
+                import yaml
+
+                names = yaml.safe_load(_text(folder / "data.yaml")).get("names", [])
+                return list(map(str, names.values() if isinstance(names, dict) else names))
+    return []
+
+
+def _of_voc(path: Path, text: str, photos: _Photos) -> Iterator[Any]:
     """Boxes: they say that there is a defect, not which pixels."""
     photo = photos.of_stem(path)
-    if photo is not None:
-        yield photo, Shapes(path, "VOC", "", photo, False) if "<object>" in text else None
+    names = [one.partition("<name>")[2].partition("</name>")[0] for one in text.split("<object>")[1:]]
+    marked = photo is not None and not all(_is_good(name.strip()) for name in names)
+    yield photo, Shapes(path, "VOC", "", photo, False) if photo is not None and marked else None
 
 
 def _is_good(label: str) -> bool:
@@ -214,6 +292,11 @@ class _Photos:
         for path in paths:
             self._named.setdefault(path.name.casefold(), []).append(path)
             self._stems.setdefault(path.stem.casefold(), []).append(path)
+
+    def named_in(self, text: str) -> int:
+        """How many of the first photos a text names, suffix included."""
+        folded = text.casefold()
+        return sum(name in folded for name in itertools.islice(self._named, MOST_NAMES))
 
     def find(self, source: Path, name: str) -> Optional[Path]:
         """The photo that a label file names, with or without its folders."""

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -52,14 +52,19 @@ def keys(path: Path) -> List[str]:
     bare = without_affix(stem)
     if bare is not None and Path(bare).suffix.lower() in image_suffixes():
         bare = Path(bare).stem
-    return [name.casefold() for name in (stem, bare) if name]
+    numbered = NUMBERED.match(bare or "")
+    return [name.casefold() for name in (stem, bare, numbered and numbered[1]) if name]
+
+
+NUMBERED = re.compile(r"(.+?)[-_. ]+\d+$")
+"""``NAME_0_mask``, ``NAME_1_mask``: several of one photo."""
 
 
 @dataclass
 class Pairs:
-    """``masks``: photo -> its mask file, or folder of several; ``unused``: mask files and why."""
+    """``masks``: photo -> its mask file, or several; ``unused``: mask files and why."""
 
-    masks: Dict[Path, Path] = field(default_factory=dict)
+    masks: Dict[Path, Union[Path, Tuple[Path, ...]]] = field(default_factory=dict)
     unused: Dict[Path, Reason] = field(default_factory=dict)
 
 
@@ -80,23 +85,30 @@ def pair(root: Path, photos: Sequence[Path], masks: Sequence[Path]) -> Pairs:
     for photo, ranked in chosen.items():
         best = max(rank for rank, _ in ranked)
         files = [mask for rank, mask in ranked if rank == best]
-        folder = files[0].parent
         if len(files) == 1:
             found.masks[photo] = files[0]
-        elif all(mask.parent == folder for mask in files) and folder.name.casefold() == photo.stem.casefold():
-            found.masks[photo] = folder
+        elif all(_is_one_of_several(mask, photo) for mask in files):
+            found.masks[photo] = tuple(files)
         else:
             found.unused.update({mask: RIVALS for mask in files})
         found.unused.update({mask: RIVALS for rank, mask in ranked if rank != best})
     return found
 
 
+def _is_one_of_several(mask: Path, photo: Path) -> bool:
+    """In a folder of the photo's name, or numbered behind it."""
+    stem = photo.stem.casefold()
+    return mask.parent.name.casefold() == stem or stem not in keys(mask)[:-1] and keys(mask)[-1] == stem
+
+
 def _owners(root: Path, mask: Path, by_stem: Dict[str, List[Path]]) -> Tuple[List[Path], int]:
     """The photos that a mask fits best, and how well."""
     above, below = _around(mask.parent.relative_to(root).parts)
-    if above is None:  # beside its photo, or nowhere
-        found = [photo for key in keys(mask) for photo in by_stem.get(key, ())]
-        return [photo for photo in found if photo.parent == mask.parent and photo != mask][:1], 100
+    if above is None:  # beside its photo, or in a folder that only looks like masks
+        if any(photo.parent == mask.parent for photos in by_stem.values() for photo in photos):
+            near = [photo for key in keys(mask) for photo in by_stem.get(key, ())]
+            return [photo for photo in near if photo.parent == mask.parent and photo != mask][:1], 100
+        above = [part.casefold() for part in mask.parent.relative_to(root).parts[:-1]]
     tries = [(below, key) for key in keys(mask)]
     if below:
         tries.append((below[:-1], below[-1]))  # a folder a photo
@@ -147,7 +159,7 @@ def beside(photos: Sequence[Path]) -> Set[Path]:
     for path in photos:
         bare = without_affix(path.stem)
         named = bare is not None and bare.casefold() in by_stem
-        if named and (SURE.search(path.stem) or looks_like_mask(path)):
+        if named and SURE.search(path.stem) or bare is not None and looks_like_mask(path):
             found.add(path)
     for paths in by_stem.values():
         if len(paths) > 1:

@@ -11,40 +11,49 @@ import numpy as np
 from ssn_edge.errors import InputError
 from ssn_edge.frames import masks
 from ssn_edge.frames.decoding import Reading
-from ssn_edge.frames.image_files import list_images, read_picture
+from ssn_edge.frames.image_files import read_picture
 from ssn_train.data.label_files import Shapes
 
-Mask = Union[Path, Shapes]
+Mask = Union[Path, Tuple[Union[Path, Shapes], ...]]
+"""A mask file, or several parts that are taken together: files, or what labelling tools wrote."""
+
+
+def parts_of(mask: Mask) -> Tuple[Union[Path, Shapes], ...]:
+    """All of them, one or several."""
+    return mask if isinstance(mask, tuple) else (mask,)
 
 
 def mask_files(mask: Mask) -> Tuple[Path, ...]:
     """The files that it is read from."""
-    if isinstance(mask, Shapes):
-        return (mask.source,)
-    return tuple(list_images(mask)) if mask.is_dir() else (mask,)
+    return tuple(part.source if isinstance(part, Shapes) else part for part in parts_of(mask))
+
+
+def name_of(mask: Mask) -> str:
+    """For messages."""
+    return ", ".join(map(str, mask_files(mask)))
 
 
 def read_truth(
     mask: Mask, image_hw: Optional[Tuple[int, int]] = None, reading: Reading = Reading()  # noqa: B008 (frozen)
 ) -> np.ndarray:
-    """Pixels of the defects as bool [H, W]: of several masks, as MVTec LOCO has them, all together.
+    """Pixels of the defects as bool [H, W], of all parts together.
 
     InputError for files that cannot be read, and for another size than ``image_hw``.
     """
-    if isinstance(mask, Shapes):
-        return masks.sized(mask.draw(), image_hw, str(mask.source))
-    parts = [masks.read_mask(path, image_hw, reading) for path in mask_files(mask)]
-    if not parts:
-        raise InputError(f"{mask}: holds no mask; put them back")
-    return np.logical_or.reduce(parts)
+    found = [
+        masks.sized(part.draw(), image_hw, str(part.source)) if isinstance(part, Shapes)
+        else masks.read_mask(part, image_hw, reading)
+        for part in parts_of(mask)
+    ]
+    if len({one.shape for one in found}) > 1:
+        raise InputError(f"{name_of(mask)}: masks of one photo have different sizes; write them again")
+    return np.logical_or.reduce(found)
 
 
 def orientation_of(mask: Mask, reading: Reading) -> int:
     """The mask files' orientation tag; of shapes 1, since tools draw on upright photos. InputError where
     several masks of one photo disagree."""
-    if isinstance(mask, Shapes):
-        return 1
-    tags = {read_picture(path, reading).tag for path in mask_files(mask)}
+    tags = {1 if isinstance(part, Shapes) else read_picture(part, reading).tag for part in parts_of(mask)}
     if len(tags) > 1:
-        raise InputError(f"{mask}: its masks have different orientation tags; write them again")
-    return tags.pop() if tags else 1
+        raise InputError(f"{name_of(mask)}: different orientation tags for one photo; write them again")
+    return tags.pop()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ssn_edge.errors import InputError, ModelError
 from ssn_train.data.datasets import DataSet
 from ssn_train.data.label_files import Shapes
-from ssn_train.data.truth import Mask, mask_files
+from ssn_train.data.truth import Mask, parts_of
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options.settings import Settings
 from ssn_train.training import checkpoint
@@ -60,9 +60,11 @@ def photos_of(dataset: DataSet) -> Tuple[PhotoRecord, ...]:
 
 
 def _mask_digest(mask: Mask) -> str:
-    if isinstance(mask, Shapes):
-        return hashlib.blake2b(mask.document.encode(), digest_size=16).hexdigest()
-    return " ".join(map(_digest, mask_files(mask)))
+    return " ".join(
+        hashlib.blake2b(part.document.encode(), digest_size=16).hexdigest()
+        if isinstance(part, Shapes) else _digest(part)
+        for part in parts_of(mask)
+    )
 
 
 def _digest(path: Path) -> str:
