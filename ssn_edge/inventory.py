@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from ssn_edge.frames.formats import VIDEO_SUFFIXES, image_suffixes
 
@@ -37,18 +37,22 @@ class Row:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file, sorted by folder. Links to folders are followed, each folder once: a link to one that was
-    seen already, as one upwards is, counts as a file."""
-    seen = {os.path.realpath(root)}
+    """Every file, sorted by folder. Links to folders elsewhere are followed, each once: a link to a folder
+    that is here too, or was seen already, counts as a file."""
+    seen = {os.path.realpath(folder) for folder, _, _ in os.walk(root)}
+    entered: Set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         folders.sort()
         again = []
         for name in list(folders):
-            place = os.path.realpath(os.path.join(folder, name))
-            if place in seen:
+            path = os.path.join(folder, name)
+            place = os.path.realpath(path)
+            if place in seen and os.path.islink(path) or place in entered:
                 folders.remove(name)
                 again.append(name)
+                continue
             seen.add(place)
+            entered.add(place)
         yield from (Path(folder, name) for name in sorted([*files, *again]))
 
 
@@ -65,6 +69,8 @@ def is_image(path: Path) -> bool:
 
 def unknown(path: Path) -> Reason:
     """The reason that is left for a file that is no image."""
+    if path.is_dir():
+        return Reason("links to folders that are here too")
     suffix = path.suffix.lower()
     kind = "video" if suffix in VIDEO_SUFFIXES else "no image that is read here"
     return Reason(f"{kind} ({suffix or 'no suffix'})", suffix in VIDEO_SUFFIXES)

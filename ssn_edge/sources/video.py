@@ -11,9 +11,9 @@ from typing import Iterator, List, Optional, Union
 import cv2
 
 from ssn_edge.errors import InputError
+from ssn_edge.frames import containers
+from ssn_edge.frames.containers import ASF_PROPERTIES
 from ssn_edge.frames.formats import VIDEO_SUFFIXES
-from ssn_edge.sources import containers
-from ssn_edge.sources.containers import ASF_PROPERTIES
 from ssn_edge.sources.source import TIMEOUT_MS, Frame, log
 
 HEAD = 1 << 16

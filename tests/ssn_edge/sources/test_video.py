@@ -8,7 +8,8 @@ import pytest
 from clips import LEVELS, STRICT, clip, cut, jpeg, picture, removed, zeros
 
 from ssn_edge import InputError, sources
-from ssn_edge.sources import containers, mjpeg, video
+from ssn_edge.frames import containers
+from ssn_edge.sources import mjpeg, video
 
 CONTAINERS = [
     (".mp4", "mp4v"), (".mov", "mp4v"), (".m4v", "mp4v"), (".3gp", "mp4v"), (".avi", "MJPG"),

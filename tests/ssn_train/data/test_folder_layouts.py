@@ -301,3 +301,100 @@ def test_a_split_file_of_another_kind_is_none_of_ours(tmp_path):
     trees.photos(tmp_path / "good", 6)
     (tmp_path / "split.json").write_text('{"train": []}')
     assert open_dataset(tmp_path).layout == "photos"
+
+
+def silhouette(path):
+    """A backlit part: two grey values, as a mask."""
+    trees.mask(path.with_suffix(".png"), 240)
+
+
+def test_masks_of_two_folders_are_rivals(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "bad", 1)
+    trees.mask(tmp_path / "ground_truth" / "bad" / "000_mask.png")
+    trees.mask(tmp_path / "masks" / "bad" / "000.png", 100)
+    dataset, _, warning = found(tmp_path)
+    assert all(s.mask is None for s in dataset.train + dataset.test) and "have another one" in warning
+
+
+@pytest.mark.parametrize("way", ["bad/label", "label", "test/label"])
+def test_damaged_labels_are_a_kind_of_defect(tmp_path, way):
+    trees.photos(tmp_path / ("train/good" if way.startswith("test") else "good"), 6)
+    trees.photos(tmp_path / way, 4)
+    _, kinds, _ = found(tmp_path)
+    assert kinds == {"label": 4}
+
+
+def test_silhouettes_are_no_masks(tmp_path):
+    for number in range(6):
+        silhouette(tmp_path / "good" / f"{number:03d}")
+    for number in range(3):
+        silhouette(tmp_path / "crack" / f"{number:03d}")
+    trees.photos(tmp_path / "blurred", 3)
+    _, kinds, _ = found(tmp_path)
+    assert kinds == {"crack": 3, "blurred": 3}
+
+
+def test_masks_beside_photos_in_many_forms(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    for stem in ("x", "y", "z"):
+        trees.photo(tmp_path / "bad" / f"{stem}.jpg")
+    for name in ("x_mask_0.png", "y.jpg.png", "z_defect.png"):
+        trees.mask(tmp_path / "bad" / name)
+    _, kinds, _ = found(tmp_path)
+    assert kinds == {"bad": 3}
+
+
+def test_a_word_with_gt_in_it_is_no_mask(tmp_path):
+    for number in range(4):
+        trees.photo(tmp_path / "good" / f"length{number}.jpg")
+        trees.photo(tmp_path / "good" / f"length{number}_label.jpg")
+    assert len(open_dataset(tmp_path).train) == 8
+
+
+def test_pictures_that_show_labels_are_not_used(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "bad", 2)
+    trees.photos(tmp_path / "SegmentationClassVisualization", 2)
+    trees.mask(tmp_path / "SegmentationClassPNG" / "000.png")
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"bad": 2} and sum(s.mask is not None for s in dataset.train + dataset.test) == 1
+
+
+def test_where_names_are_labels_those_without_one_are_left_out(tmp_path):
+    for name in ("ok_0", "ok_1", "ok_2", "ng_0", "crack_0"):
+        trees.photo(tmp_path / f"{name}.png")
+    dataset, _, warning = found(tmp_path)
+    assert {s.path.stem for s in dataset.train} == {"ok_0", "ok_1", "ok_2"} and "crack_0.png" in warning
+
+
+def test_a_link_does_not_hide_the_folder_that_it_leads_to(tmp_path):
+    trees.photos(tmp_path / "good", 6)
+    trees.photos(tmp_path / "scratch", 2)
+    (tmp_path / "a_current").symlink_to(tmp_path / "good")
+    dataset, kinds, _ = found(tmp_path)
+    assert kinds == {"scratch": 2} and sum(not s.label for s in dataset.train + dataset.test) == 6
+
+
+@pytest.mark.parametrize("good, bad", [
+    ("ＯＫ", "ＮＧ"), ("良品", "不良品"), ("正常", "异常"), ("i.O", "n.i.O"),
+])
+def test_other_scripts(tmp_path, good, bad):
+    trees.photos(tmp_path / good, 6)
+    trees.photos(tmp_path / bad, 2)
+    dataset, kinds, _ = found(tmp_path)
+    assert sum(kinds.values()) == 2 and sum(not s.label for s in dataset.train + dataset.test) == 6
+
+
+def test_folders_within_wrappers_and_split_files_of_others(tmp_path):
+    trees.photos(tmp_path / "data" / "images" / "good", 6)
+    assert len(open_dataset(tmp_path).train) == 6
+    trees.photos(tmp_path / "flat", 4)
+    (tmp_path / "flat" / "split.json").write_text('{"train": ["000.jpg"]}')
+    assert open_dataset(tmp_path / "flat").layout == "photos"
+
+
+def test_products_whose_names_sound_bad(tmp_path):
+    for number in range(4):
+        trees.photo(tmp_path / "good" / f"positive_electrode_{number}.jpg")
+    assert len(open_dataset(tmp_path).train) == 4

@@ -251,3 +251,10 @@ def test_photos_that_a_file_names_and_that_are_missing_are_counted(tmp_path):
     trees.coco(tmp_path / "labels.json", [*names, "gone.jpg"], names[4:])
     rows = accounts.rows_of(open_dataset(tmp_path))
     assert any("1 of their photos are not here" in row.text for row in rows)
+
+
+@pytest.mark.parametrize("text", ['{"a": "img_000.jpg"}', '{"exposure": 3, "objects": 4}'])
+def test_settings_are_no_labels(tmp_path, text):
+    trees.photos(tmp_path / "good", 5)
+    (tmp_path / "settings.json").write_text(text)
+    assert not alarm(tmp_path, accounts.rows_of(open_dataset(tmp_path)))

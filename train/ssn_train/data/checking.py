@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
@@ -25,7 +25,10 @@ BITS = (8, 10, 12, 14, 16)
 """Of a camera's grey values; 16-bit files may use the lower ones alone."""
 
 ONE_GREY = 1.5
-"""Of 256: photos whose grey values deviate less from their mean, colour by colour, show nothing but noise."""
+"""Of 256: photos whose grey values deviate less from their mean, colour by colour, may show nothing."""
+
+BLANK = 0.5
+"""Below this they do: a smooth surface's noise alone is more."""
 
 FULL, MOST = 0.95, 0.5
 """Of a photo's pixels: masks of more are likelier inverted, or of the part; of most, where the rim is all
@@ -33,9 +36,6 @@ in."""
 
 MOST_LINES = 5
 """Of problems in words."""
-
-FULL = 0.95
-"""Of a photo's pixels: masks of more are likelier inverted, or of the part."""
 
 UNREADABLE = Reason("photos that cannot be read", alarming=True)
 EMPTY_MASK = Reason("defective photos whose mask is empty: used as defects without a mask", alarming=True)
@@ -58,6 +58,7 @@ class Findings:
     remarks: Dict[Reason, List[Path]] = field(default_factory=lambda: defaultdict(list))
     bits: int = 0
     read: int = 0
+    blank: Set[Path] = field(default_factory=set)
 
     def lines(self, root: Path) -> List[str]:
         """For a terminal: what is left out or doubtful, in words and in numbers."""
@@ -94,8 +95,7 @@ def check(dataset: DataSet, bits: Optional[int] = None, on_progress: Callable[[]
             f"--bits {bits}: {dataset.root} has photos with {found.bits} bits; give that, or auto"
         )
     good = [sample.path for sample in found.train if not sample.label]
-    constant = set(found.remarks.get(CONSTANT, ()))
-    if good and constant.issuperset(good):
+    if good and found.blank.issuperset(good):
         raise InputError(
             f"{dataset.root}: all {len(good)} good photos are alike, of a single grey value each "
             f"({good[0].name}, ...); was the lens covered, or the exposure 0? Take them again"
@@ -149,8 +149,11 @@ def _remark(path: Path, picture: Picture, found: Findings) -> None:
     if stored.dtype == np.uint16:
         found.bits = max(found.bits, used_bits(stored), 8)
     levels = 1 << max(8, used_bits(stored)) if stored.dtype == np.uint16 else 256
-    if cv2.meanStdDev(stored)[1].max() < ONE_GREY * levels / 256:
+    deviation = cv2.meanStdDev(stored)[1].max() * 256 / levels
+    if deviation < ONE_GREY:
         found.remarks[CONSTANT].append(path)
+    if deviation < BLANK:
+        found.blank.add(path)
     if picture.several:
         found.remarks[SEVERAL].append(path)
     if picture.doubt:

@@ -120,7 +120,7 @@ def scan(folder: PathLike, unsupervised: bool = False, layout: Optional[str] = N
 
 def _recognised(root: Path) -> str:
     plain = any(folder_names.meaning(path.name) in ("good", "bad") for path in subfolders(root))
-    if (root / "split.json").is_file() and not plain:
+    if not plain and _lists_tiles(root / "split.json"):
         return "tiles"
     if (root / "split_csv" / "1cls.csv").is_file():
         return "visa"
@@ -132,6 +132,14 @@ def _recognised(root: Path) -> str:
     if _has_a_tools_labels(root):
         return "labels"
     return "mvtec" if _trained_on(root) or any(map(_trained_on, subfolders(root))) else "photos"
+
+
+def _lists_tiles(path: Path) -> bool:
+    """Other data sets have a file of that name too."""
+    if not path.is_file():
+        return False
+    tiles = any(one.name.startswith("MT_") for one in subfolders(path.parent))
+    return tiles or b"supervised_folds" in path.read_bytes()
 
 
 def _trained_on(root: Path) -> bool:

@@ -34,6 +34,8 @@ LEFT_OUT = Reason("defective photos that --unsupervised leaves out")
 MARKED_GOOD = Reason("photos called good on which a label marks a defect", alarming=True)
 NOT_LISTED = Reason("images without a mask or label, so neither good nor bad", alarming=True)
 NAMED_BAD = Reason("photos in good folders whose names say otherwise", alarming=True)
+NAMED_NEITHER = Reason("photos whose names say neither good nor bad, as others' do", alarming=True)
+SHOWN = Reason("pictures that show labels")
 JSON_FOLDERS = Reason("folders of LabelMe's json_to_dataset, not read: its .json files are", alarming=True)
 INSTANCES = Reason("masks of instances; those of classes are used")
 
@@ -80,12 +82,22 @@ def _sort(folders: Folders, part: str = "") -> _Sorted:
             role = JSON_FOLDERS
         elif role == "bad" and _holds_masks(images, folders):
             role = "masks"
+        elif role == "masks" and _may_be_labels(parts) and not any(
+            mask_files.looks_like_mask(path) for path in images[:LOOKED_AT]
+        ):
+            rest = [way for way in parts if not folder_names.is_mask_folder(way)]
+            role = _role(rest, True) if rest else "bad" if part or named_good else UNNAMED
+            role = IN_GOOD if role == "good" else role
         masks = set() if role == "masks" else mask_files.beside(images)
         found.masks += images if role == "masks" else sorted(masks)
         photos = [path for path in images if path not in masks]
         if role == "good":
-            named_bad = [path for path in photos if meaning(path.stem) == "bad"]
+            said = {path: folder_names.meaning_of_file(path.stem) for path in photos}
+            named_bad = [path for path in photos if said[path] == "bad"]
             found.unused.update(dict.fromkeys(named_bad, NAMED_BAD))
+            if named_bad and "good" in said.values():  # names are labels here
+                neither = [path for path in photos if not said[path]]
+                found.unused.update(dict.fromkeys(neither, NAMED_NEITHER))
             found.good += [path for path in photos if path not in found.unused]
         elif role == "bad":
             found.bad[parts] += photos
@@ -95,20 +107,33 @@ def _sort(folders: Folders, part: str = "") -> _Sorted:
 
 
 def _unwrapped(parts: Tuple[str, ...]) -> Tuple[str, ...]:
-    return parts[1:] if len(parts) > 1 and folder_names.is_wrapper(parts[0]) else parts
+    while len(parts) > 1 and folder_names.is_wrapper(parts[0]):
+        parts = parts[1:]
+    return parts
+
+
+def _may_be_labels(parts: Sequence[str]) -> bool:
+    """Every word for masks on this way is also one for things: labels can be damaged."""
+    named = [part for part in parts if folder_names.is_mask_folder(part)]
+    return all(set(folder_names.words(part)) <= folder_names.LABELS for part in named)
 
 
 def _holds_masks(images: Sequence[Path], folders: Folders) -> bool:
-    """Pictures that all look like masks, with the stems of other photos, which do not."""
+    """Pictures that all look like masks, with the stems of defective photos, which do not, where good photos
+    do not either: silhouettes of backlit parts are no masks."""
     stems = {path.stem.casefold() for path in images}
-    others = [path for rest in folders.values() for path in rest
-              if path.parent != images[0].parent and path.stem.casefold() in stems]
-    shared = {path.stem.casefold() for path in others}
-    return (
-        2 * len(shared) > len(stems)
-        and all(mask_files.looks_like_mask(path) for path in images[:LOOKED_AT])
-        and not all(mask_files.looks_like_mask(path) for path in others[:LOOKED_AT])
-    )
+    if not all(mask_files.looks_like_mask(path) for path in images[:LOOKED_AT]):
+        return False
+    for way, rest in folders.items():
+        shared = [p for p in rest if p.stem.casefold() in stems and p.parent != images[0].parent]
+        kinds = {path.stem.casefold() for path in shared}
+        if "good" in map(meaning, way) or 2 * len(kinds) <= len(stems):
+            continue
+        if not any(mask_files.looks_like_mask(path) for path in shared[:LOOKED_AT]):
+            good = [p for parts, paths in folders.items() if "good" in map(meaning, parts) for p in paths]
+            alike = sum(map(mask_files.looks_like_mask, good[:LOOKED_AT]))
+            return 2 * alike < len(good[:LOOKED_AT]) or not good
+    return False
 
 
 LOOKED_AT = 8
@@ -254,6 +279,8 @@ def labelled(root: Path, select: Selection) -> Parts:
     labels = label_files.find(root)
     found.used.update(labels.used)
     found.unused.update(labels.unused)
+    for way in [way for way in folders if any(map(folder_names.shows_labels, way))]:
+        found.unused.update(dict.fromkeys(folders.pop(way), SHOWN))
     masks = _mask_images(folders, found)
     photos = [path for images in folders.values() for path in images if path not in masks]
     pairs = mask_files.pair(root, photos, sorted(path for path, used in masks.items() if used))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import FrozenSet, List, Sequence
 
 GOOD = frozenset(
-    "good ok okay normal normals pass passed fine gut io gutteil gutteile 良品 合格 合格品 "
+    "good ok okay normal normals pass passed fine gut io gutteil gutteile 良品 合格 合格品 正常 正常品 良好 "
+    "ok品 fehlerfrei inordnung ohnefehler "
     "healthy clean intact golden perfect sound conforming negative undamaged flawless".split()
 )
 BAD = frozenset(
     "bad defect defects defective defekt ng anomaly anomalies anomalous abnormal nok nio notok notgood "
     "nogood faulty fault faults reject rejects rejected scrap fail failed failure schlecht "
-    "ausschuss schlechtteil schlechtteile positive nonconforming imperfect 不良 不良品 不合格 缺陷".split()
+    "ausschuss schlechtteil schlechtteile positive nonconforming imperfect 不良 不良品 不合格 缺陷 异常 異常 "
+    "异常品 ng品".split()
 )
 NEGATIONS = frozenset("not no non without free zero kein keine nicht un".split())
 JOINED_GOOD = frozenset("nodefect nodefects defectfree nondefective undefective faultless".split())
@@ -38,15 +41,35 @@ NEUTRAL = HARMLESS | frozenset(
     "unlabelled unlabeled unlabel unknown unsorted raw old backup backups tmp temp misc other others archive "
     "result results output outputs out run runs model models reference references preview previews thumb "
     "thumbs thumbnail thumbnails trash todo review src doc docs export exports calibration calib background "
-    "bg copy copies unclear maybe mixed all private overkill visualization visualisation viz vis overlay "
-    "overlays segmentationclassvisualization segmentationclassnpy json".split()
+    "bg copy copies unclear maybe mixed all private overkill "
+    "segmentationclassnpy json".split()
 )
 """Folders that nobody would name a kind of defect after."""
 
 
+OVERLAYS = frozenset(
+    "visualization visualisation viz vis overlay overlays segmentationclassvisualization".split()
+)
+"""Folders of pictures that show labels to people."""
+
+UNSURE_IN_FILES = {"positive", "negative", "scrap"}
+"""Words of products too, where a file is called so: a positive electrode, a scrap line."""
+
+
+def shows_labels(name: str) -> bool:
+    """For pictures with labels drawn on them."""
+    return bool(set(words(name)) & OVERLAYS)
+
+
+def meaning_of_file(stem: str) -> str:
+    """:func:`meaning` of a file's name, without words that products are called by."""
+    return meaning(" ".join(word for word in words(stem) if word not in UNSURE_IN_FILES))
+
+
 def words(name: str) -> List[str]:
     """A name's words in lower case, without numbers: ``NotGood_2024`` has two."""
-    return [word.lower() for word in re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))]
+    plain = unicodedata.normalize("NFKC", name)  # full-width letters are letters
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", plain))]
 
 
 def is_mask_folder(name: str) -> bool:
@@ -113,7 +136,7 @@ def names_a_kind(name: str) -> bool:
     """May a folder of that name, beside good ones, be a kind of defect? Not without letters, not a neutral
     word, not what could as well be good, as ``no_scratch``."""
     found = set(words(name))
-    return bool(found - NEUTRAL) and not found & (GOOD | NEGATIONS)
+    return bool(found - NEUTRAL) and not found & (GOOD | NEGATIONS | OVERLAYS)
 
 
 def kind_of(parts: Sequence[str]) -> str:

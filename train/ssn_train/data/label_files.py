@@ -28,7 +28,7 @@ from ssn_train.data.folder_names import is_mask_folder, meaning
 MOST_BYTES = 1 << 30
 """Of a label file: COCO's describe whole data sets."""
 
-SUFFIXES = {".json", ".xml", ".txt", ".csv"}
+SUFFIXES = {".json", ".xml", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml"}
 
 MOST_NAMES = 200
 """Photos that are looked for in a text."""
@@ -151,8 +151,8 @@ def _read(path: Path, photos: _Photos) -> Tuple[Union[str, Reason], Found]:
     """(tool, its labels); "" for a file that holds none, a Reason for one that may and is not read."""
     text = _text(path)
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return (TABLES if photos.named_in(text) > 1 else ""), []
+    if suffix not in (".json", ".xml", ".txt"):
+        return (TABLES if photos.named_in(text) else ""), []
     if suffix == ".txt":
         yolo = list(_of_yolo(path, text, photos)) if _is_yolo(text) else []
         known = bool(text.strip()) or any(photo for photo, _ in yolo)
@@ -175,7 +175,9 @@ def _read(path: Path, photos: _Photos) -> Tuple[Union[str, Reason], Found]:
     return (NOT_KNOWN if photos.named_in(text) or LABEL_WORDS.search(text) else ""), []
 
 
-LABEL_WORDS = re.compile(r'"(annotations?|shapes|regions|segmentation|polygon(label)?s?|bbox|objects)"')
+LABEL_WORDS = re.compile(
+    r'"(annotations?|shapes|regions|segmentation|polygon(label)?s?|bbox|objects)"\s*:\s*[\[{]'
+)
 
 
 def _text(path: Path) -> str:
@@ -296,7 +298,8 @@ class _Photos:
     def named_in(self, text: str) -> int:
         """How many of the first photos a text names, suffix included."""
         folded = text.casefold()
-        return sum(name in folded for name in itertools.islice(self._named, MOST_NAMES))
+        names = itertools.islice(self._named, MOST_NAMES)
+        return sum(bool(re.search(rf"(?<![\w.-]){re.escape(name)}(?!\w)", folded)) for name in names)
 
     def find(self, source: Path, name: str) -> Optional[Path]:
         """The photo that a label file names, with or without its folders."""

@@ -18,12 +18,13 @@ from ssn_edge.inventory import Reason
 from ssn_train.data.folder_names import is_mask_folder, meaning
 
 AFFIX = re.compile(
-    r"^(?:(?:mask|gt|label)[-_. ]+(?P<behind>.+)|(?P<before>.+?)[-_. ]+"
-    r"(?:mask|masks|gt|label|labels|seg|segmentation|ground[-_ ]?truth|annotation|anno))$", re.IGNORECASE,
+    r"^(?:(?P<front>mask|gt|label)[-_. ]+(?P<behind>.+)|(?P<before>.+?)[-_. ]+"
+    r"(?P<word>mask|masks|gt|label|labels|seg|segmentation|ground[-_ ]?truth|annotation|anno|defect|defects)"
+    r"(?P<number>[-_. ]?\d+)?)$", re.IGNORECASE,
 )
 """``NAME_mask``, ``NAME-GT``, ``mask_NAME``."""
 
-SURE = re.compile(r"mask|gt|truth", re.IGNORECASE)
+SURE = re.compile(r"masks?|gt|ground[-_ ]?truth", re.IGNORECASE)
 """Affixes of masks alone. ``bottle_label.jpg`` beside ``bottle.jpg`` may show a bottle's label."""
 
 TWO_VALUED, NEAR = 0.95, 0.1
@@ -97,8 +98,10 @@ def pair(root: Path, photos: Sequence[Path], masks: Sequence[Path]) -> Pairs:
 
 def _is_one_of_several(mask: Path, photo: Path) -> bool:
     """In a folder of the photo's name, or numbered behind it."""
-    stem = photo.stem.casefold()
-    return mask.parent.name.casefold() == stem or stem not in keys(mask)[:-1] and keys(mask)[-1] == stem
+    stem, affix = photo.stem.casefold(), AFFIX.match(mask.stem)
+    bare = (affix["behind"] or affix["before"]) if affix else mask.stem
+    counted = affix is not None and affix["number"] is not None or bare.casefold() != stem
+    return mask.parent.name.casefold() == stem or counted and stem in keys(mask)
 
 
 def _owners(root: Path, mask: Path, by_stem: Dict[str, List[Path]]) -> Tuple[List[Path], int]:
@@ -157,15 +160,25 @@ def beside(photos: Sequence[Path]) -> Set[Path]:
         by_stem[path.stem.casefold()].append(path)
     found: Set[Path] = set()
     for path in photos:
-        bare = without_affix(path.stem)
-        named = bare is not None and bare.casefold() in by_stem
-        if named and SURE.search(path.stem) or bare is not None and looks_like_mask(path):
+        affix = AFFIX.match(path.stem)
+        sure = affix is not None and bool(SURE.fullmatch(affix["front"] or affix["word"]))
+        others = {*keys(path), *_unnumbered(path)} - {path.stem.casefold()}
+        owners = [photo for key in others for photo in by_stem.get(key, ())]
+        if sure and owners and affix is not None and affix["number"] is None:
+            found.add(path)
+        elif (sure or owners) and looks_like_mask(path) and not any(map(looks_like_mask, owners)):
             found.add(path)
     for paths in by_stem.values():
         if len(paths) > 1:
             masks = [path for path in paths if looks_like_mask(path)]
             found.update(masks if len(masks) < len(paths) else ())
     return found
+
+
+def _unnumbered(path: Path) -> List[str]:
+    """Not for masks in folders of their own: a stale ``part_2.png`` is not one of ``part.jpg``."""
+    found = NUMBERED.match(path.stem)
+    return [found[1].casefold()] if found else []
 
 
 def looks_like_mask(path: Path) -> bool:
