@@ -392,9 +392,3 @@ def test_folders_within_wrappers_and_split_files_of_others(tmp_path):
     trees.photos(tmp_path / "flat", 4)
     (tmp_path / "flat" / "split.json").write_text('{"train": ["000.jpg"]}')
     assert open_dataset(tmp_path / "flat").layout == "photos"
-
-
-def test_products_whose_names_sound_bad(tmp_path):
-    for number in range(4):
-        trees.photo(tmp_path / "good" / f"positive_electrode_{number}.jpg")
-    assert len(open_dataset(tmp_path).train) == 4

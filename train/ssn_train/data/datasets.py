@@ -157,8 +157,15 @@ def _has_a_tools_labels(root: Path) -> bool:
     stems = {path.stem.casefold() for images in folders.values() for path in images if path not in known}
     if any(key in stems for mask in masks for key in mask_files.keys(mask)):
         return True
+    if any(_has_twins(images) and mask_files.beside(images) for images in folders.values()):
+        return True
     found = label_files.find(root)
     return bool(found.shapes or any(reason == label_files.NOT_READ for reason in found.unused.values()))
+
+
+def _has_twins(images: Sequence[Path]) -> bool:
+    """Two files of one name, of which one may be the other's mask."""
+    return len({path.stem.casefold() for path in images}) < len(images)
 
 
 def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet:  # noqa: B008 (frozen)

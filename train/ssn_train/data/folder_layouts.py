@@ -148,8 +148,7 @@ def _role(parts: Sequence[str], any_kind: bool) -> Role:
     if "good" in meanings and "bad" in meanings:
         return UNNAMED
     if meanings[0] == "good":
-        plain = all(m == "good" or not set(folder_names.words(part)) - folder_names.HARMLESS
-                    for part, m in zip(parts, meanings))
+        plain = all(m == "good" or folder_names.says_nothing(part) for part, m in zip(parts, meanings))
         return "good" if plain else IN_GOOD
     if "good" in meanings:
         return UNNAMED

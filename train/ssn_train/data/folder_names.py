@@ -120,6 +120,11 @@ def is_wrapper(name: str) -> bool:
     return bool(words(name)) and not set(words(name)) - WRAPPERS
 
 
+def says_nothing(name: str) -> bool:
+    """Numbers, single letters, words like line and camera: ``2024-03``, ``S0001``, ``cam_2``."""
+    return not {word for word in words(name) if len(word) > 1 or not word.isascii()} - HARMLESS
+
+
 def is_part(name: str, part: FrozenSet[str]) -> bool:
     """``train``, ``Training_set``: a word of ``part`` and nothing else that means something."""
     found = set(words(name))
