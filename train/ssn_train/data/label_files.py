@@ -30,6 +30,9 @@ MOST_BYTES = 1 << 30
 
 SUFFIXES = {".json", ".xml", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml"}
 
+MOST_TEXT = 4 << 20
+"""Bytes of any other text that are looked at."""
+
 MOST_NAMES = 200
 """Photos that are looked for in a text."""
 
@@ -113,7 +116,7 @@ def find(root: Path) -> Labels:
     files = [path for path in files_below(root) if not is_hidden(path, root)]
     photos = _Photos([path for path in files if is_image(path) and not _is_mask(path, root)])
     for path in files:
-        if path.suffix.lower() not in SUFFIXES or path.stat().st_size > MOST_BYTES:
+        if path.suffix.lower() not in SUFFIXES:
             continue
         tool, found = _read(path, photos)
         if isinstance(tool, Reason):
@@ -149,8 +152,8 @@ Found = List[Tuple[Optional[Path], Optional[Shapes]]]
 
 def _read(path: Path, photos: _Photos) -> Tuple[Union[str, Reason], Found]:
     """(tool, its labels); "" for a file that holds none, a Reason for one that may and is not read."""
-    text = _text(path)
     suffix = path.suffix.lower()
+    text = _text(path, MOST_BYTES if suffix == ".json" else MOST_TEXT)
     if suffix not in (".json", ".xml", ".txt"):
         return (TABLES if photos.named_in(text) else ""), []
     if suffix == ".txt":
@@ -172,6 +175,7 @@ def _read(path: Path, photos: _Photos) -> Tuple[Union[str, Reason], Found]:
         raise InputError(f"{path}: no labels that can be read ({one_line(error)}); export again") from None
     except (ValueError, RecursionError):
         pass
+    text = text[:MOST_TEXT]
     return (NOT_KNOWN if photos.named_in(text) or LABEL_WORDS.search(text) else ""), []
 
 
@@ -180,10 +184,12 @@ LABEL_WORDS = re.compile(
 )
 
 
-def _text(path: Path) -> str:
-    """With or without a byte order mark, in the encoding that XML declares, else byte by byte."""
+def _text(path: Path, most: int) -> str:
+    """Of ``most`` bytes, with or without a byte order mark, in the encoding that XML declares, else byte by
+    byte."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(most)
     except OSError:
         return ""
     declared = re.match(rb"[^>]{0,60}encoding=[\"']([\w.-]+)", data)
@@ -263,12 +269,12 @@ def _class_names(path: Path) -> List[str]:
     for folder in list(path.parents)[:4]:
         for name in ("classes.txt", "obj.names"):
             if (folder / name).is_file():
-                return _text(folder / name).splitlines()
+                return _text(folder / name, MOST_TEXT).splitlines()
         if (folder / "data.yaml").is_file():
             with contextlib.suppress(ImportError, ValueError, AttributeError):
                 import yaml
 
-                names = yaml.safe_load(_text(folder / "data.yaml")).get("names", [])
+                names = yaml.safe_load(_text(folder / "data.yaml", MOST_TEXT)).get("names", [])
                 return list(map(str, names.values() if isinstance(names, dict) else names))
     return []
 
