@@ -55,11 +55,12 @@ def test_data_folders(tmp_path):
     (tmp_path / "mvtec" / "train" / "fine").mkdir(parents=True)
     assert "expected" in fails(train_main, tmp_path / "mvtec", "--out", out)
     (tmp_path / "tiles").mkdir()
-    (tmp_path / "tiles" / "split.json").write_text("{}")
+    (tmp_path / "tiles" / "split.json").write_text('{"supervised_folds": 3}')
     assert "split.json: expected" in fails(train_main, tmp_path / "tiles", "--out", out)
     (tmp_path / "tiles" / "split.json").write_text(
         json.dumps({"unsupervised": {"train": ["../secret.jpg"], "test": []}})
     )
+    (tmp_path / "tiles" / "MT_Free").mkdir()
     found = fails(train_main, tmp_path / "tiles", "--out", out, "--unsupervised")
     assert "leads out of the folder" in found
     assert not out.exists()
