@@ -23,6 +23,8 @@ from ssn_edge.model.schema import ModelInfo
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.judge import Judge
 
+BY_HAND = "set by the caller: no promise holds"
+
 
 class Detector:
     """An opened model. Use :meth:`open`. Threads may share it, also while one closes it: frames then
@@ -125,9 +127,9 @@ class Detector:
         if source == "score" and (value < 0 or value > 1):
             raise InputError(f"threshold {value:g}: this model judges by its score; give 0 to 1")
         if (verdict.source, source) == ("either", "map_max"):
-            verdict = dataclasses.replace(verdict, map_threshold=value, method="set by the caller")
+            verdict = dataclasses.replace(verdict, map_threshold=value, method=BY_HAND)
         else:
-            verdict = dataclasses.replace(verdict, image_threshold=value, method="set by the caller")
+            verdict = dataclasses.replace(verdict, image_threshold=value, method=BY_HAND)
         self.info, self.judge = dataclasses.replace(self.info, verdict=verdict), Judge(verdict)
 
     def placement(self, frame_hw: Tuple[int, int]) -> Placement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional, Tuple
 
 from ssn_edge.errors import InputError
@@ -39,3 +40,16 @@ def host_port(option: str, text: str) -> Tuple[str, int]:
     if port is None or port > 65535:
         raise InputError(f"{option} {text}: give PORT or HOST:PORT")
     return host.strip("[]") or "127.0.0.1", port
+
+
+def share(option: str, text: str) -> float:
+    """A share as per cent or as a number between 0 and 1.
+
+    >>> share("--false-alarms", "0.5%"), share("--false-alarms", "0.01")
+    (0.005, 0.01)
+    """
+    with contextlib.suppress(ValueError):
+        value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+        if 0 < value < 1:
+            return value
+    raise InputError(f"{option} {text}: give per cent, such as 1%")

@@ -16,7 +16,7 @@ EXAMPLES = {
     "ssn_edge.line.stream",
     "ssn_edge.model.schema", "ssn_edge.sources.addresses", "ssn_edge.testing", "ssn_edge.testing.fake",
     "ssn_edge.testing.tiny",
-    "ssn_edge.verdict.judge",
+    "ssn_edge.values", "ssn_edge.verdict.judge", "ssn_edge.verdict.promise",
 }
 """Modules with examples; one that loses them, or gains some, is noticed."""
 

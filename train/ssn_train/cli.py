@@ -14,7 +14,7 @@ from ssn_edge import inventory
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
-from ssn_edge.values import size_hw
+from ssn_edge.values import share, size_hw
 from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
@@ -78,6 +78,10 @@ Examples:
               help="Higher for smaller and thinner anomalies.  [default: 0.2; with labelled defects 0.6]")
 @click.option("--holdout", default=0.1, show_default=True, type=click.FloatRange(0, 0.5),
               help="Share of good photos kept back to calibrate the thresholds.")
+@click.option("--false-alarms", default="auto", show_default=True,
+              help="Share of sound photos that may be called NG, such as 1%, if it can be promised.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True),
+              help="Hold --false-alarms with this confidence, 0.95 for example.  [default: on average]")
 @click.option("--verdict-source", default="score", show_default=True,
               type=click.Choice(VERDICT_SOURCES),
               help="What decides OK or NG: classification score, the map's maximum, or either of them, "
@@ -96,6 +100,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
          workers: int, resume: bool, layout: Optional[str], strict: bool, bits: str,
+         false_alarms: str,
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
@@ -117,7 +122,8 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     settings = Settings(
         size=size_hw("--size", size, square=True), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented, layout),
-        bits=None if bits == "auto" else int(bits), **options,
+        bits=None if bits == "auto" else int(bits),
+        false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))
     cells = many_runs.cells(scanned, categories, folds, ablation, seed_list)
@@ -152,7 +158,7 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     if not preset:
         return []
     harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
-                "resume", "verdict_source"}
+                "resume", "verdict_source", "false_alarms", "confidence", "strict"}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = [
         name for name in context.params

@@ -31,11 +31,12 @@ MIN_SIZE = 32
 
 @dataclass(frozen=True)
 class Settings:
-    """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default;
-    ``perlin_threshold`` None the paper's for this supervision;
-    ``bits`` of 16-bit photos, None what they use; ``orientation``: of tags, always "applied" by now;
-    ``holdout`` is the share of normal photos kept for calibrating the thresholds; ``selection`` is
-    what was taken of the data set (category, fold, ...)."""
+    """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default; ``perlin_threshold``
+    None the paper's for this supervision; ``bits`` of 16-bit photos, None what they use; ``orientation``: of
+    tags, always "applied" by now; ``false_alarms`` is the share of sound photos that may alarm (None: the
+    least that can be promised), on average or with ``confidence``; ``holdout`` is the share of normal photos
+    kept for calibrating the thresholds; ``selection`` is what was taken of the data set (category, fold,
+    ...)."""
 
     backbone: str
     weights: Optional[str] = None
@@ -51,6 +52,8 @@ class Settings:
     noise_std: Optional[float] = None
     perlin_threshold: Optional[float] = None
     holdout: float = 0.1
+    false_alarms: Optional[float] = None
+    confidence: Optional[float] = None
     verdict_source: str = "score"
     seed: int = 42
     plain: bool = False
@@ -91,7 +94,10 @@ class Settings:
 
     def check_same(self, stored: Dict[str, Any], where: str = "--resume:") -> None:
         """InputError naming the first setting that differs from a stored run's."""
-        known = {"geometry": "stretch", "orientation": "ignored", **stored}  # of runs from before the choice
+        known = {  # of runs from before the choice
+            "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
+            **stored,
+        }
         known["selection"] = {"layout": None, **known.get("selection", {})}
         for name, value in self.to_dict().items():
             if (name, value) == ("bits", None):

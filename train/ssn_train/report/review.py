@@ -20,7 +20,11 @@ from ssn_edge.frames.pixels import resize, resize_mask
 from ssn_edge.frames.placement import Placement
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.drawing import heatmap
-from ssn_train.report.results import CALIBRATION_QUANTILE, Predictions
+from ssn_train.report.results import Predictions
+
+START_QUANTILE = 0.99
+"""Of good test images: where the slider of a source without a threshold stands at first. It promises
+nothing."""
 
 THUMBNAIL = 144
 """Longer side of the pictures, in pixels."""
@@ -62,7 +66,7 @@ def content(
     thresholds = dict(verdict.thresholds)
     for source in ("score", "map_max"):  # the other one has none of its own: a place to start from
         values = [image[source] for image in good or images] or [0.0]
-        thresholds.setdefault(source, float(np.quantile(values, CALIBRATION_QUANTILE)))
+        thresholds.setdefault(source, float(np.quantile(values, START_QUANTILE)))
     return {
         "title": title,
         "about": _about(images, verdict),

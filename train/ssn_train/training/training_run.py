@@ -21,6 +21,7 @@ from ssn_edge.files import write_json
 from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
+from ssn_edge.verdict import promise
 from ssn_train.data import checking, datasets
 from ssn_train.data.datasets import DataSet, Sample
 from ssn_train.network import backbones
@@ -38,6 +39,9 @@ from ssn_train.training.supervision import describe
 
 REFERENCE_EACH = 4
 """Photos of each kind (training, good test, defective test) kept beside the model."""
+
+SCALE_PHOTOS = 64
+"""Training photos by which scores and maps are brought to one scale, before the thresholds are sought."""
 
 
 def train(
@@ -121,6 +125,10 @@ def _check(
             f"{dataset.root}: {len(good)} readable good photo{'s' * (len(good) != 1)}"
             f"{backed or '; at least 2 are needed'}"
         )
+    if held:
+        promise.choose(held, settings.false_alarms, settings.confidence, "photos")  # now, not after hours
+    elif settings.false_alarms is not None:
+        raise InputError("--false-alarms with --holdout 0: photos that were trained on promise nothing")
     return found.train, found.test, dataclasses.replace(settings, bits=settings.bits or found.bits or None)
 
 
@@ -128,10 +136,10 @@ def _calibrate(
     fitted: Fitted, loader: PhotoLoader, rest: Sequence[Sample], held: Sequence[Sample], settings: Settings
 ) -> Verdict:
     """Held-back normal photos; without any, the training ones, which are easier: said so."""
-    origin = f"held-back normal photos ({settings.holdout:g} of all)" if held else "training photos"
     normal = _predict(fitted, loader, held or rest, "calibrating")
     source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
-    return results.calibrate(normal, source, origin)
+    few = _predict(fitted, loader, _spread(rest, SCALE_PHOTOS), "scaling") if held else None
+    return results.calibrate(normal, source, few, settings.false_alarms, settings.confidence)
 
 
 def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
