@@ -7,7 +7,7 @@ import pytest
 from ssn_edge import InputError
 from ssn_edge.sources import multipart
 
-BODIES = [b"one", b"two\r\n-- not a boundary --\r\n", b"\xff\xd8" + bytes(range(256)) * 40, b"four"]
+BODIES = [b"one", b"two\r\n-- not a boundary --\r\n", b"\xff\xd8" + bytes(range(256)) * 3, b"four"]
 
 
 def answer(boundary="b", length=len, line=b"\r\n", dashes=b"--", end=b""):
