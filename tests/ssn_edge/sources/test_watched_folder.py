@@ -188,9 +188,10 @@ def test_the_rest_of_a_broken_file_makes_it_a_part(detector, tmp_path, looks, su
     whole = cv2.imencode(suffix, FRAME)[1].tobytes()
     listings, _ = looks
     with Watched(tmp_path, detector, 0.0) as watched:
-        path = tmp_path / f"x{suffix}"
-        with open(path, "wb", buffering=0) as file:
-            file.write(whole[: len(whole) // 4])
+        path, begun = tmp_path / f"x{suffix}", tmp_path / ".begun"
+        begun.write_bytes(whole[: len(whole) // 4])
+        begun.rename(path)  # or the empty file could be seen, and be broken too
+        with open(path, "ab", buffering=0) as file:
             until(lambda: watched.summary.broken)
             os.utime(path, (1000, 1000))  # the broken file itself, once more
             count = len(listings)
