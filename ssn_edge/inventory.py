@@ -76,6 +76,11 @@ def unknown(path: Path) -> Reason:
     return Reason(f"{kind} ({suffix or 'no suffix'})", suffix in VIDEO_SUFFIXES)
 
 
+def unused_rows(by_reason: Mapping[Reason, Sequence[Path]]) -> List[Row]:
+    """A row for each reason, in the order given."""
+    return [Row(one.text, tuple(files), False, one.alarming) for one, files in by_reason.items()]
+
+
 def account(root: Path, uses: Mapping[Path, str], reason: Callable[[Path], Reason]) -> List[Row]:
     """Rows that hold every file below ``root`` once, in the order of ``uses``, then what is not used."""
     used: Dict[str, List[Path]] = {text: [] for text in uses.values()}
@@ -89,7 +94,7 @@ def account(root: Path, uses: Mapping[Path, str], reason: Callable[[Path], Reaso
             unused[reason(path)].append(path)
     rows = [Row(text, tuple(files), True) for text, files in used.items() if files]
     order = sorted(unused, key=lambda one: (not one.alarming, one.text == HIDDEN))
-    return rows + [Row(one.text, tuple(unused[one]), False, one.alarming) for one in order]
+    return rows + unused_rows({one: unused[one] for one in order})
 
 
 def table(root: Path, rows: Sequence[Row]) -> List[str]:

@@ -23,13 +23,17 @@ def list_images(folder: PathLike) -> List[Path]:
     )
 
 
-def read_picture(path: PathLike, reading: Reading = Reading()) -> Picture:  # noqa: B008 (frozen)
-    """A file decoded, with what is known of its wholeness; InputError as :func:`read_image`."""
+def content(path: PathLike) -> bytes:
+    """A file's bytes; InputError where it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    return decode(data, str(path), reading)
+
+
+def read_picture(path: PathLike, reading: Reading = Reading()) -> Picture:  # noqa: B008 (frozen)
+    """A file decoded, with what is known of its wholeness; InputError as :func:`read_image`."""
+    return decode(content(path), str(path), reading)
 
 
 def read_image(path: PathLike, reading: Reading = Reading()) -> np.ndarray:  # noqa: B008 (frozen)

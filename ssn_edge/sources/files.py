@@ -96,9 +96,7 @@ def _pattern(spec: str) -> Files:
                 unused[ENTER].append(path)
         elif not is_judged(path):
             unused[inventory.unknown(path)].append(path)
-    rows = [Row(USE, paths, True)]
-    rows += [Row(one.text, tuple(found), False, one.alarming) for one, found in unused.items()]
-    return Files(paths, Account(root, tuple(rows)))
+    return Files(paths, Account(root, (Row(USE, paths, True), *inventory.unused_rows(unused))))
 
 
 def _root(spec: str) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssn_edge.errors import InputError
 from ssn_edge.frames.decoding import Reading, decode
+from ssn_edge.frames.image_files import content
 from ssn_edge.sources.source import Frame, log
 
 UNUSED_BITS, UNUSED_OF_FEWER, LOOKED_AT = 4, 2, 20
@@ -41,10 +42,9 @@ class Pictures:
     def read(self, path: Path, name: str) -> Frame:
         """A file as a frame."""
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            problem = f"{path}: cannot be read ({error.strerror}); check the path"
-            return Frame(name, None, time.time(), problem)
+            data = content(path)
+        except InputError as error:
+            return Frame(name, None, time.time(), str(error))
         return self.frame(data, name, str(path))
 
     def _look_at_range(self, stored: np.ndarray, name: str) -> None:

@@ -15,7 +15,7 @@ from ssn_edge.frames import jpeg, orientation
 from ssn_edge.frames.decoding import Picture, Reading
 from ssn_edge.frames.image_files import read_picture
 from ssn_edge.frames.pixels import check_frame, used_bits
-from ssn_edge.inventory import Reason, Row, row_of
+from ssn_edge.inventory import Reason, Row, row_of, unused_rows
 from ssn_train.data.datasets import DataSet
 from ssn_train.data.folder_layouts import MARKED_GOOD
 from ssn_train.data.samples import Sample
@@ -75,7 +75,7 @@ class Findings:
 
     def rows(self) -> List[Row]:
         """For :func:`ssn_edge.inventory.table`."""
-        return [Row(one.text, tuple(files), False, one.alarming) for one, files in self.remarks.items()]
+        return unused_rows(self.remarks)
 
 
 def check(dataset: DataSet, bits: Optional[int] = None, on_progress: Callable[[], object] = int) -> Findings:
@@ -165,7 +165,7 @@ def _remark(path: Path, picture: Picture, found: Findings) -> None:
 def _truth(photo: Path, mask: Mask, picture: Picture, reading: Reading) -> np.ndarray:
     """The mask, which must have been drawn on the photo as it is seen here."""
     height, width = picture.stored.shape[:2]
-    tag = orientation_of(mask, reading)
+    tag = orientation_of(mask)
     try:
         truth = read_truth(mask, (height, width), reading)
     except InputError as error:

@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
-from ssn_edge.inventory import Reason, Row, row_of
+from ssn_edge.inventory import Reason, row_of, unused_rows
 from ssn_train.data import folder_layouts, folder_names, label_files, mask_files, published_layouts
 from ssn_train.data.folder_layouts import LEFT_OUT
 from ssn_train.data.samples import Parts, Sample, Selection, split_samples, subfolders
@@ -212,7 +212,7 @@ def _no_good_photos(root: Path, name: str, parts: Parts) -> str:
     by_reason: Dict[Reason, List[Path]] = {}
     for path, reason in parts.unused.items():
         by_reason.setdefault(reason, []).append(path)
-    there = "; ".join(row_of(root, _as_row(reason, files)).strip() for reason, files in by_reason.items())
+    there = "; ".join(row_of(root, row).strip() for row in unused_rows(by_reason))
     inner = [path for path in subfolders(root)
              if any(folder_names.meaning(p.name) == "good" for p in subfolders(path)) or _trained_on(path)]
     hint = f"; is {inner[0]} meant?" if inner else ""
@@ -220,10 +220,6 @@ def _no_good_photos(root: Path, name: str, parts: Parts) -> str:
         f"{root}: no good photos found ({name}); expected images in {root} itself, in good/, or in "
         f"train/good/ (MVTec AD){'; found ' if there else ''}{there}{hint}"
     )
-
-
-def _as_row(reason: Reason, files: Sequence[Path]) -> Row:
-    return Row(reason.text, tuple(files), False, reason.alarming)
 
 
 def _check_category(layout: DataLayout, category: Optional[str]) -> None:

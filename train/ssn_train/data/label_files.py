@@ -37,8 +37,6 @@ MOST_NAMES = 200
 """Photos that are looked for in a text."""
 
 NOT_READ = Reason('label files; to read them: pip install "ssn-edge[labels]"', alarming=True)
-
-
 NOT_KNOWN = Reason("files that look like labels and are none that is read here: export COCO", alarming=True)
 CVAT_XML = Reason("CVAT's own XML, which is not read here: export COCO or masks", alarming=True)
 TABLES = Reason("tables that name photos, which are not read here", alarming=True)
@@ -115,13 +113,14 @@ def find(root: Path) -> Labels:
     unused: Dict[Path, Reason] = {}
     files = [path for path in files_below(root) if not is_hidden(path, root)]
     photos = _Photos([path for path in files if is_image(path) and not _is_mask(path, root)])
+    can_draw = _can_draw()
     for path in files:
         if path.suffix.lower() not in SUFFIXES:
             continue
         tool, found = _read(path, photos)
         if isinstance(tool, Reason):
             unused[path] = tool
-        elif tool and not _can_draw():
+        elif tool and not can_draw:
             unused[path] = NOT_READ
         elif tool and not any(photo is not None for photo, _ in found):
             unused[path] = Reason(f"{tool} labels of photos that are not here, or twice", alarming=True)
@@ -185,8 +184,7 @@ LABEL_WORDS = re.compile(
 
 
 def _text(path: Path, most: int) -> str:
-    """Of ``most`` bytes, with or without a byte order mark, in the encoding that XML declares, else byte by
-    byte."""
+    """Up to ``most`` bytes: UTF-8 or as a byte order mark or XML's declaration says, else byte by byte."""
     try:
         with open(path, "rb") as file:
             data = file.read(most)
@@ -253,7 +251,7 @@ def _is_yolo(text: str) -> bool:
 
 def _of_yolo(path: Path, text: str, photos: _Photos) -> Iterator[Any]:
     photo, good = photos.of_stem(path), {
-        number for number, name in enumerate(_class_names(path)) if _is_good(name)
+        number for number, name in enumerate(photos.class_names(path.parent)) if _is_good(name)
     }
     lines = [line for line in text.splitlines() if line.strip() and int(line.split()[0]) not in good]
     if photo is None or not lines:
@@ -263,18 +261,18 @@ def _of_yolo(path: Path, text: str, photos: _Photos) -> Iterator[Any]:
         yield photo, Shapes(path, "YOLO", "\n".join(lines), photo, areas)
 
 
-def _class_names(path: Path) -> List[str]:
-    """Of the nearest ``data.yaml``, ``classes.txt`` or ``obj.names`` above a YOLO file; none: all are
-    defects."""
-    for folder in list(path.parents)[:4]:
+def _class_names(folder: Path) -> List[str]:
+    """Of the nearest ``data.yaml``, ``classes.txt`` or ``obj.names`` in or above a folder of YOLO files;
+    none: all are defects."""
+    for place in [folder, *folder.parents][:4]:
         for name in ("classes.txt", "obj.names"):
-            if (folder / name).is_file():
-                return _text(folder / name, MOST_TEXT).splitlines()
-        if (folder / "data.yaml").is_file():
+            if (place / name).is_file():
+                return _text(place / name, MOST_TEXT).splitlines()
+        if (place / "data.yaml").is_file():
             with contextlib.suppress(ImportError, ValueError, AttributeError):
                 import yaml
 
-                names = yaml.safe_load(_text(folder / "data.yaml", MOST_TEXT)).get("names", [])
+                names = yaml.safe_load(_text(place / "data.yaml", MOST_TEXT)).get("names", [])
                 return list(map(str, names.values() if isinstance(names, dict) else names))
     return []
 
@@ -292,14 +290,21 @@ def _is_good(label: str) -> bool:
 
 
 class _Photos:
-    """Images by their names."""
+    """Images by their names, and what was read once for all labels of a folder."""
 
     def __init__(self, paths: Sequence[Path]):
         self._named: Dict[str, List[Path]] = {}
         self._stems: Dict[str, List[Path]] = {}
+        self._classes: Dict[Path, List[str]] = {}
         for path in paths:
             self._named.setdefault(path.name.casefold(), []).append(path)
             self._stems.setdefault(path.stem.casefold(), []).append(path)
+
+    def class_names(self, folder: Path) -> List[str]:
+        """:func:`_class_names`, read once a folder."""
+        if folder not in self._classes:
+            self._classes[folder] = _class_names(folder)
+        return self._classes[folder]
 
     def named_in(self, text: str) -> int:
         """How many of the first photos a text names, suffix included."""

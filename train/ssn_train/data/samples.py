@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ssn_edge.errors import InputError
 from ssn_edge.inventory import Reason
@@ -84,9 +84,3 @@ def inside(root: Path, name: str, source: Path) -> Path:
     if "\0" in name:
         raise InputError(f"{source}: {name!r} is no file name; make the list again")
     return root / name
-
-
-def count_by_label(samples: Sequence[Sample]) -> Mapping[int, int]:
-    """{0: good, 1: defective}"""
-    bad = sum(sample.label for sample in samples)
-    return {0: len(samples) - bad, 1: bad}

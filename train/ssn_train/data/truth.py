@@ -1,5 +1,4 @@
-"""Where a photo's defects are: a mask file, a folder of several, or the shapes that a labelling tool
-wrote."""
+"""Where a photo's defects are: in mask files, or in the shapes that labelling tools wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +10,8 @@ import numpy as np
 from ssn_edge.errors import InputError
 from ssn_edge.frames import masks
 from ssn_edge.frames.decoding import Reading
-from ssn_edge.frames.image_files import read_picture
+from ssn_edge.frames.image_files import content
+from ssn_edge.frames.structure import inspect
 from ssn_train.data.label_files import Shapes
 
 Mask = Union[Path, Tuple[Union[Path, Shapes], ...]]
@@ -50,10 +50,10 @@ def read_truth(
     return np.logical_or.reduce(found)
 
 
-def orientation_of(mask: Mask, reading: Reading) -> int:
+def orientation_of(mask: Mask) -> int:
     """The mask files' orientation tag; of shapes 1, since tools draw on upright photos. InputError where
     several masks of one photo disagree."""
-    tags = {1 if isinstance(part, Shapes) else read_picture(part, reading).tag for part in parts_of(mask)}
+    tags = {1 if isinstance(part, Shapes) else inspect(content(part)).tag for part in parts_of(mask)}
     if len(tags) > 1:
         raise InputError(f"{name_of(mask)}: different orientation tags for one photo; write them again")
     return tags.pop()
