@@ -39,7 +39,6 @@ SHOWN = Reason("pictures that show labels")
 JSON_FOLDERS = Reason("folders of LabelMe's json_to_dataset, not read: its .json files are", alarming=True)
 INSTANCES = Reason("masks of instances; those of classes are used")
 
-
 Folders = Dict[Tuple[str, ...], List[Path]]
 """A folder's way from the root -> its images."""
 
@@ -76,34 +75,45 @@ def _sort(folders: Folders, part: str = "") -> _Sorted:
         folders = {_unwrapped(parts): images for parts, images in folders.items()}
     named_good = any(parts and meaning(parts[0]) == "good" for parts in folders)
     straight: Role = UNLABELLED if named_good or part not in ("", "train") else "good"
+    any_kind = bool(part) or named_good
     for parts, images in folders.items():
-        role = _role(parts, bool(part) or named_good) if parts else straight
-        if {"img", "label", "label_viz"} <= {path.stem for path in images}:
-            role = JSON_FOLDERS
-        elif role == "bad" and _holds_masks(images, folders):
-            role = "masks"
-        elif role == "masks" and _may_be_labels(parts) and not any(
-            mask_files.looks_like_mask(path) for path in images[:LOOKED_AT]
-        ):
-            rest = [way for way in parts if not folder_names.is_mask_folder(way)]
-            role = _role(rest, True) if rest else "bad" if part or named_good else UNNAMED
-            role = IN_GOOD if role == "good" else role
+        role = _seen_role(_role(parts, any_kind) if parts else straight, parts, images, folders, any_kind)
         masks = set() if role == "masks" else mask_files.beside(images)
         found.masks += images if role == "masks" else sorted(masks)
         photos = [path for path in images if path not in masks]
         if role == "good":
-            said = {path: folder_names.meaning_of_file(path.stem) for path in photos}
-            named_bad = [path for path in photos if said[path] == "bad"]
-            found.unused.update(dict.fromkeys(named_bad, NAMED_BAD))
-            if named_bad and "good" in said.values():  # names are labels here
-                neither = [path for path in photos if not said[path]]
-                found.unused.update(dict.fromkeys(neither, NAMED_NEITHER))
-            found.good += [path for path in photos if path not in found.unused]
+            _take_good(photos, found)
         elif role == "bad":
             found.bad[parts] += photos
         elif isinstance(role, Reason):
             found.unused.update(dict.fromkeys(photos, role))
     return found
+
+
+def _seen_role(
+    role: Role, parts: Sequence[str], images: Sequence[Path], folders: Folders, any_kind: bool
+) -> Role:
+    """The role that a folder's names give it, held against what its pictures are called and look like."""
+    if {"img", "label", "label_viz"} <= {path.stem for path in images}:
+        return JSON_FOLDERS
+    if role == "bad" and _holds_masks(images, folders):
+        return "masks"
+    if role != "masks" or not _may_be_labels(parts):
+        return role
+    if any(map(mask_files.looks_like_mask, images[:LOOKED_AT])):
+        return role
+    rest = [way for way in parts if not folder_names.is_mask_folder(way)]
+    other = _role(rest, True) if rest else "bad" if any_kind else UNNAMED
+    return IN_GOOD if other == "good" else other
+
+
+def _take_good(photos: Sequence[Path], found: _Sorted) -> None:
+    """Photos of a good folder, but for those whose own names say otherwise."""
+    said = {path: folder_names.meaning_of_file(path.stem) for path in photos}
+    found.unused.update({path: NAMED_BAD for path in photos if said[path] == "bad"})
+    if {"good", "bad"} <= set(said.values()):  # names are labels here
+        found.unused.update({path: NAMED_NEITHER for path in photos if not said[path]})
+    found.good += [path for path in photos if path not in found.unused]
 
 
 def _unwrapped(parts: Tuple[str, ...]) -> Tuple[str, ...]:
