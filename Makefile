@@ -16,7 +16,7 @@ demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for y
 # --- Tests ---------------------------------------------------------------------------------------
 
 # Heavy kinds, each a target with what it needs: C, killed writers, TensorRT's releases.
-HEAVY = tests/ssn_edge/c tests/ssn_export/bundles/test_kill.py tests/end_to_end/test_tensorrt.py tests/tensorrt_api
+HEAVY = tests/ssn_edge/c tests/ssn_edge/model/test_kill.py tests/end_to_end/test_tensorrt.py tests/tensorrt_api
 
 test: lint types test-runtime test-3.8  ## what every change must pass; a few minutes
 	.venv/bin/python -m pytest $(HEAVY:%=--ignore %)
@@ -43,14 +43,14 @@ PYTHON38 ?= $(firstword $(shell python3.8 -c 'import sys; print(sys.executable)'
               $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python3.8))
 
 test-3.8: $(if $(PYTHON38),.venv-3.8/ready)  ## the runtime's tests on Python 3.8 with the oldest numpy and OpenCV
-	$(if $(PYTHON38),.venv-3.8/bin/python -m pytest tests/ssn_edge --ignore tests/ssn_edge/c,\
+	$(if $(PYTHON38),.venv-3.8/bin/python -m pytest tests/ssn_edge $(HEAVY:%=--ignore %),\
 	    @echo "skipped: no python3.8 here; the runtime's tests on it were not run")
 
 test-c: .venv-c/ready  ## the C library: compiled, misused, under AddressSanitizer
 	.venv-c/bin/python -m pytest tests/ssn_edge/c
 
 test-disk: .venv-lean/ready  ## writers of bundles killed at every system call; needs strace
-	.venv-lean/bin/python -m pytest -rs tests/ssn_export/bundles/test_kill.py
+	.venv-lean/bin/python -m pytest -rs tests/ssn_edge/model/test_kill.py
 
 test-tensorrt: .venv/dev  ## NVIDIA's bindings of several releases, over stand-ins where SSN_FAKEGPU names them
 	.venv/bin/python -m pytest -rs tests/end_to_end/test_tensorrt.py tests/tensorrt_api

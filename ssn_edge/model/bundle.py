@@ -1,4 +1,4 @@
-"""A model as one thing: the folder ``NAME.ssn``, read and checked. ``ssn_export.bundles`` writes it.
+"""A model as one thing: the folder ``NAME.ssn``, read and checked. :mod:`.bundle_writer` writes it.
 
 The folder holds plain files that never change, and ``manifest.json``, which names them and is replaced in
 one step. docs/files.md has the fields, and what a later version may change.

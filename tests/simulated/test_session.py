@@ -20,8 +20,7 @@ from simulated_device import build, check_ledger, export, make_integrated
 from ssn_edge import BackendError, Detector, InputError, ModelError, SsnEdgeError, backends
 from ssn_edge.files import sha256
 from ssn_edge.frames.image_files import list_images, read_image
-from ssn_edge.model import bundle
-from ssn_export.bundles import bundle_writer
+from ssn_edge.model import bundle, bundle_writer
 
 FRAME = np.random.default_rng(0).integers(0, 200, (64, 96, 3), np.uint8)
 

@@ -3,8 +3,7 @@
 import tiny
 
 from ssn_edge import Detector
-from ssn_edge.model import bundle
-from ssn_export.bundles import bundle_writer
+from ssn_edge.model import bundle, bundle_writer
 
 OLD, NEW = "a" * 64, "b" * 64
 

@@ -76,7 +76,7 @@ def engine_info(**changes):
 
 def contents(engines=(), roles=("float32", "half", "reference"), **changes):
     """A bundle's files; ``engines`` are descriptions, whose plans are no plans but bytes."""
-    from ssn_export.bundles.bundle_writer import Content
+    from ssn_edge.model.bundle_writer import Content
     from ssn_export.gates import parity
 
     found = []
@@ -96,7 +96,7 @@ def contents(engines=(), roles=("float32", "half", "reference"), **changes):
 
 def write_bundle(path, engines=(), roles=("float32", "half", "reference"), **changes):
     """The model as a bundle; ``changes`` as of :func:`info`."""
-    from ssn_export.bundles import bundle_writer
+    from ssn_edge.model import bundle_writer
 
     with bundle_writer.writing(path, lambda line: None) as writer:
         entries = [writer.add(content) for content in contents(engines, roles, **changes)]

@@ -16,13 +16,12 @@ from ssn_edge import Detector
 from ssn_edge.backends import selection
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import check_sha256, replacing, sha256, write_json
-from ssn_edge.model import bundle
+from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import Bundle
+from ssn_edge.model.bundle_writer import Content, Log
 from ssn_edge.model.engine_file import EngineInfo
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import SCHEMA, ModelInfo, parse
-from ssn_export.bundles import bundle_writer
-from ssn_export.bundles.bundle_writer import Content, Log
 from ssn_export.gates import parity
 
 JSON_BYTES = 4 << 20

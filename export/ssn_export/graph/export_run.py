@@ -16,10 +16,10 @@ from ssn_edge.files import replacing, sha256
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.image_files import list_images, read_image
 from ssn_edge.frames.placement import fit_image
+from ssn_edge.model import bundle_writer
 from ssn_edge.model.bundle import MANIFEST
+from ssn_edge.model.bundle_writer import Content
 from ssn_edge.model.schema import ModelInfo
-from ssn_export.bundles import bundle_writer
-from ssn_export.bundles.bundle_writer import Content
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tracing
 from ssn_export.graph.camera_resize import FRONTS

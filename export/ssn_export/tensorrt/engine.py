@@ -20,12 +20,11 @@ from ssn_edge import Detector, backends
 from ssn_edge.backends import gpu, selection, tensorrt_backend
 from ssn_edge.errors import InputError, ModelError, SsnEdgeError
 from ssn_edge.files import check_writable, replacing, sha256
-from ssn_edge.model import bundle
+from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import Bundle, Entry
 from ssn_edge.model.engine_file import EngineInfo
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import ModelInfo
-from ssn_export.bundles import bundle_writer
 from ssn_export.gates import parity
 from ssn_export.tensorrt import builder, engine_layers
 from ssn_export.tensorrt.builder import MIB

@@ -12,7 +12,7 @@ from ssn_edge.files import PathLike
 from ssn_edge.inventory import Reason, row_of, unused_rows
 from ssn_train.data import folder_layouts, folder_names, label_files, mask_files, published_layouts
 from ssn_train.data.folder_layouts import LEFT_OUT
-from ssn_train.data.samples import Parts, Sample, Selection, split_samples, subfolders
+from ssn_train.data.samples import Listing, Sample, Selection, split_samples, subfolders
 from ssn_train.data.truth import Mask
 from ssn_train.data.truth import mask_files as files_of
 
@@ -62,7 +62,7 @@ class DataLayout:
 
     root: Path
     name: str
-    read: Callable[[Path, Selection], Parts]
+    read: Callable[[Path, Selection], Listing]
     categories: Tuple[str, ...] = ()
     folds: int = 1
 
@@ -200,14 +200,14 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
     )
 
 
-def _leave_out_defects(parts: Parts) -> None:
+def _leave_out_defects(parts: Listing) -> None:
     for sample in [sample for sample in parts.train if sample.label]:
         files = [sample.path, *(files_of(sample.mask) if sample.mask is not None else ())]
         parts.unused.update(dict.fromkeys(files, LEFT_OUT))
     parts.train = [sample for sample in parts.train if not sample.label]
 
 
-def _no_good_photos(root: Path, name: str, parts: Parts) -> str:
+def _no_good_photos(root: Path, name: str, parts: Listing) -> str:
     """With what was found instead, so that the remedy is seen."""
     by_reason: Dict[Reason, List[Path]] = {}
     for path, reason in parts.unused.items():

@@ -17,7 +17,7 @@ from ssn_train.data import folder_names, label_files, mask_files
 from ssn_train.data.folder_names import meaning
 from ssn_train.data.label_files import Labels, Shapes
 from ssn_train.data.mask_files import NO_PHOTO
-from ssn_train.data.samples import Parts, Sample, Selection, split_samples
+from ssn_train.data.samples import Listing, Sample, Selection, split_samples
 from ssn_train.data.truth import Mask, read_truth
 from ssn_train.data.truth import mask_files as mask_files_of
 
@@ -165,7 +165,7 @@ def _role(parts: Sequence[str], any_kind: bool) -> Role:
     return "bad" if "bad" in meanings or any_kind and folder_names.names_a_kind(parts[0]) else UNNAMED
 
 
-def _labelled(root: Path, parts: Sequence[_Sorted], labels: Labels, found: Parts) -> List[List[Sample]]:
+def _labelled(root: Path, parts: Sequence[_Sorted], labels: Labels, found: Listing) -> List[List[Sample]]:
     """Samples of each part, with the masks and shapes that belong to them; good first."""
     for part in parts:
         marked = [path for path in part.good if labels.shapes.get(path)]
@@ -204,10 +204,10 @@ def _is_for_good(mask: Path, root: Path) -> bool:
     return any(folder_names.says_good(way) for way in ways)
 
 
-def photos(root: Path, select: Selection) -> Parts:
+def photos(root: Path, select: Selection) -> Listing:
     """Good and defect folders: ``good/`` (or images straight in the folder) and any other folder of a bad
     name or a defect's, at any depth; masks in mask folders or beside their photos."""
-    found = Parts()
+    found = Listing()
     sorted_images = _sort(images_by_folder(root))
     labels = label_files.find(root)
     (samples,) = _labelled(root, [sorted_images], labels, found)
@@ -215,7 +215,7 @@ def photos(root: Path, select: Selection) -> Parts:
     return found
 
 
-def _split(samples: Sequence[Sample], select: Selection, found: Parts) -> None:
+def _split(samples: Sequence[Sample], select: Selection, found: Listing) -> None:
     good = [sample for sample in samples if not sample.label]
     kinds: Dict[Tuple[str, str], List[Sample]] = defaultdict(list)
     for sample in samples:
@@ -230,10 +230,10 @@ def _split(samples: Sequence[Sample], select: Selection, found: Parts) -> None:
         found.train, found.test = found.train + learnt, found.test + kept
 
 
-def mvtec(root: Path, select: Selection) -> Parts:
+def mvtec(root: Path, select: Selection) -> Listing:
     """``train`` and ``test`` (``test_public`` of MVTec AD 2), each sorted as :func:`photos`; good photos for
     validation are for training, defective ones for testing."""
-    found, sides = Parts(), {"train": _Sorted(), "test": _Sorted(), "validation": _Sorted()}
+    found, sides = Listing(), {"train": _Sorted(), "test": _Sorted(), "validation": _Sorted()}
     by_part: Dict[str, Folders] = {}
     for way, images in images_by_folder(root).items():
         part = way[0] if way else ""
@@ -280,11 +280,11 @@ def _merge(into: _Sorted, part: _Sorted) -> None:
         into.bad[way] += paths
 
 
-def labelled(root: Path, select: Selection) -> Parts:
+def labelled(root: Path, select: Selection) -> Listing:
     """Photos whose labels are a tool's: its files (COCO, LabelMe, YOLO, VOC) or a mask for each photo (CVAT,
     Roboflow). A photo is defective where something is marked on it, good where it is listed with nothing.
     Folders for training and testing are kept; without them the split is that of :func:`photos`."""
-    found, folders = Parts(), images_by_folder(root)
+    found, folders = Listing(), images_by_folder(root)
     labels = label_files.find(root)
     found.used.update(labels.used)
     found.unused.update(labels.unused)
@@ -310,7 +310,7 @@ def labelled(root: Path, select: Selection) -> Parts:
     return found
 
 
-def _mask_images(folders: Folders, found: Parts) -> Dict[Path, bool]:
+def _mask_images(folders: Folders, found: Listing) -> Dict[Path, bool]:
     """Masks in mask folders or beside photos; False for those of instances where there are classes'."""
     masks: Dict[Path, bool] = {}
     classes = any("segmentationclass" in (part.casefold() for part in way) for way in folders)
@@ -323,7 +323,7 @@ def _mask_images(folders: Folders, found: Parts) -> Dict[Path, bool]:
     return masks
 
 
-def _by_label(photo: Path, labels: Labels, mask: Optional[Mask], found: Parts) -> Optional[Sample]:
+def _by_label(photo: Path, labels: Labels, mask: Optional[Mask], found: Listing) -> Optional[Sample]:
     """Defective where any label or mask marks something; good where one says that there is nothing."""
     shapes: Tuple[Shapes, ...] = labels.shapes.get(photo, ())
     if mask is not None and read_truth(mask).any():

@@ -2,7 +2,7 @@
 masks, which are its labels).
 
 Each function takes the root folder and a :class:`~ssn_train.data.samples.Selection`, and returns the
-:class:`~ssn_train.data.samples.Parts`. Layouts as published (MVTec AD and those of folder names:
+:class:`~ssn_train.data.samples.Listing`. Layouts as published (MVTec AD and those of folder names:
 :mod:`.folder_layouts`):
 
 * VisA: ``split_csv/1cls.csv`` (object, split, label, image, mask) beside the objects' folders
@@ -25,13 +25,13 @@ from ssn_edge.frames.image_files import list_images
 from ssn_edge.frames.masks import read_mask
 from ssn_edge.inventory import Reason
 from ssn_train.data import split_files
-from ssn_train.data.samples import Parts, Sample, Selection, expect, inside
+from ssn_train.data.samples import Listing, Sample, Selection, expect, inside
 
 KSDD2_ALL = 246
 """Defective training images of KolektorSDD2, all with masks unless a smaller number is chosen."""
 
 
-def visa(root: Path, select: Selection) -> Parts:
+def visa(root: Path, select: Selection) -> Listing:
     table = root / "split_csv" / "1cls.csv"
     parts: Dict[str, List[Sample]] = {"train": [], "test": []}
     for row in _visa_rows(table):
@@ -41,7 +41,7 @@ def visa(root: Path, select: Selection) -> Parts:
         mask = inside(root, row["mask"], table) if bad and row["mask"] else None
         sample = Sample(inside(root, row["image"], table), int(bad), mask, "anomaly" if bad else "good")
         parts[row["split"]].append(sample)
-    return Parts(parts["train"], parts["test"], {table: "lists"})
+    return Listing(parts["train"], parts["test"], {table: "lists"})
 
 
 def visa_categories(root: Path) -> List[str]:
@@ -70,7 +70,7 @@ def _visa_rows(path: Path) -> List[Dict[str, str]]:
     return rows
 
 
-def ksdd2(root: Path, select: Selection) -> Parts:
+def ksdd2(root: Path, select: Selection) -> Listing:
     """Labels come from the masks, as nothing else holds them."""
     number = KSDD2_ALL if select.segmented is None else select.segmented
     path = root / f"split_weakly_{number}.pyb"
@@ -95,9 +95,9 @@ def ksdd2(root: Path, select: Selection) -> Parts:
     return parts
 
 
-def _ksdd2_parts(train: List[Sample], test: List[Sample], root: Path) -> Parts:
+def _ksdd2_parts(train: List[Sample], test: List[Sample], root: Path) -> Listing:
     """The masks are the labels of good photos too, so they are used."""
-    found = Parts(train, test)
+    found = Listing(train, test)
     others = (path for path in root.glob("split_weakly_*.pyb"))
     found.unused.update(dict.fromkeys(others, Reason("lists for other numbers of masks")))
     for sample in [*train, *test]:
@@ -119,13 +119,13 @@ def _ksdd2_sample(path: Path, segmented: bool) -> Sample:
     return Sample(path, 1, mask if segmented else None, "defect")
 
 
-def sensum(root: Path, select: Selection) -> Parts:
+def sensum(root: Path, select: Selection) -> Listing:
     splits = expect(root / "sensum_splits" / str(select.category) / str(select.fold))
     data = expect(root / str(select.category))
     per_cent = 100 if select.segmented is None else select.segmented
     lists = [splits / "train" / f"pos_{per_cent}.pckl", splits / "test" / "pos.pckl"]
     lists += [path.with_name("neg.pckl") for path in lists]
-    return Parts(
+    return Listing(
         _sensum_part(data, splits / "train", lists[0].name), _sensum_part(data, splits / "test", "pos.pckl"),
         dict.fromkeys(lists, "lists"),
     )
@@ -147,7 +147,7 @@ def _sensum_part(data: Path, splits: Path, positives: str) -> List[Sample]:
     return samples
 
 
-def tiles(root: Path, select: Selection) -> Parts:
+def tiles(root: Path, select: Selection) -> Listing:
     """The unsupervised split, or one of the folds to test on and the others to train on."""
     path = root / "split.json"
     try:
@@ -165,7 +165,7 @@ def tiles(root: Path, select: Selection) -> Parts:
         ) from None
     train, test = ([_tile(root, name, path) for name in part] for part in names)
     masks = {s.path: s.path.with_suffix(".png") for s in [*train, *test] if not s.label}
-    return Parts(train, test, {path: "lists"}, good_masks={p: m for p, m in masks.items() if m.is_file()})
+    return Listing(train, test, {path: "lists"}, good_masks={p: m for p, m in masks.items() if m.is_file()})
 
 
 def _tile(root: Path, name: str, source: Path) -> Sample:

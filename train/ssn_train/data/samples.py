@@ -15,12 +15,14 @@ from ssn_train.data.truth import Mask
 @dataclass(frozen=True)
 class Sample:
     """One photo: ``label`` 0 good, 1 defective; ``mask`` where the defect is (None: unknown); ``defect`` its
-    kind."""
+    kind; ``part`` the name of what it shows, which other photos may show too ("": nothing else is known of
+    it)."""
 
     path: Path
     label: int = 0
     mask: Optional[Mask] = None
     defect: str = "good"
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Selection:
 
 
 @dataclass
-class Parts:
+class Listing:
     """Samples to train on and to test on; files that are ``used`` otherwise, as what; ``unused`` ones, why;
     ``good_masks``: what masks of good photos (photo -> mask) have to show: nothing."""
 

@@ -10,7 +10,7 @@ import tiny
 from bundles import NEW, OLD, checkpoint_of, names, old, replace
 
 from ssn_edge.errors import InputError
-from ssn_export.bundles import bundle_writer, lock
+from ssn_edge.model import bundle_writer, lock
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from ssn_edge.files import UMASK, sha256
 from ssn_edge.model import bundle
 from ssn_edge.model.bundle import MANIFEST, Bundle, Entry
 from ssn_edge.model.engine_file import EngineInfo
+from ssn_edge.model.lock import LOCK, locked
 from ssn_edge.model.schema import SCHEMA, ModelInfo
 from ssn_edge.text import one_line
-from ssn_export.bundles.lock import LOCK, locked
 
 Log = Callable[[str], object]
 

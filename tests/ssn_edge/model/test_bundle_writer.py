@@ -11,8 +11,7 @@ from bundles import NEW, OLD, checkpoint_of, names, old, replace
 from ssn_edge import ModelError
 from ssn_edge.errors import InputError
 from ssn_edge.files import sha256
-from ssn_edge.model import bundle
-from ssn_export.bundles import bundle_writer
+from ssn_edge.model import bundle, bundle_writer
 
 
 @pytest.fixture

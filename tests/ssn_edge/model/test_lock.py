@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from waiting import PATIENCE_S
 
 from ssn_edge.errors import InputError
-from ssn_edge.model import bundle
-from ssn_export.bundles import bundle_writer
+from ssn_edge.model import bundle, bundle_writer
 from ssn_export.cli import main
 
 
@@ -26,7 +25,7 @@ HOLD = """
 import sys, time
 sys.path[:0] = {paths!r}
 from pathlib import Path
-from ssn_export.bundles import bundle_writer
+from ssn_edge.model import bundle_writer
 with bundle_writer.writing(Path({path!r}), print) as writer:
     print("holding", flush=True)
     sys.stdin.read()
