@@ -20,7 +20,9 @@ from ssn_edge.frames.pixels import Scratch, check_frame
 from ssn_edge.frames.placement import Placement, Tile, View
 from ssn_edge.model import schema
 from ssn_edge.model.schema import ModelInfo
+from ssn_edge.verdict import in_bundle
 from ssn_edge.verdict.detection import Detection, Latency
+from ssn_edge.verdict.in_bundle import InUse
 from ssn_edge.verdict.judge import Judge
 
 BY_HAND = "set by the caller: no promise holds"
@@ -32,7 +34,9 @@ class Detector:
 
     ``path`` is the file that runs and ``choice`` says in one line why; ``max_batch`` is the largest batch
     that the file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own
-    clock (None without a GPU); ``judge`` is what makes a verdict of a score and a map.
+    clock (None without a GPU); ``judge`` is what makes a verdict of a score and a map; ``calibration`` is
+    what its thresholds were opened with, and why the promise does not hold for this file, if so (None for a
+    plain file, and a bundle that has none).
 
     >>> import tempfile
     >>> from ssn_edge.testing import write_tiny_model
@@ -46,10 +50,11 @@ class Detector:
     """
 
     def __init__(
-        self, info: ModelInfo, choice: selection.Choice, session: Session, batch: int, view: View
+        self, info: ModelInfo, choice: selection.Choice, session: Session, batch: int, view: View,
+        calibration: Optional[InUse] = None,
     ):
         self.info, self.judge = info, Judge(info.verdict)
-        self.view = view
+        self.view, self.calibration = view, calibration
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
         self.choice, self.path = choice.why, choice.path
         self.max_batch: Optional[int] = session.max_batch
@@ -76,6 +81,7 @@ class Detector:
         view: Optional[View] = None,
         precision: Optional[str] = None,
         verify: bool = False,
+        calibration: Optional[str] = None,
     ) -> Detector:
         """Open a bundle (``NAME.ssn``) with the entry that suits this machine best, or a plain ``.onnx`` or
         ``.engine`` file of ssn-export's (OpenVINO's ``.xml`` of one, too), which is then what runs.
@@ -85,8 +91,9 @@ class Detector:
         :meth:`infer_batch` takes at once. ``sha256`` is what the file must hash to, of a bundle its
         ``manifest.json``, which stands for all of it: an engine can run code of whoever made it. ``verify``
         reads a bundle's file whole even if it looks unchanged since that was last done. ``view``: the part
-        of each frame to judge, turned, mirrored or in tiles. Raises InputError for a missing file,
-        ModelError for a damaged or foreign one, BackendError where no library is installed.
+        of each frame to judge, turned, mirrored or in tiles. ``calibration``: which of a bundle's to judge
+        by, in place of the one in use. Raises InputError for a missing file, ModelError for a damaged or
+        foreign one, BackendError where no library is installed.
         """
         path = Path(model)
         choice = selection.choose(path, backend, precision, batch, sha256, verify)
@@ -100,7 +107,10 @@ class Detector:
                 )
             if view is not None and view.tile and info.frame:
                 raise InputError(f"{path}: made with --frame, which stretches in the graph; no tiles with it")
-            detector = cls(info, choice, session, batch, view or View())
+            found = _calibration(choice, info, view or View(), calibration)
+            if found is not None:
+                info = _judged_by(info, found)
+            detector = cls(info, choice, session, batch, view or View(), found)
             if threshold is not None:
                 detector.set_threshold(threshold)
             return detector
@@ -255,6 +265,25 @@ class Detector:
         preparing = time.perf_counter() - start
         self._session.infer(map_out[None], self._score)
         return float(self._score[0]), preparing
+
+
+def _calibration(
+    choice: selection.Choice, info: ModelInfo, view: View, name: Optional[str]
+) -> Optional[InUse]:
+    """What the thresholds of a bundle's file are from."""
+    if choice.bundle is None:
+        if name is not None:
+            raise InputError(f"{choice.path}: a plain file has no calibrations; give the bundle")
+        return None
+    return in_bundle.in_use(choice.bundle, info.precision, choice.library.NAME, choice.sha256, view, name)
+
+
+def _judged_by(info: ModelInfo, found: InUse) -> ModelInfo:
+    """The model with the calibration's verdict, whose words say whether its promise holds here."""
+    verdict = found.calibration.verdict
+    if found.misfit:
+        verdict = dataclasses.replace(verdict, method=f"no promise: {found.misfit}; run ssn-calibrate")
+    return dataclasses.replace(info, verdict=verdict, calibration=found.calibration.name)
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

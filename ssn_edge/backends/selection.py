@@ -25,8 +25,8 @@ class Choice:
     """A back end's module, the file it opens, and in one line why it was taken.
 
     ``digest``: what the back end finds the file to hash to, or refuses it; None where that was done or none
-    is known. ``host_code``: the user gave a sha256, so an engine may bring code for the host. ``core``: what
-    the file must say of itself, by its bundle's manifest.
+    is known. ``host_code``: the user gave a sha256, so an engine may bring code for the host. ``bundle``:
+    what the file is of, whose manifest says what it must say of itself; ``sha256``: the file's, by that.
     """
 
     library: Library
@@ -34,7 +34,8 @@ class Choice:
     why: str
     digest: Optional[str] = None
     host_code: bool = False
-    core: Optional[ModelInfo] = None
+    bundle: Optional[Bundle] = None
+    sha256: str = ""
 
 
 def choose(
@@ -90,7 +91,8 @@ def _of_bundle(
         if entry is not None and entry.engine is not None:
             check_trust(found.place(entry), entry.engine, trusted)
             with_engine = library or backends.load("tensorrt")
-            return Choice(with_engine, found.place(entry), reason, entry.sha256, trusted, found.model)
+            return Choice(with_engine, found.place(entry), reason, entry.sha256, trusted, found,
+                          entry.sha256)
         if library is not None:
             raise InputError(f"{path}: {reason}")
         skipped = f"; not TensorRT: {reason}"
@@ -101,7 +103,7 @@ def _of_bundle(
     graph = graph_of(found, precision or PRECISIONS[0])
     why = f"{graph.name}{skipped or ', asked for'}"
     checked = bundle.check(found, graph, verify or trusted)  # who names a digest trusts no note of ours
-    return Choice(library, checked, why, core=found.model)
+    return Choice(library, checked, why, bundle=found, sha256=graph.sha256)
 
 
 def graph_of(found: Bundle, precision: str) -> Entry:
@@ -180,13 +182,15 @@ def _rank(entry: Entry, batch: int) -> Tuple[bool, int, bool, bool, int]:
 
 def check_core(choice: Choice, info: ModelInfo) -> None:
     """:func:`check_same` for what was chosen from a bundle."""
-    if choice.core is not None:
-        check_same(choice.path, info, choice.core)
+    if choice.bundle is not None:
+        check_same(choice.path, info, choice.bundle)
 
 
-def check_same(path: Path, info: ModelInfo, core: ModelInfo) -> None:
-    """ModelError unless a bundle's file says of itself what the manifest says of the model."""
-    if info.core() == core:
+def check_same(path: Path, info: ModelInfo, found: Bundle) -> None:
+    """ModelError unless a bundle's file says of itself what the manifest says of the model. The verdict may
+    be another where the bundle has calibrations: what a graph says of one is from its export."""
+    core = found.model
+    if info.same_network(core) and (found.history or info.verdict == core.verdict):
         return
     ours, theirs = map(one_line, (info.checkpoint_sha256, core.checkpoint_sha256))
     what = f"made from another training (checkpoint {ours[:12]}..., the bundle's is {theirs[:12]}...)"

@@ -30,7 +30,8 @@ CHECKED = ".checked.json"
 """Which files had the right digest when they were last read, with what the system said of them then."""
 
 MANIFEST_BYTES = 1 << 20
-MOST_FILES = 64
+MOST_FILES = 1024
+"""Calibrations are kept."""
 
 
 class Role(NamedTuple):
@@ -45,17 +46,22 @@ ROLES: Dict[str, Role] = {
     "half": Role(".onnx", "float16"),
     "reference": Role(".npz"),
     "engine": Role(".engine"),
+    "calibration": Role(".json"),
 }
 """Of a later version there may be others, which are ignored."""
 
 NAME = re.compile(r"[a-z][a-z0-9]{0,31}-([0-9a-f]{8,64})\.[a-z0-9]{1,16}")
 """Of a content file: its role and how its sha256 begins. No name that it fits leaves the folder."""
 
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a calibration."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One content file: ``size`` in bytes; ``engine`` says what an engine was built on and for, ``measured``
-    what its builder found (``parity`` is empty for one that was not compared with the trained model)."""
+    """One content file: ``size`` in bytes; ``label`` is a calibration's name; ``engine`` says what an engine
+    was built on and for, ``measured`` what its builder found (``parity`` is empty for one that was not
+    compared with the trained model)."""
 
     name: str
     role: str
@@ -65,6 +71,7 @@ class Entry:
     plan: str = ""
     engine: Optional[EngineInfo] = None
     measured: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def verified(self) -> bool:
@@ -74,8 +81,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A manifest: ``model`` is what its files have in common, ``sha256`` the manifest's own digest, which by
-    its entries' digests stands for all files; ``document`` is what was read, with fields of later versions.
+    """A manifest: ``model`` is what its files have in common, with the verdict in use; ``history`` are the
+    names of the calibrations that were used, the last of which is. ``sha256`` is the manifest's own digest,
+    which by its entries' digests stands for all files; ``document`` is what was read, with fields of later
+    versions.
     """
 
     path: Path
@@ -83,6 +92,7 @@ class Bundle:
     entries: Tuple[Entry, ...]
     sha256: str
     document: Mapping[str, Any]
+    history: Tuple[str, ...] = ()
 
     def of_role(self, role: str) -> List[Entry]:
         """Its entries of one role."""
@@ -143,9 +153,17 @@ def parsed(data: bytes, path: Path) -> Bundle:
         entries = tuple(_entry(one, model, name) for one in files)
         if len({entry.name for entry in entries}) != len(entries):
             raise ValueError("a file is named twice")
+        history = _history(document.get("history", []), entries)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{name}: does not follow its schema ({one_line(error)}); export again") from None
-    return Bundle(path, model, entries, hashlib.sha256(data).hexdigest(), document)
+    return Bundle(path, model, entries, hashlib.sha256(data).hexdigest(), document, history)
+
+
+def _history(found: Any, entries: Tuple[Entry, ...]) -> Tuple[str, ...]:
+    labels = {entry.label for entry in entries if entry.role == "calibration"}
+    if not isinstance(found, list) or not all(isinstance(name, str) and name in labels for name in found):
+        raise ValueError("history: a calibration that there is none of")
+    return tuple(found)
 
 
 def _entry(document: Mapping[str, Any], model: ModelInfo, name: str) -> Entry:
@@ -170,7 +188,10 @@ def _entry(document: Mapping[str, Any], model: ModelInfo, name: str) -> Entry:
     for key in ("parity", "layers"):
         if not isinstance(measured.get(key, {}), Mapping):
             raise ValueError(f"{file}: {key}")
-    return Entry(file, role, digest, size, precision, plan, engine, measured)
+    label = document.get("label", "")
+    if not isinstance(label, str) or role == "calibration" and not LABEL.fullmatch(label):
+        raise ValueError(f"{file}: label {one_line(label, 40)}")
+    return Entry(file, role, digest, size, precision, plan, engine, measured, label)
 
 
 def entry_document(entry: Entry) -> Dict[str, Any]:
@@ -180,6 +201,8 @@ def entry_document(entry: Entry) -> Dict[str, Any]:
     }
     if entry.precision:
         document.update(precision=entry.precision, plan=entry.plan)
+    if entry.label:
+        document["label"] = entry.label
     if entry.engine is not None:
         built = dataclasses.asdict(entry.engine)
         document["built"] = {key: value for key, value in built.items() if key not in ("model", "schema")}
@@ -190,7 +213,7 @@ def entry_document(entry: Entry) -> Dict[str, Any]:
 def model_document(model: ModelInfo) -> Dict[str, Any]:
     """The manifest's ``model``."""
     document = json.loads(model.core().to_json())
-    for key in ("precision", "plan", "plan_table", "parity", "float32_nodes"):
+    for key in ("precision", "plan", "plan_table", "parity", "float32_nodes", "calibration"):
         del document[key]
     return dict(document)
 

@@ -35,7 +35,7 @@ NEW = ".new-"
 GRACE_S = 3600.0
 """How long a file stays that no manifest names any more: a reader may have read the manifest before."""
 
-MINOR = 0
+MINOR = 1
 """Raised with every field that is added; :data:`ssn_edge.model.schema.SCHEMA` when a meaning changes."""
 
 
@@ -49,6 +49,7 @@ class Content:
     plan: str = ""
     engine: Optional[EngineInfo] = None
     measured: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    label: str = ""
 
 
 @contextlib.contextmanager
@@ -189,7 +190,7 @@ class BundleWriter:
                 self._added.append(name)
         return Entry(
             name, content.role, digest, size, content.precision, content.plan, content.engine,
-            content.measured,
+            content.measured, content.label,
         )
 
     def _name(self, role: str, digest: str, suffix: str) -> str:
@@ -202,38 +203,50 @@ class BundleWriter:
         return {one.name: one.sha256 for one in self.current.entries} if self.current else {}
 
     def replace(self, model: ModelInfo, contents: Sequence[Content]) -> Bundle:
-        """Commit ``contents`` in place of what there is. Engines of the same graphs stay, others are told."""
+        """Commit ``contents`` in place of what there is. Engines of the same graphs stay, and of the same
+        model calibrations, with the one that is in use; others are told."""
         old, model = self.current, model.core()
+        same = old is not None and old.model.same_network(model)
         if self.problem is not None:
             self._log(f"in place of a bundle that does not open: {self.problem}")
-        elif old is not None and old.model != model:
+        elif old is not None and not same:
             self._log(f"in place of another model (checkpoint {old.model.checkpoint_sha256[:12]}...)")
         entries = [self.add(content) for content in contents]
-        graphs = {entry.sha256 for entry in entries}
-        for entry in old.of_role("engine") if old is not None else ():
-            assert old is not None and entry.engine is not None
-            if entry.name in {one.name for one in entries}:
+        graphs, own = {entry.sha256 for entry in entries}, {entry.name for entry in entries}
+        labels = [entry.label for entry in entries if entry.role == "calibration"]
+        for entry in old.entries if old is not None else ():
+            if entry.name in own or entry.role not in ("engine", "calibration") or entry.label in labels:
                 continue
-            if old.model == model and entry.engine.onnx_sha256 in graphs:
+            if same and (entry.engine is None or entry.engine.onnx_sha256 in graphs):
                 entries.append(entry)
-            else:
+            elif entry.engine is not None:
                 self._log(f"without {entry.name}, an engine of another graph; build one with --engine")
-        return self.commit(model, entries)
+            else:
+                self._log(f"without the calibration {entry.label}, of another model; run ssn-calibrate")
+        history = labels
+        if same and old is not None and old.history:
+            history, model = list(old.history), old.model
+        return self.commit(model, entries, history)
 
-    def commit(self, model: ModelInfo, entries: Sequence[Entry]) -> Bundle:
+    def commit(self, model: ModelInfo, entries: Sequence[Entry], history: Sequence[str] = ()) -> Bundle:
         """Replace the manifest by one of ``model`` and ``entries``, whole, and return the bundle."""
         return self._replace({
             "schema": SCHEMA, "minor": MINOR, "model": bundle.model_document(model),
             "files": [bundle.entry_document(entry) for entry in entries],
+            **({"history": list(history)} if history else {}),
         })
 
-    def commit_more(self, entries: Sequence[Entry], without: Sequence[Entry] = ()) -> Bundle:
-        """Add entries to the manifest that is there, in place of some: fields of later versions stay."""
+    def commit_more(
+        self, entries: Sequence[Entry], without: Sequence[Entry] = (), **fields: Any
+    ) -> Bundle:
+        """Add entries to the manifest that is there, in place of some, and set its ``fields``: those of later
+        versions stay."""
         assert self.current is not None
         gone = {entry.name for entry in (*without, *entries)}
         kept = [one for one in self.current.document["files"] if one["name"] not in gone]
         return self._replace({
-            **self.current.document, "files": [*kept, *(bundle.entry_document(entry) for entry in entries)],
+            **self.current.document, **fields, "minor": max(MINOR, self.current.document.get("minor", 0)),
+            "files": [*kept, *(bundle.entry_document(entry) for entry in entries)],
         })
 
     def _replace(self, document: Mapping[str, Any]) -> Bundle:

@@ -40,8 +40,11 @@ class Verdict:
     ``score`` is the classification head's sigmoid, ``map_max`` the maximum of the anomaly map's logits:
     ``image_threshold`` is that source's. With ``either`` it is the score's, and ``map_threshold`` the
     map's: one of the two is enough. Map pixels that reach ``pixel_threshold`` (a logit) form the mask.
-    ``method`` says how the thresholds were found, ``n`` from how many normal images. ModelError for a source
-    that there is none of, and for a threshold that is missing, too many or not finite.
+    ``method`` says how the thresholds were found and what they promise, ``n`` from how many sound parts.
+    ``scales``: middle and spread of the score's logits and of ``map_max`` on photos that were trained on, by
+    which the two are brought to one scale before they are calibrated; None where only one source counts.
+    ModelError for a source that there is none of, and for a threshold that is missing, too many or not
+    finite.
 
     >>> Verdict("either", 0.5, 2.0, "0.995 quantiles", 40, map_threshold=3.25).rule
     'NG from score >= 0.5 or map_max >= 3.25'
@@ -53,8 +56,14 @@ class Verdict:
     method: str
     n: int
     map_threshold: Optional[float] = None
+    scales: Optional[Tuple[float, float, float, float]] = None
 
     def __post_init__(self) -> None:
+        if self.scales is not None:  # JSON gives a list
+            object.__setattr__(self, "scales", tuple(self.scales))
+            if len(self.scales) != 4 or not all(map(math.isfinite, self.scales)) or self.scales[1] <= 0 \
+                    or self.scales[3] <= 0:
+                raise ModelError(f"verdict's scales are {one_line(self.scales, 60)}; calibrate again")
         if self.source not in VERDICT_SOURCES:
             raise ModelError(f"verdict source {self.source!r}; expected one of {VERDICT_SOURCES}")
         if (self.map_threshold is None) == (self.source == "either"):
@@ -91,6 +100,7 @@ class ModelInfo:
     says that the outputs ``mask`` and ``is_defect`` exist. ``bits`` are those in use of 16-bit frames and
     photos, and ``orientation`` says what became of photos' orientation tags
     (:class:`ssn_edge.frames.decoding.Reading`); files from before there was a choice ignore them.
+    ``calibration`` is the name of the one that the thresholds are from, where they were put inside.
     ``parity`` holds the errors against the trained model that were measured at export. ``float32_nodes``
     names the graph's nodes that must stay in float32 where the rest is computed in half; None: not measured.
     """
@@ -110,6 +120,7 @@ class ModelInfo:
     geometry: str = "stretch"
     bits: int = 16
     orientation: str = "ignored"
+    calibration: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
     float32_nodes: Optional[Tuple[str, ...]] = None
     schema: int = SCHEMA
@@ -119,7 +130,9 @@ class ModelInfo:
             if not all(type(n) is int and 0 < n <= MOST_PIXELS for n in (height, width)):
                 shown = one_line(f"{height}x{width}", 40)
                 raise ModelError(f"{name} {shown}: expected 1 to {MOST_PIXELS} pixels; export again")
-        for name in ("backbone", "precision", "checkpoint_sha256", "variant", "plan", "colour"):
+        for name in (
+            "backbone", "precision", "checkpoint_sha256", "variant", "plan", "colour", "calibration",
+        ):
             if not isinstance(getattr(self, name), str):
                 raise ModelError(f"{name} is {one_line(getattr(self, name), 40)}, no text; export again")
         if type(self.bits) is not int or not 8 <= self.bits <= 16 or self.orientation not in ORIENTATIONS:
@@ -146,15 +159,21 @@ class ModelInfo:
     def core(self) -> ModelInfo:
         """What all files of one model have in common: without the precision, the plan and the tables."""
         return dataclasses.replace(
-            self, precision="", plan="none", plan_table={}, parity={}, float32_nodes=None
+            self, precision="", plan="none", plan_table={}, parity={}, float32_nodes=None, calibration=""
         )
 
+    def same_network(self, other: ModelInfo) -> bool:
+        """Whether both compute the same from the same frames; thresholds are another matter, which in a
+        bundle is the manifest's alone."""
+        return self.core() == dataclasses.replace(other.core(), verdict=self.verdict)
+
     def to_json(self) -> str:
-        """The document; :meth:`from_json` reads it back unchanged. A ``map_threshold`` that there is
-        none of is left out, so that runtimes from before there was one read the file."""
+        """The document; :meth:`from_json` reads it back unchanged. What there is none of is left out of the
+        verdict, so that runtimes from before there was such a thing read the file."""
         document = dataclasses.asdict(self)
-        if self.verdict.map_threshold is None:
-            del document["verdict"]["map_threshold"]
+        for name in ("map_threshold", "scales"):
+            if getattr(self.verdict, name) is None:
+                del document["verdict"][name]
         return json.dumps(document, sort_keys=True, allow_nan=False)
 
     @classmethod

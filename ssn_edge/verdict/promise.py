@@ -28,13 +28,20 @@ GUARANTEE = (
 )
 
 
+NOTES = {
+    "photos": "",
+    "frames": ", of which neighbours are not independent, so that the confidence is less than stated",
+}
+"""What is added to a promise that does not count parts."""
+
+
 @dataclass(frozen=True)
 class Promise:
     """The ``k``-th largest of ``n`` sound parts (or photos, ``unit``) is the threshold: NG is above it.
 
     >>> promise = Promise(n=240, k=2)
     >>> promise.words
-    'on average at most 0.83 % of sound parts; with 95 % confidence at most 2.0 %; 240 parts'
+    'on average at most 0.83 of 100 sound parts; with 95 % confidence at most 2.0 %; 240 parts'
     """
 
     n: int
@@ -59,11 +66,19 @@ class Promise:
     @property
     def words(self) -> str:
         """Exactly what is promised."""
-        sure = f"{100 * self.confidence:g} %"
+        sure, average = f"{100 * self.confidence:g} %", rounded_up(self.on_average)
         return (
-            f"on average at most {per_cent(self.on_average)} of sound {self.unit}; with {sure} confidence at "
-            f"most {per_cent(self.at_most)}; {self.n} {self.unit}"
+            f"on average at most {float(average):g} of 100 sound {self.unit}; with {sure} confidence at most "
+            f"{per_cent(self.at_most)}; {self.n} {self.unit}{NOTES.get(self.unit, '')}"
         )
+
+    def more(self, level: Optional[float] = None) -> str:
+        """What the next level of LEVELS, or ``level``, takes; "" where nothing is left to be wished for."""
+        wanted = [one for one in (LEVELS if level is None else (level,)) if one < self.on_average - 1e-12]
+        if not wanted:
+            return ""
+        chosen = sorted({min(wanted), max(wanted)}, reverse=True)
+        return ", ".join(f"{100 * one:g} % takes {parts_for(one)}" for one in chosen)
 
 
 def per_cent(share: float) -> str:
@@ -72,12 +87,17 @@ def per_cent(share: float) -> str:
     >>> per_cent(2 / 241), per_cent(0.0196), per_cent(0.2209), per_cent(0.009999)
     ('0.83 %', '2.0 %', '22.1 %', '1.0 %')
     """
+    return f"{rounded_up(share)} %"
+
+
+def rounded_up(share: float) -> str:
+    """:func:`per_cent` without its sign."""
     value = math.ceil(1e6 * share - 1e-6) / 1e4
     for digits in (1, 2, 3, 4):
         rounded = math.ceil(value * 10**digits - 1e-6) / 10**digits
         if rounded >= 10 ** (1 - digits):
             break
-    return f"{rounded:.{digits}f} %"
+    return f"{rounded:.{digits}f}"
 
 
 def choose(n: int, level: Optional[float] = None, confidence: Optional[float] = None,
@@ -142,6 +162,19 @@ def at_least(k: int, n: int, share: float) -> float:
     ]
     total = math.fsum(math.exp(value) for value in logs)
     return min(1.0, max(0.0, 1 - total if 2 * k <= n else total))
+
+
+def estimate_at(values: np.ndarray, limit: float, confidence: float = CONFIDENCE) -> float:
+    """What share of sound parts is above ``limit``, at most, with ``confidence`` for every limit at once: so
+    that it holds for one that was chosen after looking at the numbers, as an order statistic fixed before
+    does not. The one-sided inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990): the
+    share of ``values`` above, and sqrt(log(1 / (1 - confidence)) / 2n).
+
+    >>> round(estimate_at(np.arange(240.0), 237.5), 4)
+    0.0873
+    """
+    above_it = float(np.mean(np.asarray(values) > limit))
+    return min(1.0, above_it + math.sqrt(math.log(1 / (1 - confidence)) / (2 * len(values))))
 
 
 def kth_largest(values: np.ndarray, k: int) -> float:

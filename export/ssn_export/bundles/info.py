@@ -34,7 +34,7 @@ def lines(path: Path, log: Callable[[str], object] = print) -> None:
     for entry in found.entries:
         bundle.check(found, entry, force=True)
     for entry in found.graphs().values():
-        selection.check_same(found.place(entry), read_info(found.place(entry)), found.model)
+        selection.check_same(found.place(entry), read_info(found.place(entry)), found)
     log(f"all {len(found.entries)} files have the digests of the manifest")
     log(f"here: {_here(path)}")
 

@@ -159,7 +159,7 @@ def unpack(path: Path, folder: Path, log: Callable[[str], object] = print) -> Li
     for entry in entries:
         place = bundle.check(found, entry, force=True)
         if place.suffix == ".onnx":
-            selection.check_same(place, read_info(place), found.model)
+            selection.check_same(place, read_info(place), found)
     for entry in entries:
         target = targets[entry.name]
         with replacing(target) as temporary:

@@ -20,6 +20,8 @@ from ssn_edge.model import bundle_writer
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.model.bundle_writer import Content
 from ssn_edge.model.schema import ModelInfo
+from ssn_edge.verdict import calibration, in_bundle
+from ssn_edge.verdict.calibration import Calibration
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tracing
 from ssn_export.graph.camera_resize import FRONTS
@@ -60,10 +62,11 @@ class ExportRequest:
 @dataclass(frozen=True)
 class Exported:
     """Graphs by precision, each with its description, and the images with the trained model's answers that
-    they were compared on."""
+    they were compared on; ``calibration`` is the training's."""
 
     graphs: Mapping[str, Tuple[onnx.ModelProto, ModelInfo]]
     truth: parity.Reference
+    calibration: Optional[Calibration] = None
 
     @property
     def model(self) -> ModelInfo:
@@ -77,7 +80,8 @@ class Exported:
             Content(roles[kind], partial(_save, graph), kind, info.plan)
             for kind, (graph, info) in self.graphs.items()
         ]
-        return [*files, Content("reference", partial(_write_reference, self.truth))]
+        files.append(Content("reference", partial(_write_reference, self.truth)))
+        return [*files, *(in_bundle.content(one) for one in (self.calibration,) if one is not None)]
 
     def write(self, out: Path) -> List[Path]:
         """Plain files: ``out``, and ``NAME.fp16.onnx`` beside it where there is a half graph."""
@@ -136,7 +140,8 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
             info = dataclasses.replace(info, float32_nodes=float_nodes)
         tracing.describe(graph, info)
         ready[kind] = graph, info
-    return Exported(ready, truth.first(FRAMES_KEPT) if request.frame else truth)
+    kept = calibration.from_document(header.calibration, str(run)) if header.calibration else None
+    return Exported(ready, truth.first(FRAMES_KEPT) if request.frame else truth, kept)
 
 
 def to_bundle(

@@ -84,7 +84,7 @@ def of_bundle(path: Path, precision: Optional[str] = None) -> List[Served]:
     graph = selection.graph_of(found, precision or "float32")
     file = bundle.check(found, graph)
     info = read_info(file)
-    selection.check_same(file, info, found.model)
+    selection.check_same(file, info, found)
     served = [Served(file, "onnx", _name(path.stem, "onnx"), info, ONNX_BATCH)]
     engines = found.of_role("engine")
     for entry in engines:

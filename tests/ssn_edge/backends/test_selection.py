@@ -69,7 +69,7 @@ def test_an_engine_for_this_gpu_comes_first(tmp_path, with_gpu):
     choice = selection.choose(path)
     (entry,) = bundle.read(path).of_role("engine")
     assert (choice.path, choice.digest) == (path / entry.name, entry.sha256)
-    assert choice.why == f"{entry.name}, built for this GPU" and choice.core == tiny.info().core()
+    assert choice.why == f"{entry.name}, built for this GPU" and choice.bundle.model == tiny.info().core()
     assert chosen(path, ONE) == "float32"
     assert chosen(path, "auto", "float32") == "float32"  # there is no engine in it
     with pytest.raises(InputError, match="no float32 engine in it; build one: ssn-export .*m.ssn --engine"):

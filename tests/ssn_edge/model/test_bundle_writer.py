@@ -116,7 +116,7 @@ def test_what_is_not_committed_goes(path, tmp_path):
 
 
 def test_a_manifest_that_no_reader_takes_is_not_written(path):
-    with pytest.raises(ModelError, match="expected 1 to 64"), bundle_writer.writing(path, print) as writer:
+    with pytest.raises(ModelError, match="expected 1 to 1024"), bundle_writer.writing(path, print) as writer:
         writer.commit(tiny.info(checkpoint_sha256=NEW), [])
     assert checkpoint_of(path) == OLD
 

@@ -1,4 +1,4 @@
-"""Thresholds and figures of a verdict by either source, from predictions made by hand."""
+"""Figures of a verdict by either source, from predictions made by hand."""
 
 from pathlib import Path
 
@@ -14,34 +14,6 @@ from ssn_train.report.results import Predictions
 def predictions(scores, peaks, labels):
     samples = tuple(Sample(Path(f"{i}.png"), label, None, "good") for i, label in enumerate(labels))
     return Predictions(samples, np.array(scores, np.float32), np.array(peaks, np.float32)[:, None, None])
-
-
-def test_two_sources_hold_one_rate():
-    """Of 10,000 sound photos k alarm, by one source or the other, and as many by one alone."""
-    rng = np.random.default_rng(0)
-    normal = predictions(rng.random(10_000), rng.normal(size=10_000), np.zeros(10_000, int))
-    known = predictions(rng.random(64), rng.normal(size=64), np.zeros(64, int))
-    for source in ("either", "score", "map_max"):
-        verdict = results.calibrate(normal, source, known)
-        assert (verdict.map_threshold is None) == (source != "either") and verdict.n == 10_000
-        document = results.report(normal, np.zeros((10_000, 1, 1), bool), verdict)
-        assert document["at_threshold"]["false alarms"] == 99  # above the 100th largest
-        assert verdict.method.startswith("on average at most 1.0 % of sound photos; with 95 % confidence")
-
-
-def test_ties_with_the_order_statistic_are_ok():
-    """Quantised scores: none of those that tie alarms."""
-    scores = np.round(np.random.default_rng(1).random(500), 1)
-    normal = predictions(scores, scores, np.zeros(500, int))
-    verdict = results.calibrate(normal, "score", normal)
-    document = results.report(normal, np.zeros((500, 1, 1), bool), verdict)
-    assert document["at_threshold"]["false alarms"] == 0
-    assert verdict.image_threshold == np.nextafter(np.float32(scores.max()), np.float32(np.inf))
-
-
-def test_photos_that_were_trained_on_promise_nothing():
-    normal = predictions([0.1, 0.2], [0.0, 1.0], [0, 0])
-    assert results.calibrate(normal, "score").method == results.NO_PROMISE
 
 
 def test_report_and_margins_count_what_either_finds():

@@ -33,7 +33,8 @@ RESUME_FILE = "resume.safetensors"
 @dataclass(frozen=True)
 class Header:
     """What a checkpoint says of itself. ``height`` and ``width`` are the input's, in pixels;
-    ``feature_mean`` and ``feature_std`` hold one figure per channel of both levels."""
+    ``feature_mean`` and ``feature_std`` hold one figure per channel of both levels; ``calibration`` is what
+    the verdict is from (:mod:`ssn_edge.verdict.calibration`), None in files from before it was kept."""
 
     backbone: str
     timm_name: str
@@ -48,6 +49,7 @@ class Header:
     settings: Mapping[str, Any]
     data: Mapping[str, Any]
     verdict: Optional[Verdict] = None
+    calibration: Optional[Mapping[str, Any]] = None
     variant: str = "icpr"
     schema: int = SCHEMA
 

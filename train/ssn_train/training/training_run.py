@@ -21,7 +21,8 @@ from ssn_edge.files import write_json
 from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
-from ssn_edge.verdict import promise
+from ssn_edge.verdict import calibrating, calibration, promise
+from ssn_edge.verdict.calibration import Calibration
 from ssn_train.data import checking, datasets
 from ssn_train.data.datasets import DataSet, Sample
 from ssn_train.network import backbones
@@ -70,15 +71,17 @@ def train(
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
     tqdm.write(f"training: {describe(bad)}")
     fitted = fit(settings, loader, [*rest, *bad], file, resume)
-    verdict = _calibrate(fitted, loader, rest, held, settings)
+    calibrated = _calibrate(fitted, loader, rest, held, settings)
+    verdict = calibrated.verdict
     predictions = _predict(fitted, loader, test, "evaluating")
     masks = results.load_masks(test, settings.size, settings.geometry, settings.reading)
     document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
     document["data"] = fingerprint([*dataset.train, *dataset.test])
     document.update(
-        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad))
+        verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad)),
+        calibration={**calibration.to_document(calibrated), "values": "in model.safetensors"},
     )
-    header = _header(fitted, backbone, source, settings, verdict, [*rest, *bad])
+    header = _header(fitted, backbone, source, settings, calibrated, [*rest, *bad])
     _write(run, document, predictions, masks, verdict, fitted)
     write_reference(run / "reference", rest, test, settings)
     checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
@@ -134,12 +137,27 @@ def _check(
 
 def _calibrate(
     fitted: Fitted, loader: PhotoLoader, rest: Sequence[Sample], held: Sequence[Sample], settings: Settings
-) -> Verdict:
+) -> Calibration:
     """Held-back normal photos; without any, the training ones, which are easier: said so."""
     normal = _predict(fitted, loader, held or rest, "calibrating")
     source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
-    few = _predict(fitted, loader, _spread(rest, SCALE_PHOTOS), "scaling") if held else None
-    return results.calibrate(normal, source, few, settings.false_alarms, settings.confidence)
+    scales = None
+    if source == "either":  # by photos that are not calibrated on
+        few = _predict(fitted, loader, _spread(rest, SCALE_PHOTOS), "scaling")
+        scales = calibrating.scales_of(few.scores, few.map_max)
+    found = calibrating.calibrate(
+        normal.scores, normal.map_max, [sample.part for sample in normal.samples], source, scales,
+        settings.false_alarms, settings.confidence, _unit(normal.samples),
+    )
+    return calibration.made_of(
+        found, calibration.TRAINING, "promise" if held else "none", library="PyTorch",
+        source=f"{len(held)} held-back photos" if held else f"{len(rest)} photos that were trained on",
+    )
+
+
+def _unit(samples: Sequence[Sample]) -> str:
+    """What is counted: parts where it is known which photos show the same one."""
+    return "parts" if any(sample.part for sample in samples) else "photos"
 
 
 def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
@@ -175,7 +193,7 @@ def _header(
     backbone: Backbone,
     source: str,
     settings: Settings,
-    verdict: Verdict,
+    calibrated: Calibration,
     samples: Sequence[Sample],
 ) -> Header:
     return Header(
@@ -192,7 +210,8 @@ def _header(
         variant=settings.variant,
         settings=settings.to_dict(),
         data=fingerprint(samples),
-        verdict=verdict,
+        verdict=calibrated.verdict,
+        calibration=calibration.to_document(calibrated),
     )
 
 
