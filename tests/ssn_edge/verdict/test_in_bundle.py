@@ -67,7 +67,7 @@ def test_a_name_is_taken_once_for_a_file(path):
     with pytest.raises(InputError, match="--name line: .* has one of that name"):
         add(path, made("line", 1))
     half = bundle.read(path).graphs()["float16"]
-    other = add(path, made("line", 2, precision="float16", library="ONNX Runtime", sha256=half.sha256))
+    other = add(path, made("line", 2, precision="float16", library="onnxruntime", sha256=half.sha256))
     assert opened(path, precision="float16").info.verdict == other.verdict
     assert opened(path).info.verdict == made("line").verdict
     assert bundle.read(path).history == ("training", "line")
