@@ -32,7 +32,8 @@ class Detector:
     """An opened model. Use :meth:`open`. Threads may share it, also while one closes it: frames then
     wait for each other.
 
-    ``path`` is the file that runs and ``choice`` says in one line why; ``max_batch`` is the largest batch
+    ``path`` is the file that runs, ``library`` the back end's name, ``choice`` says in one line why;
+    ``sha256`` is the file's by its bundle's manifest (of a plain file ""); ``max_batch`` is the largest batch
     that the file allows, None for any; ``device_ms()`` tells how long the last frame took by the GPU's own
     clock (None without a GPU); ``judge`` is what makes a verdict of a score and a map; ``calibration`` is
     what its thresholds were opened with, and why the promise does not hold for this file, if so (None for a
@@ -57,6 +58,7 @@ class Detector:
         self.view, self.calibration = view, calibration
         self.backend_name = f"{choice.library.NAME} {choice.library.version()}"
         self.choice, self.path = choice.why, choice.path
+        self.library, self.sha256 = choice.library.NAME, choice.sha256
         self.max_batch: Optional[int] = session.max_batch
         self.device_ms: Optional[Callable[[], float]] = getattr(session, "device_ms", None)
         self._session, self._batch = session, batch

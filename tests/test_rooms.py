@@ -28,8 +28,8 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "backends": {"model"},
         "sources": {"frames"},
         "": {"frames", "model", "verdict", "backends", "sources", "line"},
-        "line": {"frames", "verdict", "sources"},
-        "commands": {"frames", "model", "backends", "sources", "line"},
+        "line": {"frames", "model", "verdict", "sources"},
+        "commands": {"frames", "model", "verdict", "backends", "sources", "line"},
         "c": {"frames", "verdict", "commands"},
         "testing": {"frames", "model", "backends"},
     },
@@ -63,7 +63,9 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
 LAZY = {("ssn_bench", "comparison", "methods"), ("ssn_bench", "measure", "methods")}
 """Only inside functions: methods are built where one is asked for by name."""
 
-SHARED = {"errors", "files", "text", "values", "signals", "telemetry", "detector", "inventory"}
+SHARED = {
+    "errors", "files", "text", "values", "signals", "telemetry", "detector", "inventory", "part_names",
+}
 """ssn_edge's own modules. Rooms below the detector do not import it."""
 
 WITH_TORCH = {

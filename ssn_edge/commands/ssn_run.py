@@ -6,24 +6,22 @@ import math
 import sys
 import threading
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Sequence
 
 import click
 
 from ssn_edge import sources
 from ssn_edge.backends import BACKENDS
 from ssn_edge.backends.selection import PRECISIONS
-from ssn_edge.commands import console, credentials, outputs, window
+from ssn_edge.commands import console, credentials, outputs, view_options, window
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
-from ssn_edge.frames.placement import FLIPS, View
 from ssn_edge.line import stream
 from ssn_edge.line.results import Result, Summary
 from ssn_edge.sources.addresses import local_path
-from ssn_edge.values import size_hw, whole_numbers
 
-STALL_EXIT, OVERLAP = 3, 32
+STALL_EXIT = 3
 
 
 @click.command(
@@ -62,11 +60,7 @@ Examples:
 @click.option("--threshold", type=float, help="Image threshold in place of the model's; NG at or above it.")
 @click.option("--map-threshold", type=float,
               help="The same for the map's maximum, of a model that judges by either it or the score.")
-@click.option("--roi", help="X,Y,WIDTH,HEIGHT: judge this part of each frame.")
-@click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Clockwise.")
-@click.option("--flip", type=click.Choice([name for name in FLIPS if name]), help="After the rotation.")
-@click.option("--tile", help="HxW: judge each frame in tiles of that size.")
-@click.option("--overlap", type=click.IntRange(min=0), help="Of --tile, in pixels.  [default: 32]")
+@view_options.added
 @click.option("--policy", type=click.Choice(stream.POLICIES),
               help="latest drops frames that a newer one replaces, every waits.  [default: by the source]")
 @click.option("--watchdog", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True,
@@ -79,6 +73,7 @@ Examples:
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
               help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Which of a bundle's files.")
+@click.option("--calibration", help="Which of a bundle's, in place of the one in use (ssn-calibrate --list).")
 @click.option("--verify", is_flag=True, help="Read the bundle's file whole, even if it looks unchanged.")
 @click.option("--sha256", help="What the model file must hash to, of a bundle its manifest.json (ssn-export "
               "--info prints it). An engine can run code of whoever made it.")
@@ -100,10 +95,10 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
     stream.log.handlers = [console.Echo()]
     _check(options)
     given = _resolve(source, options)
-    view = _view(options)
+    view = view_options.view_of(options)
     opened = Detector.open(
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view,
-        precision=options["precision"], verify=options["verify"],
+        precision=options["precision"], verify=options["verify"], calibration=options["calibration"],
     )
     with opened as detector:
         if options["map_threshold"] is not None:
@@ -113,12 +108,15 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
         console.say_accounts(found, options["strict"])
         if options["strict"]:
             console.check_several(found)
-        verdict = detector.info.verdict
+        verdict, calibrated = detector.info.verdict, detector.calibration
+        if calibrated is not None and calibrated.misfit:
+            click.echo(f"warning: no promise: {calibrated.misfit}; run ssn-calibrate {model}", err=True)
+        name = f"{detector.info.calibration}: " if detector.info.calibration else ""
         click.echo(
             f"{model.name}: {detector.info.backbone} {detector.info.precision}, "
             f"{detector.info.height}x{detector.info.width}, on {detector.backend_name} "
             f"({detector.choice}); "
-            f"{verdict.rule} ({verdict.method})"
+            f"{verdict.rule} ({name}{verdict.method})"
         )
         watched = found.live and found.policy == "latest"
         speak = console.Status(summary) if watched else console.each_frame
@@ -147,21 +145,10 @@ def _lost(summary: Summary, live: bool) -> bool:
     return bool(unwritten or summary.broken and not live)
 
 
-def _view(options: Any) -> View:
-    roi: Optional[Tuple[int, int, int, int]] = None
-    if options["roi"] is not None:
-        x, y, width, height = whole_numbers("--roi", options["roi"], ",", 4)
-        roi = x, y, width, height
-    tile = size_hw("--tile", options["tile"]) if options["tile"] is not None else None
-    overlap = OVERLAP if options["overlap"] is None else options["overlap"]
-    return View(roi, int(options["rotate"]), options["flip"] or "", tile, overlap if tile else 0)
-
-
 def _check(options: Any) -> None:
     """Options that only mean something together, and numbers that no range of click's excludes."""
-    for name, needed in (("overlap", "tile"), ("token", "serve")):
-        if options[name] is not None and options[needed] is None:
-            raise InputError(f"--{name}: only with --{needed}")
+    if options["token"] is not None and options["serve"] is None:
+        raise InputError("--token: only with --serve")
     if not math.isfinite(options["watchdog"]):
         raise InputError(f"--watchdog {options['watchdog']}: give seconds")
     for name in ("threshold", "map_threshold"):

@@ -30,6 +30,11 @@ class Calibrated(NamedTuple):
     values: np.ndarray
     most_shots: int
 
+    @property
+    def blind(self) -> bool:
+        """Whether nothing could be NG: the limit is the largest score there is."""
+        return self.verdict.source == "score" and self.verdict.image_threshold > 1
+
 
 def calibrate(
     scores: np.ndarray, map_max: np.ndarray, parts: Sequence[str], source: str, scales: Optional[Scales],
@@ -63,7 +68,7 @@ def verdict_above(
     if source != "either":
         own = promise.above(limit)
         return Verdict(source, own, own if pixel is None else pixel, method, n)
-    found = _needed(scales)
+    found = needed(scales)
     first, second = _beyond("score", limit, *found[:2]), _beyond("map_max", limit, *found[2:])
     return Verdict(source, first, second, method, n, second, scales)
 
@@ -74,7 +79,7 @@ def numbers(
     """float64 [N]: what a verdict by ``source`` compares, one number a shot."""
     if source != "either":
         return np.asarray({"score": scores, "map_max": map_max}[source], np.float64)
-    found = _needed(scales)
+    found = needed(scales)
     both = _standard("score", scores, *found[:2]), _standard("map_max", map_max, *found[2:])
     return np.asarray(np.maximum(*both))
 
@@ -105,7 +110,9 @@ def scales_of(scores: np.ndarray, map_max: np.ndarray) -> Scales:
     return (*_scale("score", scores), *_scale("map_max", map_max))
 
 
-def _needed(scales: Optional[Scales]) -> Scales:
+def needed(scales: Optional[Scales]) -> Scales:
+    """InputError where there are none: of a model that judges by either source, from before they were kept.
+    """
     if scales is None:
         raise InputError(
             "this model judges by either of two sources and does not say how they compare; train and "

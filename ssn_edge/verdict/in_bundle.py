@@ -10,8 +10,9 @@ from ssn_edge.errors import InputError, ModelError
 from ssn_edge.files import check_sha256, open_plain
 from ssn_edge.frames.placement import View
 from ssn_edge.model import bundle, bundle_writer
-from ssn_edge.model.bundle import Bundle, Entry
+from ssn_edge.model.bundle import LABEL, Bundle, Entry
 from ssn_edge.model.bundle_writer import BundleWriter, Content
+from ssn_edge.text import one_line
 from ssn_edge.verdict import calibration
 from ssn_edge.verdict.calibration import TRAINING, Calibration
 from ssn_edge.verdict.promise import Promise
@@ -69,15 +70,25 @@ def add(path: Path, one: Calibration, log: Log = print) -> None:
     taken for the same file."""
     with _writing(path, log) as writer:
         found = bundle.read(path)
-        others = read_all(found, one.name)
-        for other in others:
-            if one.name == TRAINING or not other.misfit(one.precision, one.library, one.sha256, one.view):
-                raise InputError(f"--name {one.name}: {path} has one of that name; give another")
+        others = check_free(found, one.name, one.precision, one.library, one.sha256)
         entries = [] if found.of_role("calibration") else [_add(writer, _of_export(found))]
         history = [entry.label for entry in entries] + list(found.history)
         if history[-1:] != [one.name]:
             history.append(one.name)
         _use(writer, found, [*entries, _add(writer, one)], history, [*others, one][0])
+
+
+def check_free(
+    found: Bundle, name: str, precision: str, library: str, sha256: str
+) -> List[Calibration]:
+    """Those of that name, on other files; InputError where the name is taken for this one, or is none."""
+    if not LABEL.fullmatch(name):
+        raise InputError(f"--name {one_line(name, 40)}: give up to 64 letters, digits and . _ -, no blanks")
+    others = read_all(found, name)
+    for other in others:
+        if name == TRAINING or not other.misfit(precision, library, sha256, other.view):
+            raise InputError(f"--name {name}: {found.path} has one of that name; give another")
+    return others
 
 
 def use(path: Path, name: str, log: Log = print) -> Calibration:

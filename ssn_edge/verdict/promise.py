@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -148,6 +148,17 @@ def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if at_least(k, n, middle) < confidence else (low, middle)
     return high
+
+
+def interval(count: int, n: int, confidence: float = CONFIDENCE) -> Tuple[float, float]:
+    """Clopper and Pearson's two-sided interval of a share that was seen ``count`` times in ``n``.
+
+    >>> [round(end, 4) for end in interval(0, 53)]
+    [0.0, 0.0672]
+    """
+    tail = (1 - confidence) / 2
+    low = upper_bound(count, n, tail) if count else 0.0
+    return low, upper_bound(count + 1, n, 1 - tail) if count < n else 1.0
 
 
 def at_least(k: int, n: int, share: float) -> float:
