@@ -110,6 +110,16 @@ def scales_of(scores: np.ndarray, map_max: np.ndarray) -> Scales:
     return (*_scale("score", scores), *_scale("map_max", map_max))
 
 
+def rescaled(
+    scores: np.ndarray, map_max: np.ndarray, theirs: Scales, ours: Scales
+) -> Tuple[np.ndarray, np.ndarray]:
+    """What other heads said, float64 [N] each, as if these had said it: by middle and spread of both sources
+    under each. Where heads differ by more than that, numbers of theirs calibrate nothing of ours."""
+    logit = ours[0] + ours[1] * _standard("score", scores, *theirs[:2])
+    peak = ours[2] + ours[3] * _standard("map_max", map_max, *theirs[2:])
+    return 1 / (1 + np.exp(-np.clip(logit, -700, 700))), peak
+
+
 def needed(scales: Optional[Scales]) -> Scales:
     """InputError where there are none: of a model that judges by either source, from before they were kept.
     """

@@ -28,7 +28,6 @@ KINDS = ("promise", "estimate", "by hand", "none")
 trained on."""
 
 NO_PROMISE = "no promise: the model was trained on these photos"
-ESTIMATE = "an estimate from other heads than the shipped ones, no promise"
 
 MOST_BYTES = 64 << 20
 
@@ -99,7 +98,7 @@ def made_of(
     """A calibration of now; ``fields`` as of :class:`Calibration`."""
     method = {
         "promise": found.verdict.method, "none": NO_PROMISE,
-        "estimate": f"{ESTIMATE}: {found.promise.words}; {promise.GUARANTEE}",
+        "estimate": _estimate(found.promise),
     }[kind]
     if kind == "promise" and found.most_shots > 1:
         method = f"{method}; parts of up to {found.most_shots} photos"
@@ -107,6 +106,15 @@ def made_of(
         name, dataclasses.replace(found.verdict, method=method), found.promise,
         tuple(map(float, found.values)), kind, time.strftime("%Y-%m-%dT%H:%M:%S%z"), found.most_shots,
         **fields,
+    )
+
+
+def _estimate(promised: Promise) -> str:
+    about, wanted = float(promise.rounded_up(promised.on_average)), promise.LEVELS[0]
+    return (
+        "an estimate by cross-fitting and no promise, since the shipped heads are others: about "
+        f"{about:g} of 100 sound {promised.unit}; {promised.n} {promised.unit}; run ssn-calibrate with "
+        f"{promise.parts_for(wanted)} parts for a promise of {100 * wanted:g} %"
     )
 
 

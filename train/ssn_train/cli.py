@@ -14,11 +14,13 @@ from ssn_edge import inventory
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
-from ssn_edge.values import share, size_hw
+from ssn_edge.values import share, size_hw, whole_number
 from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
 from ssn_train.options.settings import Settings, presets
+
+MOST_FOLDS = 20
 
 
 def _use_preset(context: click.Context, option: click.Parameter, name: Optional[str]) -> Optional[str]:
@@ -82,6 +84,9 @@ Examples:
               help="Share of sound photos that may be called NG, such as 1%, if it can be promised.")
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True),
               help="Hold --false-alarms with this confidence, 0.95 for example.  [default: on average]")
+@click.option("--cross-fit", default="auto", show_default=True, metavar="K",
+              help="Estimate the thresholds by K further trainings, each without a K-th of the good parts; "
+                   "auto: 3 where fewer than 9 could be held back, which promise nothing useful; 0: never.")
 @click.option("--verdict-source", default="score", show_default=True,
               type=click.Choice(VERDICT_SOURCES),
               help="What decides OK or NG: classification score, the map's maximum, or either of them, "
@@ -100,7 +105,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
          workers: int, resume: bool, layout: Optional[str], strict: bool, bits: str,
-         false_alarms: str,
+         false_alarms: str, cross_fit: str,
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
@@ -122,7 +127,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     settings = Settings(
         size=size_hw("--size", size, square=True), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented, layout),
-        bits=None if bits == "auto" else int(bits),
+        bits=None if bits == "auto" else int(bits), cross_fit=_trainings(cross_fit),
         false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms), **options,
     )
     seed_list = range(seed, seed + (seeds or 1))
@@ -153,12 +158,20 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         raise InputError(f"--batch {settings.batch}: out of GPU memory; halve it") from None
 
 
+def _trainings(text: str) -> Optional[int]:
+    """``--cross-fit``: None for auto."""
+    found = whole_number(text)
+    if text != "auto" and (found is None or found == 1 or found > MOST_FOLDS):
+        raise InputError(f"--cross-fit {text}: give auto, 0, or 2 to {MOST_FOLDS}")
+    return found
+
+
 def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     """The options of training that were given by hand beside a preset, as they were given."""
     if not preset:
         return []
     harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
-                "resume", "verdict_source", "false_alarms", "confidence", "strict"}
+                "resume", "verdict_source", "false_alarms", "confidence", "cross_fit", "strict"}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = [
         name for name in context.params

@@ -180,9 +180,10 @@ def test_a_watched_folder_ends_with_enough_parts(path, tmp_path):
 def test_interrupted_nothing_is_written(path, tmp_path):
     sound, before = tmp_path / "incoming", manifest(path)
     sound.mkdir()
-    start = "from ssn_edge.commands.ssn_calibrate import main; main()"
+    code = "from ssn_edge.commands.ssn_calibrate import main; main()"
+    code = f"import sys; sys.path[:0] = {sys.path!r}; {code}"
     child = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {start}", str(path), f"watch:{sound}"], stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, str(path), f"watch:{sound}"], stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )
     assert "onnxruntime" in child.stdout.readline()

@@ -35,8 +35,9 @@ class Settings:
     None the paper's for this supervision; ``bits`` of 16-bit photos, None what they use; ``orientation``: of
     tags, always "applied" by now; ``false_alarms`` is the share of sound photos that may alarm (None: the
     least that can be promised), on average or with ``confidence``; ``holdout`` is the share of normal photos
-    kept for calibrating the thresholds; ``selection`` is what was taken of the data set (category, fold,
-    ...)."""
+    kept for calibrating the thresholds; ``cross_fit`` further trainings estimate them instead (None: where so
+    few can be kept that they promise nothing useful); ``selection`` is what was taken of the data set
+    (category, fold, ...)."""
 
     backbone: str
     weights: Optional[str] = None
@@ -54,6 +55,7 @@ class Settings:
     holdout: float = 0.1
     false_alarms: Optional[float] = None
     confidence: Optional[float] = None
+    cross_fit: Optional[int] = 0
     verdict_source: str = "score"
     seed: int = 42
     plain: bool = False
@@ -96,6 +98,7 @@ class Settings:
         """InputError naming the first setting that differs from a stored run's."""
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
+            "cross_fit": 0,
             **stored,
         }
         known["selection"] = {"layout": None, **known.get("selection", {})}

@@ -130,6 +130,7 @@ def fit(
     started, before = time.perf_counter(), progress.step
     _loop(setup, progress, file)
     seconds = time.perf_counter() - started
+    file.save(setup.model, setup.optimizer, progress)  # what comes behind it may be interrupted too
     if progress.step > before:
         per_step = seconds / (progress.step - before)
         tqdm.write(f"{progress.step} steps, {per_step:.2f} s each")

@@ -21,7 +21,7 @@ from ssn_edge.files import write_json
 from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
-from ssn_edge.verdict import calibrating, calibration, promise
+from ssn_edge.verdict import calibration
 from ssn_edge.verdict.calibration import Calibration
 from ssn_train.data import checking, datasets
 from ssn_train.data.datasets import DataSet, Sample
@@ -31,7 +31,7 @@ from ssn_train.network.losses import Loss
 from ssn_train.options.settings import Settings, fingerprint
 from ssn_train.report import plots, results, review
 from ssn_train.report.results import Predictions
-from ssn_train.training import checkpoint, evaluate
+from ssn_train.training import checkpoint, evaluate, thresholds
 from ssn_train.training.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.training.fit import Fitted, fit
 from ssn_train.training.photo_loader import PhotoLoader
@@ -40,9 +40,6 @@ from ssn_train.training.supervision import describe
 
 REFERENCE_EACH = 4
 """Photos of each kind (training, good test, defective test) kept beside the model."""
-
-SCALE_PHOTOS = 64
-"""Training photos by which scores and maps are brought to one scale, before the thresholds are sought."""
 
 
 def train(
@@ -69,9 +66,17 @@ def train(
     good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
+    folds = thresholds.trainings(settings, good, held)
+    if folds:
+        rest, held = good, []
+        tqdm.write(f"thresholds by {folds} further trainings on parts of the photos: an estimate "
+                   "(--cross-fit 0 holds photos back instead); for a promise run ssn-calibrate on the line")
     tqdm.write(f"training: {describe(bad)}")
     fitted = fit(settings, loader, [*rest, *bad], file, resume)
-    calibrated = _calibrate(fitted, loader, rest, held, settings)
+    if folds:
+        calibrated = thresholds.estimated(fitted, loader, good, bad, settings, folds, run, _predict)
+    else:
+        calibrated = thresholds.promised(fitted, loader, rest, held, settings, _predict)
     verdict = calibrated.verdict
     predictions = _predict(fitted, loader, test, "evaluating")
     masks = results.load_masks(test, settings.size, settings.geometry, settings.reading)
@@ -86,6 +91,7 @@ def train(
     write_reference(run / "reference", rest, test, settings)
     checkpoint.save_model(run / MODEL_FILE, fitted.model, header)  # last: it marks the run done
     file.path.unlink(missing_ok=True)
+    thresholds.remove(run)
     return document
 
 
@@ -121,43 +127,19 @@ def _check(
     if alarm and strict:
         raise InputError(f"{alarm}; mend or remove them, or leave --strict out")
     good = [sample for sample in found.train if not sample.label]
-    held = len(datasets.split_samples(good, settings.holdout, settings.seed)[1])
+    kept = datasets.split_samples(good, settings.holdout, settings.seed)[1]
+    held = len(kept)
     if len(good) - held < 2:
         backed = f", {held} of them held back; at least 3 are needed, or --holdout 0" if held else ""
         raise InputError(
             f"{dataset.root}: {len(good)} readable good photo{'s' * (len(good) != 1)}"
             f"{backed or '; at least 2 are needed'}"
         )
-    if held:
-        promise.choose(held, settings.false_alarms, settings.confidence, "photos")  # now, not after hours
+    if held or settings.cross_fit:
+        thresholds.check(settings, good, kept)  # now, not after hours
     elif settings.false_alarms is not None:
         raise InputError("--false-alarms with --holdout 0: photos that were trained on promise nothing")
     return found.train, found.test, dataclasses.replace(settings, bits=settings.bits or found.bits or None)
-
-
-def _calibrate(
-    fitted: Fitted, loader: PhotoLoader, rest: Sequence[Sample], held: Sequence[Sample], settings: Settings
-) -> Calibration:
-    """Held-back normal photos; without any, the training ones, which are easier: said so."""
-    normal = _predict(fitted, loader, held or rest, "calibrating")
-    source = settings.verdict_source if settings.recipe(True).cls_head else "map_max"
-    scales = None
-    if source == "either":  # by photos that are not calibrated on
-        few = _predict(fitted, loader, _spread(rest, SCALE_PHOTOS), "scaling")
-        scales = calibrating.scales_of(few.scores, few.map_max)
-    found = calibrating.calibrate(
-        normal.scores, normal.map_max, [sample.part for sample in normal.samples], source, scales,
-        settings.false_alarms, settings.confidence, _unit(normal.samples),
-    )
-    return calibration.made_of(
-        found, calibration.TRAINING, "promise" if held else "none", library="PyTorch",
-        source=f"{len(held)} held-back photos" if held else f"{len(rest)} photos that were trained on",
-    )
-
-
-def _unit(samples: Sequence[Sample]) -> str:
-    """What is counted: parts where it is known which photos show the same one."""
-    return "parts" if any(sample.part for sample in samples) else "photos"
 
 
 def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
@@ -238,15 +220,9 @@ def write_reference(
     """A few photos at the model's size, for the export's comparison on real images."""
     good = [s for s in test if not s.label]
     bad = [s for s in test if s.label]
-    chosen = [s for group in (train, good, bad) for s in _spread(group, REFERENCE_EACH)]
+    chosen = [s for group in (train, good, bad) for s in thresholds.spread(group, REFERENCE_EACH)]
     paths = [folder / f"{i:02d}-{s.defect}.png" for i, s in enumerate(chosen)]
     for path, sample in zip(paths, chosen):
         photo = read_image(sample.path, settings.reading)
         write_image(path, fit_image(photo, settings.size, settings.geometry))
     return paths
-
-
-def _spread(samples: Sequence[Sample], count: int) -> List[Sample]:
-    """``count`` samples at even distances, so that every kind of defect has a chance."""
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    return [samples[i] for i in places]
