@@ -50,7 +50,7 @@ def check(settings: Settings, good: Sequence[Sample], held: Sequence[Sample]) ->
     """InputError where neither can hold what was asked for."""
     folds = trainings(settings, good, held)
     if count(good) < 2 * folds:
-        raise InputError(f"--cross-fit {folds}: {count(good)} good {unit_of(good)} are too few; give a smaller one")
+        raise InputError(f"--cross-fit {folds}: {count(good)} good {unit_of(good)} are too few; give less")
     if folds:
         held = good
     try:
