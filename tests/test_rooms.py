@@ -57,6 +57,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "report": {"comparison", "measure", "profile"},
         "soak": {"measure", "report"},
         "demo": set(),
+        "promises": {"demo", "measure"},
         "": {"measure", "methods", "profile", "report"},
     },
 }

@@ -101,18 +101,18 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     run, model, bench = folder / "run", folder / "model.ssn", folder / "bench.json"
     if not (run / "model.safetensors").exists():
         resume = ["--resume"] if (run / "resume.safetensors").exists() else []
-        _command("ssn-train", data, "--out", run, *TRAINING, "--steps", steps, *resume)
+        command("ssn-train", data, "--out", run, *TRAINING, "--steps", steps, *resume)
     if not (model / MANIFEST).exists():
-        _command("ssn-export", run, "--out", model, "--fp16")
+        command("ssn-export", run, "--out", model, "--fp16")
     if not bench.exists():
         arguments = ["--protocol", "supersimplenet", "--budget", BENCH_SECONDS]
-        _command("ssn-bench", model, run, *arguments, "--out", bench)
+        command("ssn-bench", model, run, *arguments, "--out", bench)
     dataset = open_dataset(data)
     if clip is not None:
         lines = folder / "clip.jsonl"
-        _command("ssn-run", model, clip, "--save", folder / "overlays", "--json", lines, quiet=True)
+        command("ssn-run", model, clip, "--save", folder / "overlays", "--json", lines, quiet=True)
     else:
-        _command("ssn-run", model, dataset.train[0].path.parent, "--max-frames", 50, quiet=True)
+        command("ssn-run", model, dataset.train[0].path.parent, "--max-frames", 50, quiet=True)
     picture = folder / "verdicts.png"
     verdict_picture(picture, model, dataset)
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
@@ -131,7 +131,7 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
     }
 
 
-def _command(name: str, *arguments: Any, quiet: bool = False) -> None:
+def command(name: str, *arguments: Any, quiet: bool = False) -> None:
     """Run one of our commands in this interpreter's environment and show it."""
     words = [str(argument) for argument in arguments]
     click.secho(f"\n$ {name} {' '.join(words)}", bold=True)

@@ -1,0 +1,3 @@
+from ssn_bench.promises.cli import main
+
+main()
