@@ -39,7 +39,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "network": set(),
         "report": {"data"},
         "training": {"data", "options", "network", "report"},
-        "": {"data", "options", "training"},
+        "": {"data", "options", "report", "training"},
     },
     "ssn_export": {
         "gates": set(),

@@ -1,5 +1,6 @@
 """Many runs and their table through the command line."""
 
+import csv
 import json
 import shutil
 
@@ -7,6 +8,8 @@ import pytest
 from commands import OPTIONS, call
 
 from ssn_train.cli import main as train_main
+from ssn_train.options.settings import Settings
+from ssn_train.training import many_runs
 
 SHORT = [*OPTIONS[:2], "--steps", "2", "--batch", "4", "--workers", "2"]
 
@@ -31,6 +34,24 @@ def study(photos, tmp_path_factory):
     code, output = call(train_main, *arguments)
     assert code == 0, output
     return out, arguments, output
+
+
+def test_a_table_may_show_the_lines_figures(study, tmp_path):
+    """By name, as a preset's metrics."""
+    out, _, _ = study
+    cells = [many_runs.Cell("ours", None, None, seed) for seed in (42, 43)]
+    for cell in cells:
+        (tmp_path / cell.folder).mkdir(parents=True)
+        shutil.copy(out / cell.folder / "metrics.json", tmp_path / cell.folder)
+    preset = {"metrics": ["I-AUROC", "FPR at 100 % recall", "recall at the threshold"]}
+    task = many_runs.Task("photos", Settings("resnet18"), cells, preset, {}, [])
+    many_runs.write_tables(task, tmp_path)
+    counts = [metrics(out / cell.folder)["line"]["figures"]["FPR at 100 % recall"] for cell in cells]
+    mean = sum(100 * found["count"] / found["of"] for found in counts) / 2
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = {row["metric"]: row for row in csv.DictReader(file)}
+    assert set(rows) == set(preset["metrics"])
+    assert float(rows["FPR at 100 % recall"]["mean"]) == pytest.approx(mean, abs=1e-3)
 
 
 def metrics(run):

@@ -144,6 +144,9 @@ def test_accuracy_of_the_deployed_file(model, tmp_path):
     assert document["metrics"]["I-AUROC"] == 1 and document["at_threshold"]["missed defects"] == 0
     assert document["images"] == {"good": 5, "defective": 5}
     assert "Not compared with training" in output
+    assert document["line"]["figures"]["FPR at 100 % recall"]["count"] == 0
+    assert "FPR at 100 % recall        0.0 %  0 of 5 sound parts alarm" in output
+    assert "recall at the threshold  100.0 %  5 of 5 defective parts caught" in output
 
 
 def trained(folder, info_sha, scores, files):

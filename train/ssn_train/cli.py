@@ -19,6 +19,7 @@ from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
 from ssn_train.options.settings import Settings, presets
+from ssn_train.report import line_figures
 
 MOST_FOLDS = 20
 
@@ -240,4 +241,6 @@ def _print(document: Dict[str, Any], run: Path) -> None:
     if "at_threshold" in document:
         counts = ", ".join(f"{v} {k}" for k, v in document["at_threshold"].items())
         click.echo(f"  at this threshold: {counts}")
+    for line in line_figures.lines(document["line"]) if "line" in document else ():
+        click.echo(f"  {line}")
     click.echo(f"{run}: model, metrics.json, report.html, pictures.  Next: ssn-export {run} --out model.ssn")

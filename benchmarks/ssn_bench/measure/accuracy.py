@@ -23,7 +23,7 @@ from ssn_edge.model.schema import ModelInfo
 from ssn_train.data import checking
 from ssn_train.data.datasets import open_dataset
 from ssn_train.data.samples import Sample, Selection
-from ssn_train.report import results
+from ssn_train.report import line_figures, results
 from ssn_train.report.results import Predictions
 
 COMPARED = ("I-AUROC", "I-AUROC (map maximum)", "AP-det", "P-AUROC", "AP-loc", "AUPRO")
@@ -162,6 +162,7 @@ def text(document: Dict[str, Any]) -> str:
         f"at its threshold: {at['false alarms']} false alarms of {images['good']}, "
         f"{at['missed defects']} missed of {images['defective']}"
     )
+    lines += line_figures.lines(document["line"])
     if training is None:
         lines.append("Not compared with training: give --run RUN.")
         return "\n".join(lines)

@@ -16,7 +16,7 @@ from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.judge import Judge
 from ssn_train.data.datasets import Sample
 from ssn_train.data.truth import read_truth
-from ssn_train.report import metrics
+from ssn_train.report import line_figures, metrics
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class Predictions:
             found.append((values - threshold) / (values.std() or 1.0))
         return np.max(found, axis=0)
 
+    def ranking(self, verdict: Verdict) -> Tuple[str, np.ndarray]:
+        """What a moved threshold is compared with, and its name: the source's own values, or where two count
+        the ``margin``, float [N], by which both thresholds move alike. Whichever it is, moving from the
+        verdict's own place (a margin of 0) changes nothing there: NG is what reaches it."""
+        if verdict.source == "either":
+            return "margin", self.margins(verdict)
+        return verdict.source, self.values(verdict.source)
+
 
 def load_masks(
     samples: Sequence[Sample], size_hw: Tuple[int, int], geometry: str = "stretch",
@@ -73,6 +81,8 @@ def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, 
     labels = test.labels
     has_mask = np.array([sample.mask is not None for sample in test.samples])
     called = Judge(verdict).are_defects(test.scores, test.map_max)
+    ranking, numbers = test.ranking(verdict)
+    parts = line_figures.grouped(labels, [sample.part for sample in test.samples], numbers, called)
     best = [metrics.best_f1(labels, test.values(source)) for source in verdict.thresholds]
     return {
         "images": {"good": int((labels == 0).sum()), "defective": int(labels.sum())},
@@ -84,6 +94,7 @@ def report(test: Predictions, masks: np.ndarray, verdict: Verdict) -> Dict[str, 
             "false alarms": int((called & (labels == 0)).sum()),
             "missed defects": int((~called & (labels == 1)).sum()),
         },
+        "line": line_figures.document(parts, ranking),
         "best_f1": best[0] if len(best) == 1 else dict(zip(verdict.thresholds, best)),
     }
 
@@ -94,9 +105,9 @@ def write_predictions(path: PathLike, predictions: Predictions, verdict: Verdict
         temporary, "w", newline="", encoding="utf-8", errors="surrogateescape"  # names in other encodings
     ) as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect"])
+        writer.writerow(["file", "label", "defect", "score", "map_max", "is_defect", "part"])
         peaks = predictions.map_max
         called = Judge(verdict).are_defects(predictions.scores, peaks)
         for sample, score, peak, judged in zip(predictions.samples, predictions.scores, peaks, called):
             figures = [f"{score:.7g}", f"{peak:.7g}", int(judged)]
-            writer.writerow([sample.path, sample.label, sample.defect, *figures])
+            writer.writerow([sample.path, sample.label, sample.defect, *figures, sample.part])

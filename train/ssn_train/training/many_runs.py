@@ -16,7 +16,7 @@ from ssn_edge.values import size_hw
 from ssn_train.data.datasets import DataLayout, DataSet, Selection, open_dataset
 from ssn_train.options.recipe import ABLATIONS, SUPERVISED_ONLY
 from ssn_train.options.settings import Settings, fingerprint
-from ssn_train.report import tables
+from ssn_train.report import line_figures, tables
 from ssn_train.report.tables import Figure, Row, Table
 from ssn_train.training import training_run
 from ssn_train.training.checkpoint import MODEL_FILE, RESUME_FILE
@@ -171,14 +171,19 @@ def write_tables(task: Task, out: Path) -> List[Path]:
 
 def _metric_names(task: Task, documents: Mapping[Cell, Any]) -> List[str]:
     wanted = task.preset.get("metrics", ["I-AUROC", "AP-det", "AUPRO"])
-    found = [document["metrics"] for document in documents.values()]
-    names = [name for name in wanted if all(metrics.get(name) is not None for metrics in found)]
+    found = [_figures(document) for document in documents.values()]
+    names = [name for name in wanted if all(figures.get(name) is not None for figures in found)]
     if not names:
         raise InputError(
             "nothing to put into a table: not every test set has good and defective photos; the runs "
             "are finished and keep their own metrics.json"
         )
     return names
+
+
+def _figures(document: Mapping[str, Any]) -> Dict[str, Any]:
+    """The metrics, and the line's figures (line_figures.NAMES), which a preset may name too."""
+    return {**line_figures.shares(document.get("line")), **document["metrics"]}
 
 
 def _per_seed(documents: Mapping[Cell, Any], metrics: Sequence[str]) -> Values:
@@ -188,7 +193,7 @@ def _per_seed(documents: Mapping[Cell, Any], metrics: Sequence[str]) -> Values:
         head = ABLATIONS[cell.ablation].cls_head if cell.ablation in ABLATIONS else True
         for metric in metrics:
             by_map = metric in ("I-AUROC", "AP-det") and not head
-            value = document["metrics"][f"{metric} (map maximum)" if by_map else metric]
+            value = _figures(document)[f"{metric} (map maximum)" if by_map else metric]
             key = (cell.ablation, cell.category, cell.seed, metric)
             found.setdefault(key, []).append(100 * value)
     values: Values = {}
