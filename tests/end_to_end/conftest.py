@@ -23,8 +23,8 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """Folder with run/, model.ssn, and its files under plain names."""
     folder = tmp_path_factory.mktemp("trained")
-    code, output = call(train_main, data, "--out", folder / "run", *OPTIONS)
-    assert code == 0, output
+    code, train_output = call(train_main, data, "--out", folder / "run", *OPTIONS)
+    assert code == 0, train_output
     code, export_output = call(
         export_main, folder / "run", "--out", folder / "model.ssn", "--fp16",
         "--plan", "full",
@@ -35,5 +35,5 @@ def trained(data, tmp_path_factory):
     return SimpleNamespace(
         run=folder / "run", bundle=folder / "model.ssn",
         model=folder / "model.onnx", half=folder / "model.fp16.onnx",
-        reference=folder / "model.reference.npz", export_output=export_output,
+        reference=folder / "model.reference.npz", train_output=train_output, export_output=export_output,
     )

@@ -77,6 +77,20 @@ def test_exported_file_describes_itself(trained):
     assert z["images"].shape == (12, 64, 96, 3) and z["anomaly_map"].dtype == np.float32
 
 
+def test_training_ends_with_the_lines_figures(trained):
+    """Counted anew from predictions.csv: every photo of this data is a part of its own."""
+    with open(trained.run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    good = [float(row["score"]) for row in rows if row["label"] == "0"]
+    bad = [float(row["score"]) for row in rows if row["label"] == "1"]
+    alarms = sum(score >= min(bad) for score in good)
+    share = f"{100 * alarms / len(good):.1f} %"
+    assert "  4 sound and 8 defective parts, a photo each\n" in trained.train_output
+    assert f"  FPR at 100 % recall     {share:>8s}  {alarms} of 4 sound parts alarm" in trained.train_output
+    caught = sum(row["label"] == "1" and row["is_defect"] == "1" for row in rows)
+    assert f"{caught} of 8 defective parts caught" in trained.train_output
+
+
 @pytest.mark.parametrize("backend", backends.installed())
 def test_ssn_run_gives_the_scores_of_training(trained, backend, tmp_path):
     """The same file through ssn-run and through ssn-train's evaluation: the same score."""

@@ -230,7 +230,7 @@ def test_parts_are_in_the_table_of_predictions(tmp_path):
 def test_printed_lines_are_aligned_and_say_what_is_open():
     photos = [(0, "", i % 5) for i in range(40)] + [(1, "", 4 + i % 3) for i in range(60)]
     text = line_figures.lines(figures(photos, threshold=5))
-    assert text[0] == "40 sound and 60 defective parts"
+    assert text[0] == "40 sound and 60 defective parts, a photo each"
     assert len({line.index("95 % interval") for line in text[1:]}) == 1
     assert text[1].startswith("FPR at 100 % recall       20.0 %   8 of 40 sound parts alarm")
     assert text[1].endswith(" % or more") and text[3].endswith("0.0 to 8.8 % (Clopper-Pearson)")

@@ -142,8 +142,8 @@ def lines(line: Mapping[str, Any]) -> List[str]:
     """What the commands print: a line about the parts, and one for each figure."""
     parts = line["parts"]
     text = f"{parts['sound']} sound and {parts['defective']} defective parts"
-    if parts["with_several_photos"]:
-        text += f", {parts['with_several_photos']} of them in several photos (one that is NG is enough)"
+    several = parts["with_several_photos"]
+    text += f", {several} of them in several photos (one NG is enough)" if several else ", a photo each"
     if parts["good_photos_of_defective"]:
         text += f"; {parts['good_photos_of_defective']} good photos of defective parts count neither way"
     wide = len(str(max(parts["sound"], parts["defective"])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ from ssn_edge.frames.pixels import resize, resize_mask
 from ssn_edge.frames.placement import Placement
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.drawing import heatmap
+from ssn_edge.verdict.judge import Judge
+from ssn_train.report import line_figures
 from ssn_train.report.results import Predictions
 
 START_QUANTILE = 0.99
@@ -30,7 +32,7 @@ THUMBNAIL = 144
 """Longer side of the pictures, in pixels."""
 
 MAX_PICTURES = 1500
-"""About 20 MB of page; further images keep their scores and lose their pictures."""
+"""About 20 MB of page; further images keep their scores alone, rightly judged ones first."""
 
 PATH_PARTS = 3
 """Of each file's path: what tells photos apart, and not whose computer it was."""
@@ -43,11 +45,13 @@ RIM = (47, 69, 200)
 
 def write(path: PathLike, data: Mapping[str, Any]) -> None:
     """The page for what :func:`content` returned."""
-    template = Path(__file__).with_name("review.html").read_text(encoding="utf-8")
+    here = Path(__file__)
+    page, script = (here.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".html", ".js"))
     # a "<" could end the script element that the data stands in
     text = json.dumps(finite(data), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
-        Path(temporary).write_text(template.replace("__DATA__", text), encoding="utf-8")
+        whole = page.replace("__SCRIPT__", script).replace("__DATA__", text)
+        Path(temporary).write_text(whole, encoding="utf-8")
 
 
 def content(
@@ -61,7 +65,8 @@ def content(
 ) -> Dict[str, Any]:
     """What the page shows of a run: ``document`` is metrics.json's content, ``history`` [steps, terms] the
     loss ``terms``, ``masks`` bool [N, H, W] the truth at the map's size."""
-    images = _images(predictions, masks)
+    images = _images(predictions, masks, verdict)
+    line = document.get("line")
     good = [image for image in images if not image["label"]]
     thresholds = dict(verdict.thresholds)
     for source in ("score", "map_max"):  # the other one has none of its own: a place to start from
@@ -69,8 +74,9 @@ def content(
         thresholds.setdefault(source, float(np.quantile(values, START_QUANTILE)))
     return {
         "title": title,
-        "about": _about(images, verdict),
-        "verdict": {"source": verdict.source},
+        "about": _about(images),
+        "verdict": {"source": verdict.source, "rule": verdict.rule, "method": verdict.method},
+        "line": line and {**line, "about": line_figures.lines(line)[0]},
         "thresholds": thresholds,
         "metrics": document["metrics"],
         "per_defect": document.get("per_defect", {}),
@@ -81,31 +87,43 @@ def content(
     }
 
 
-def _about(images: List[Dict[str, Any]], verdict: Verdict) -> str:
+def _about(images: List[Dict[str, Any]]) -> str:
     bad = sum(image["label"] for image in images)
     kept = sum("photo" in image for image in images)
     note = "" if kept == len(images) else f"; pictures of {kept} of them"
     return (
-        f"{len(images) - bad} good and {bad} defective test images{note}. The model's threshold: "
-        f"{verdict.method}, n = {verdict.n}; an image at a threshold is NG. Moving it here changes "
-        "nothing in the model."
+        f"{len(images) - bad} good and {bad} defective test images{note}. An image at a threshold is NG. "
+        "Moving it here changes nothing in the model."
     )
 
 
-def _images(predictions: Predictions, masks: np.ndarray) -> List[Dict[str, Any]]:
-    count = len(predictions.samples)
-    if not count:
+def _pictured(wrong: np.ndarray) -> Set[int]:
+    """Places of the images that keep their pictures: ``wrong`` bool [N] ones before others."""
+    first, rest = np.flatnonzero(wrong), np.flatnonzero(~wrong)
+    return {*_spread(first, MAX_PICTURES), *_spread(rest, max(MAX_PICTURES - len(first), 0))}
+
+
+def _spread(places: np.ndarray, count: int) -> List[int]:
+    """At most ``count`` of them at even distances."""
+    return places[np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)].tolist()
+
+
+def _images(predictions: Predictions, masks: np.ndarray, verdict: Verdict) -> List[Dict[str, Any]]:
+    if not len(predictions.samples):
         return []
     low, high = np.quantile(predictions.maps, (0.01, 0.999))
-    pictured = set(np.linspace(0, count - 1, min(count, MAX_PICTURES)).astype(int).tolist())
+    called = Judge(verdict).are_defects(predictions.scores, predictions.map_max)
+    pictured = _pictured(called != (predictions.labels == 1))
+    peaks = predictions.map_max
     rows = []
     for i, sample in enumerate(predictions.samples):
         row: Dict[str, Any] = {
             "file": "/".join(sample.path.parts[-PATH_PARTS:]),
             "label": sample.label,
             "defect": sample.defect,
+            "part": sample.part,
             "score": float(predictions.scores[i]),
-            "map_max": float(predictions.map_max[i]),
+            "map_max": float(peaks[i]),
         }
         if i in pictured:
             photo = read_image(sample.path, predictions.reading)
