@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ssn_edge import Verdict
+from ssn_edge.verdict import calibrating
+from ssn_edge.verdict.judge import Judge
 from ssn_train.data.samples import Sample
 from ssn_train.report import line_figures, results
 from ssn_train.report.line_figures import FPR, NAMES, RECALL, RECALLS
@@ -101,12 +103,6 @@ def test_a_missing_class_is_null_and_the_document_json():
     assert line_figures.shares(None) == {}
 
 
-@pytest.mark.parametrize("count, of", [(0, 1), (0, 40), (1, 40), (3, 40), (20, 40), (40, 40), (999, 1000)])
-def test_exact_interval_is_scipys(count, of):
-    expected = stats.binomtest(count, of).proportion_ci(0.95, "exact")
-    assert line_figures.clopper_pearson(count, of) == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
 def test_where_all_resamples_agree_the_interval_is_exact():
     found = figures([(0, "", 0)] * 40 + [(1, "", 6)] * 60)["figures"]
     for name, of, count in ((FPR, 40, 0), (RECALL, 60, 60), ("FPR at 100 % recall", 40, 0)):
@@ -193,24 +189,31 @@ def test_two_thousand_parts_take_less_than_a_second():
 
 VERDICTS = {
     "score": Verdict("score", 0.5, 0.0, "chosen", 1), "map_max": Verdict("map_max", 0.1, 0.0, "chosen", 1),
-    "either": Verdict("either", 0.5, 0.0, "chosen", 1, 0.1),
+    "margin": Verdict("either", 0.5, 0.0, "chosen", 1, 0.1),  # of a model without scales
+    "number": calibrating.verdict_above(0.7, "either", (-1.0, 1.4, 0.2, 2.0), None, "chosen", 1),
 }
+OWN = {"score": 0.5, "map_max": 0.1, "margin": 0.0, "number": np.nextafter(0.7, 1)}
 
 
-@pytest.mark.parametrize("source", VERDICTS)
-def test_ranking_and_verdict_agree_at_the_models_threshold(source):
-    """0.1 is no float32: values on both sides of it, and on the score's very threshold."""
+@pytest.mark.parametrize("ranking", VERDICTS)
+def test_ranking_and_verdict_agree_at_the_models_threshold(ranking):
+    """Values at the thresholds and next to them on both sides; 0.1 is no float32."""
     rng = np.random.default_rng(3)
-    half, tenth = np.float32(0.5), np.float32(0.1)
-    scores = rng.choice(np.array([0.1, np.nextafter(half, -half), half, 0.9], np.float32), 300)
-    peaks = rng.choice(np.array([np.nextafter(tenth, -tenth), tenth, -2, 3], np.float32), 300)
+    verdict = VERDICTS[ranking]
+    scores, peaks = (
+        rng.choice(np.array([np.nextafter(at, low), at, np.nextafter(at, high), low, low, high]), 300)
+        for at, low, high in (
+            (np.float32(verdict.thresholds.get("score", 0.5)), np.float32(0.1), np.float32(0.9)),
+            (np.float32(verdict.thresholds.get("map_max", 0.1)), np.float32(-2), np.float32(3)),
+        )
+    )
     samples = tuple(Sample(Path(f"{i}.png"), int(i % 3 == 0), part=f"{i % 3}-{i // 6}") for i in range(300))
     said = Predictions(samples, scores, peaks[:, None, None])
-    verdict = VERDICTS[source]
     name, numbers = said.ranking(verdict)
-    assert name == ("margin" if source == "either" else source)
-    own = 0.0 if source == "either" else verdict.image_threshold
-    by_number = line_figures.grouped(said.labels, [s.part for s in samples], numbers, numbers >= own)
+    assert name == ranking
+    called = Judge(verdict).are_defects(scores, peaks)
+    assert ((numbers >= OWN[ranking]) == called).all() and 30 < called.sum() < 270
+    by_number = line_figures.grouped(said.labels, [s.part for s in samples], numbers, numbers >= OWN[ranking])
     found = results.report(said, np.zeros((300, 1, 1), bool), verdict)["line"]
     assert found["figures"][FPR] == line_figures.document(by_number, name)["figures"][FPR]
     assert found["figures"][RECALL] == line_figures.document(by_number, name)["figures"][RECALL]

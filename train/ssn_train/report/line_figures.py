@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ssn_edge.verdict import promise
+from ssn_edge.verdict import calibrating, promise
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -54,17 +54,17 @@ class Parts:
 def grouped(labels: np.ndarray, names: Sequence[str], numbers: np.ndarray, called: np.ndarray) -> Parts:
     """Parts of N photos, in the order of their first ones: ``labels`` [N] 0/1, ``names`` of the parts ("": a
     part of its own), ``numbers`` [N] finite, the higher the worse, ``called`` bool [N] the verdicts."""
-    codes: Dict[Any, int] = {}
-    part = np.array([codes.setdefault(name or i, len(codes)) for i, name in enumerate(names)], np.int64)
+    part = calibrating.indices(names)
+    count = int(part.max(initial=-1)) + 1
     bad = np.asarray(labels) == 1
-    defective = np.zeros(len(codes), bool)
+    defective = np.zeros(count, bool)
     defective[part[bad]] = True
     counted = bad | ~defective[part]
-    highest = np.full(len(codes), -np.inf)
+    highest = np.full(count, -np.inf)
     np.maximum.at(highest, part[counted], np.asarray(numbers, np.float64)[counted])
-    alarms = np.zeros(len(codes), bool)
+    alarms = np.zeros(count, bool)
     alarms[part[counted & np.asarray(called, bool)]] = True
-    several = int((np.bincount(part, minlength=len(codes)) > 1).sum())
+    several = int((np.bincount(part, minlength=count) > 1).sum())
     return Parts(highest, alarms, defective, several, int((~counted).sum()))
 
 
@@ -118,18 +118,11 @@ def _with_interval(count: int, of: int, resampled: np.ndarray) -> Dict[str, Any]
     low, high = np.quantile(resampled, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)).tolist()
     method = "bootstrap"
     if count in (0, of):
-        exact_low, exact_high = clopper_pearson(count, of)
+        exact_low, exact_high = promise.interval(count, of, CONFIDENCE)
         if exact_low < low or exact_high > high:
             method = "Clopper-Pearson"
         low, high = min(low, exact_low), max(high, exact_high)
     return {"share": count / of, "count": count, "of": of, "low": low, "high": high, "interval": method}
-
-
-def clopper_pearson(count: int, of: int, confidence: float = CONFIDENCE) -> Tuple[float, float]:
-    """The exact interval of a share of which ``count`` of ``of`` were seen, half of the risk on each side."""
-    tail = (1 - confidence) / 2
-    low = promise.upper_bound(count, of, tail) if count else 0.0
-    return low, promise.upper_bound(count + 1, of, 1 - tail) if count < of else 1.0
 
 
 def shares(line: Optional[Mapping[str, Any]]) -> Dict[str, float]:

@@ -13,6 +13,7 @@ from ssn_edge.files import PathLike, replacing
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.placement import fit_mask
 from ssn_edge.model.schema import Verdict
+from ssn_edge.verdict import calibrating
 from ssn_edge.verdict.judge import Judge
 from ssn_train.data.datasets import Sample
 from ssn_train.data.truth import read_truth
@@ -53,12 +54,14 @@ class Predictions:
         return np.max(found, axis=0)
 
     def ranking(self, verdict: Verdict) -> Tuple[str, np.ndarray]:
-        """What a moved threshold is compared with, and its name: the source's own values, or where two count
-        the ``margin``, float [N], by which both thresholds move alike. Whichever it is, moving from the
-        verdict's own place (a margin of 0) changes nothing there: NG is what reaches it."""
-        if verdict.source == "either":
+        """By what photos are ordered when thresholds move, float64 [N], and its name: the source's own
+        values, or where two count the ``number`` that was calibrated, so that both thresholds move as if they
+        were calibrated anew; of models that do not keep its scales the ``margin``. In each of them the
+        verdict's own place parts NG from OK as the verdict does."""
+        if verdict.source == "either" and verdict.scales is None:
             return "margin", self.margins(verdict)
-        return verdict.source, self.values(verdict.source)
+        found = calibrating.numbers(verdict.source, verdict.scales, self.scores, self.map_max)
+        return "number" if verdict.source == "either" else verdict.source, found
 
 
 def load_masks(

@@ -127,7 +127,7 @@ function observedRow(name, share, counts, interval, threshold) {
 
 // A threshold of the table: moves there.
 function place(at) {
-  if (D.line.ranking === "margin") return make("span", "–");
+  if (D.verdict.source === "either") return make("span", "–");
   const button = make("button", short(at));
   button.type = "button";
   button.title = "move the threshold there";
