@@ -38,7 +38,7 @@ def test_run_folder(trained):
     )
     assert set(document["per_defect"]) == {"crack", "pit", "smear", "stain"}
     verdict = document["verdict"]
-    assert verdict["n"] == 1 and "at most 50.0 % of sound photos" in verdict["method"]
+    assert verdict["n"] == 1 and "at most 50 of 100 sound photos" in verdict["method"]
     with safe_open(str(trained.run / "model.safetensors"), framework="np") as file:
         header = json.loads(file.metadata()["ssn_edge"])
     assert header["timm_name"] == "tf_efficientnet_lite0.in1k" and header["standardise"]
