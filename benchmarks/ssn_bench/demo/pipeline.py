@@ -27,6 +27,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.files import replacing
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.frames.pixels import resize, resize_mask
+from ssn_edge.model import bundle
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.values import size_hw
 from ssn_edge.verdict import drawing
@@ -42,6 +43,9 @@ TRAINING = ["--size", SIZE, "--batch", "8", "--lr-scale", "3"]
 
 STEPS = 300
 BENCH_SECONDS = 24
+SITE = "clip"
+"""The calibration on sound frames of the film whose rest is judged."""
+
 CLIP_DEFECT_PIXELS = 200
 """A clip's frame counts as defective from so many defect pixels on: less is just entering."""
 
@@ -79,6 +83,7 @@ def _names(textures: str) -> List[str]:
 def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
     """Data, clip and pipeline of one texture."""
     data, clip = out / "data" / name, out / "data" / f"{name}.avi"
+    sound = clip.with_suffix(".sound.avi")
     if not data.exists():
         with click.progressbar(length=1, label=f"drawing {name}", file=sys.stderr) as bar:
 
@@ -88,16 +93,20 @@ def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
 
             surfaces.write_dataset(data, name, progress=on_progress)
     truth = data.with_suffix(".clip.json")
-    if not truth.exists():
-        truth.write_text(json.dumps(surfaces.write_clip(clip, name)))
-    row = _pipeline(data, out / name, steps, clip)
+    if not truth.exists() or not sound.exists():
+        truth.write_text(json.dumps(surfaces.write_clip(clip, name, sound_path=sound)))
+    row = _pipeline(data, out / name, steps, clip, sound)
     row["baseline"] = pixel_baseline(open_dataset(data))
-    click.echo(_clip_verdicts(out / name / "clip.jsonl", json.loads(truth.read_text())))
+    shown = json.loads(truth.read_text())
+    for lines, by in (("clip-training", "thresholds of training"), ("clip", f"calibrated on {sound.name}")):
+        click.echo("the clip, " + _clip_verdicts(out / name / f"{lines}.jsonl", shown, by))
     return row
 
 
-def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dict[str, Any]:
-    """Train, export, benchmark and run; returns the table's row."""
+def _pipeline(
+    data: Path, folder: Path, steps: int, clip: Optional[Path], sound: Optional[Path] = None
+) -> Dict[str, Any]:
+    """Train, export, benchmark, calibrate on the film's sound beginning, and run; returns the table's row."""
     run, model, bench = folder / "run", folder / "model.ssn", folder / "bench.json"
     if not (run / "model.safetensors").exists():
         resume = ["--resume"] if (run / "resume.safetensors").exists() else []
@@ -109,8 +118,11 @@ def _pipeline(data: Path, folder: Path, steps: int, clip: Optional[Path]) -> Dic
         command("ssn-bench", model, run, *arguments, "--out", bench)
     dataset = open_dataset(data)
     if clip is not None:
-        lines = folder / "clip.jsonl"
-        command("ssn-run", model, clip, "--save", folder / "overlays", "--json", lines, quiet=True)
+        if SITE not in bundle.read(model).history:
+            command("ssn-calibrate", model, sound, "--name", SITE)
+        for name, more in (("clip-training", ["--calibration", "training"]),
+                           ("clip", ["--save", folder / "overlays"])):
+            command("ssn-run", model, clip, "--json", folder / f"{name}.jsonl", *more, quiet=True)
     else:
         command("ssn-run", model, dataset.train[0].path.parent, "--max-frames", 50, quiet=True)
     picture = folder / "verdicts.png"
@@ -135,7 +147,8 @@ def command(name: str, *arguments: Any, quiet: bool = False) -> None:
     """Run one of our commands in this interpreter's environment and show it."""
     words = [str(argument) for argument in arguments]
     click.secho(f"\n$ {name} {' '.join(words)}", bold=True)
-    module = "ssn_edge.commands.ssn_run" if name == "ssn-run" else f"{name.replace('-', '_')}.cli"
+    word = name.replace("-", "_")
+    module = f"ssn_edge.commands.{word}" if name in ("ssn-run", "ssn-calibrate") else f"{word}.cli"
     code = f"import sys; from {module} import main; sys.argv[0] = {name!r}; main()"
     output = subprocess.PIPE if quiet else None
     done = subprocess.run([sys.executable, "-c", code, *words], stdout=output, text=True)
@@ -162,7 +175,7 @@ def pixel_baseline(dataset: DataSet) -> float:
     return float(roc_auc_score([s.label for s in dataset.test], z.max((1, 2))))
 
 
-def _clip_verdicts(path: Path, defect_pixels: List[int]) -> str:
+def _clip_verdicts(path: Path, defect_pixels: List[int], by: str) -> str:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     found = [line["is_defect"] for line in lines]
     bad = [n >= CLIP_DEFECT_PIXELS for n in defect_pixels]
@@ -170,7 +183,7 @@ def _clip_verdicts(path: Path, defect_pixels: List[int]) -> str:
     hit = sum(f for f, b in zip(found, bad) if b)
     false = sum(f for f, s in zip(found, sound) if s)
     return (
-        f"clip: {hit} of {sum(bad)} frames with a defect called NG, "
+        f"{by}: {hit} of {sum(bad)} frames with a defect called NG, "
         f"{false} of {sum(sound)} sound frames called NG"
     )
 
