@@ -34,7 +34,8 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "testing": {"frames", "model", "backends"},
     },
     "ssn_train": {
-        "data": set(),
+        "parts": set(),
+        "data": {"parts"},
         "options": {"data"},
         "network": set(),
         "report": {"data"},

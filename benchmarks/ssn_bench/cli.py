@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import click
 
@@ -58,6 +58,8 @@ Examples:
 @click.option("--category", help="With --data.")
 @click.option("--fold", default=0, show_default=True, type=click.IntRange(0), help="With --data.")
 @click.option("--layout", type=click.Choice(sorted(LAYOUTS)), help="With --data: as ssn-train's.")
+@click.option("--part", metavar="REGEX|TABLE", help="With --data: as ssn-train's.  [default: with --run, its "
+                                                   "parts.csv, if there]")
 @click.option("--overhead", is_flag=True, help="What our own code costs above the inference library's call.")
 @click.option("--c", "program", type=path, help="With --overhead: build/c/c_camera_loop, beside Python.")
 @click.option("--compare", "comparing", is_flag=True, help="MODELS are two bench.json: old and new.")
@@ -155,7 +157,10 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     with needs("bench", "--data"):
         from ssn_bench.measure import accuracy
         from ssn_train.data.samples import Selection
-    select = Selection(options["category"], options["fold"], layout=options["layout"])
+    select = Selection(
+        options["category"], options["fold"], layout=options["layout"],
+        part=options["part"] or _parts_of(options["trained"]),
+    )
     with timing_run.progress("photos") as on_progress:
         document = accuracy.bench(
             model, backend, options["data"], select, options["trained"], on_progress, options["precision"]
@@ -163,6 +168,12 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     _finish(document, accuracy.text(document), options["out"] or Path("accuracy.json"))
     if document.get("training", {}).get("failed"):
         raise SystemExit(1)
+
+
+def _parts_of(run: Optional[Path]) -> Optional[str]:
+    """The table of parts that a run found and was split by."""
+    table = run / "parts.csv" if run is not None else None
+    return str(table) if table is not None and table.is_file() else None
 
 
 def _profile(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from ssn_bench.cli import main
 from ssn_bench.measure import contenders, timing_run
 from ssn_bench.measure.protocol import Call
 from ssn_edge import Detector, backends
+from ssn_edge.errors import InputError
 from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.model import bundle
 
@@ -199,3 +200,24 @@ def test_wrong_input(model, tmp_path, monkeypatch, arguments, said):
     output = bench(*[str(model) if word == "MODEL" else word for word in arguments], code=2)
     assert said in output and len(output.strip().splitlines()) <= 2
     assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ((), None), (("--run", "RUN"), "RUN/parts.csv"), (("--run", "RUN", "--part", "x(.)"), "x(.)"),
+])
+def test_accuracy_takes_the_parts_of_the_run(model, tmp_path, monkeypatch, arguments, expected):
+    """Or it would test other photos than training did."""
+    from ssn_bench.measure import accuracy
+
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / "parts.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def instead(model, backend, data, select, *rest):
+        asked.append(select.part)
+        raise InputError("enough")
+
+    monkeypatch.setattr(accuracy, "bench", instead)
+    bench(model, "--data", tmp_path, *arguments, code=2)
+    assert asked == [expected]

@@ -38,6 +38,7 @@ Examples:
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
   ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
   ssn-train photos/ --out runs/first --strict          # end if labelled data would not be used
+  ssn-train photos/ --out runs/first --part 'sn(\d+)'   # sn0042_top.png and sn0042_side.png: one part
   ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut
   ssn-train mvtec/ --preset mvtec --categories all --seeds 5         # the paper's Table 3
   ssn-train KolektorSDD2/ --preset ksdd2 --seeds 5 --ablation all    # Table 5 on one data set"""
@@ -63,6 +64,11 @@ Examples:
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
 @click.option("--layout", type=click.Choice(sorted(datasets.LAYOUTS)),
               help="What DATA is, where it is not recognised as meant.  [default: by looking at it]")
+@click.option("--part", metavar="REGEX|TABLE",
+              help="What names the part that a photo shows, so that all photos of a part are trained on or "
+                   "none: an expression found in the file's name, '^([^_]+)_' for example (with a / in it in "
+                   "the path below DATA: '([^/]+)/[^/]+$'), or a .csv with the header file,part.  [default: "
+                   "DATA/parts.csv, or the groups of DATA/split.json, if there]")
 @click.option("--strict", is_flag=True,
               help="End where something looks like labelled data and is not used, or a photo is broken.")
 @click.option("--bits", default="auto", show_default=True, type=click.Choice(["auto", *map(str, BITS)]),
@@ -105,7 +111,7 @@ Examples:
 def main(context: click.Context, data: Path, run: Optional[Path], preset: Optional[str],
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
-         workers: int, resume: bool, layout: Optional[str], strict: bool, bits: str,
+         workers: int, resume: bool, layout: Optional[str], part: Optional[str], strict: bool, bits: str,
          false_alarms: str, cross_fit: str,
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
@@ -127,7 +133,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         from ssn_train.training.fit import Interrupted
     settings = Settings(
         size=size_hw("--size", size, square=True), seed=seed,
-        selection=datasets.Selection(None, 0, unsupervised, segmented, layout),
+        selection=datasets.Selection(None, 0, unsupervised, segmented, layout, part),
         bits=None if bits == "auto" else int(bits), cross_fit=_trainings(cross_fit),
         false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms), **options,
     )

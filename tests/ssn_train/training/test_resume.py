@@ -122,6 +122,14 @@ def test_a_defect_that_became_good_is_two_differences(place):
     assert "1 gone (train/crack/x.bmp), 1 new (train/good/x.bmp);" in line
 
 
+def test_another_part_is_another_photo(place):
+    """Else a photo that was trained on could be held back now."""
+    files = sorted((place / "photos").rglob("*.bmp"))
+    lines = [f"{path.relative_to(place / 'photos').as_posix()},{path.stem}\n" for path in files]
+    (place / "photos" / "parts.csv").write_text("file,part\n" + "".join(lines))
+    assert "changed (train/" in error_of(place)
+
+
 def test_many_differences_name_the_first(place):
     for number in range(5):
         photo(place / "photos" / "train" / "good" / f"more{number}.bmp", number)

@@ -3,7 +3,7 @@ too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -12,11 +12,13 @@ from ssn_edge.files import PathLike
 from ssn_edge.inventory import Reason, row_of, unused_rows
 from ssn_train.data import folder_layouts, folder_names, label_files, mask_files, published_layouts
 from ssn_train.data.folder_layouts import LEFT_OUT
-from ssn_train.data.samples import Listing, Sample, Selection, split_samples, subfolders
+from ssn_train.data.samples import Listing, Sample, Selection, subfolders
+from ssn_train.data.splits import STRADDLING, hold_back, keep_apart, split_by_label, split_samples
 from ssn_train.data.truth import Mask
 from ssn_train.data.truth import mask_files as files_of
+from ssn_train.parts import sources
 
-__all__ = ["DataSet", "LAYOUTS", "Sample", "Selection", "open_dataset", "scan", "split_samples"]
+__all__ = ["DataSet", "LAYOUTS", "Sample", "Selection", "hold_back", "open_dataset", "scan", "split_samples"]
 
 PARTLY_SEGMENTED = (published_layouts.ksdd2, published_layouts.sensum)
 """Data sets with lists of which defects keep their masks."""
@@ -30,7 +32,9 @@ class DataSet:
     """Photos to train on (defective ones among them: supervised) and labelled ones to test on.
 
     ``used``: other files and as what; ``unused``: files that are not, and why; ``good_masks``: masks of good
-    photos, which have to be empty; ``elsewhere``: folders of other categories.
+    photos, which have to be empty; ``elsewhere``: folders of other categories; ``grouping``: what names the
+    parts ("--part", "parts.csv", "split.json", "" for nothing), no part of which is trained on and tested;
+    ``split_here``: the data says nothing of testing, so that what is tested was drawn.
     """
 
     root: Path
@@ -41,19 +45,26 @@ class DataSet:
     unused: Mapping[Path, Reason] = field(default_factory=dict)
     good_masks: Mapping[Path, Mask] = field(default_factory=dict)
     elsewhere: Tuple[Path, ...] = ()
+    grouping: str = ""
+    split_here: bool = False
 
     def describe(self) -> str:
-        """In one line: the layout, and how many photos of which kind."""
+        """In one line: the layout, and how many photos of which kind, and of how many parts."""
 
         def count(samples: Sequence[Sample]) -> str:
             bad = sum(sample.label for sample in samples)
             good = f"{len(samples) - bad} good"
             without = sum(s.label and s.mask is None for s in samples)
             note = f" ({without} without a mask)" if without else ""
-            return f"{good} and {bad} defective{note}" if bad else good
+            counts = f"{good} and {bad} defective{note}" if bad else good
+            if not self.grouping:
+                return counts
+            parts = sources.count([sample.part for sample in samples])
+            return f"{counts} photo{'s' * (len(samples) != 1)} of {parts} part{'s' * (parts != 1)}"
 
         train, test = count(self.train), count(self.test)
-        return f"{self.root} ({self.layout}): {train} to train on, {test} to test on"
+        by = f"; parts by {self.grouping}" if self.grouping else ""
+        return f"{self.root} ({self.layout}): {train} to train on, {test} to test on{by}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
     """List the photos of ``folder``; reads no pixels but of masks that are labels, or that only look so.
 
     Raises InputError for a missing or empty folder, one without good photos, a category or fold that
-    it does not have, and a layout that is not as published.
+    it does not have, a layout that is not as published, and photos whose part is not named where others' is.
     """
     found = scan(folder, select.unsupervised, select.layout)
     root, category = found.root, select.category
@@ -184,33 +195,56 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
         raise InputError(f"--segmented {select.segmented}: {found.name} has no lists for it; leave it out")
     if category and found.read is folder_layouts.mvtec:
         root = root / category
-    parts = found.read(root, select)
-    if select.unsupervised:
-        _leave_out_defects(parts)
-    if not any(not sample.label for sample in parts.train):
-        raise InputError(_no_good_photos(root, found.name, parts))
+    listing = found.read(root, select)
+    split_here = bool(listing.unsplit)
+    parts = sources.find(root, select.part, Path(folder))
+    _split(listing, parts, root, select.unsupervised)
+    if not any(not sample.label for sample in listing.train):
+        raise InputError(_no_good_photos(root, found.name, listing, parts.source))
     name = f"{found.name}, {category}" if category else found.name
     if found.folds > 1:
         name = f"{name}, fold {select.fold} of {found.folds}"
     others = [found.root / way / one for one in found.categories for way in ("", "sensum_splits")
               if one != category]
     return DataSet(
-        root, name, tuple(parts.train), tuple(parts.test), parts.used, parts.unused, parts.good_masks,
-        tuple(others),
+        root, name, tuple(listing.train), tuple(listing.test), listing.used, listing.unused,
+        listing.good_masks, tuple(others), parts.source, split_here,
     )
 
 
-def _leave_out_defects(parts: Listing) -> None:
-    for sample in [sample for sample in parts.train if sample.label]:
+def _split(listing: Listing, parts: sources.Parts, root: Path, unsupervised: bool) -> None:
+    """Name the samples' parts, draw what is tested where the layout does not say it, and keep them apart."""
+    samples = [*listing.train, *listing.test, *listing.unsplit]
+    names = parts.names(root, [sample.path for sample in samples]) if parts.source else {}
+    for side in (listing.train, listing.test, listing.unsplit):
+        side[:] = [replace(sample, part=names.get(sample.path, "")) for sample in side]
+    listing.used.update({path: use for path, use in parts.used.items() if path not in listing.used})
+    listing.unused.update(parts.unused)
+    listing.unused = {path: why for path, why in listing.unused.items() if path not in parts.used}
+    if listing.unsplit:
+        listing.train, listing.test = split_by_label(listing.unsplit, unsupervised)
+        listing.unsplit = []
+    if unsupervised:
+        _leave_out_defects(listing)
+    keep_apart(listing)
+
+
+def _leave_out_defects(listing: Listing) -> None:
+    for sample in [sample for sample in listing.train if sample.label]:
         files = [sample.path, *(files_of(sample.mask) if sample.mask is not None else ())]
-        parts.unused.update(dict.fromkeys(files, LEFT_OUT))
-    parts.train = [sample for sample in parts.train if not sample.label]
+        listing.unused.update(dict.fromkeys(files, LEFT_OUT))
+    listing.train = [sample for sample in listing.train if not sample.label]
 
 
-def _no_good_photos(root: Path, name: str, parts: Listing) -> str:
+def _no_good_photos(root: Path, name: str, listing: Listing, grouping: str) -> str:
     """With what was found instead, so that the remedy is seen."""
+    if grouping and any(not sample.label for sample in listing.test) or STRADDLING in listing.unused.values():
+        return (
+            f"{root}: all good photos are of parts that are tested (parts by {grouping}); their names seem "
+            "not to be unique: give --part a REGEX with a / for folders, or a table"
+        )
     by_reason: Dict[Reason, List[Path]] = {}
-    for path, reason in parts.unused.items():
+    for path, reason in listing.unused.items():
         by_reason.setdefault(reason, []).append(path)
     there = "; ".join(row_of(root, row).strip() for row in unused_rows(by_reason))
     inner = [path for path in subfolders(root)

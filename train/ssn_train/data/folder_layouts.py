@@ -17,13 +17,9 @@ from ssn_train.data import folder_names, label_files, mask_files
 from ssn_train.data.folder_names import meaning
 from ssn_train.data.label_files import Labels, Shapes
 from ssn_train.data.mask_files import NO_PHOTO
-from ssn_train.data.samples import Listing, Sample, Selection, split_samples
+from ssn_train.data.samples import Listing, Sample, Selection
 from ssn_train.data.truth import Mask, read_truth
 from ssn_train.data.truth import mask_files as mask_files_of
-
-TEST_SHARE_GOOD, TEST_SHARE_BAD = 0.2, 0.5
-"""Shares of a plain folder's photos that are kept for testing where defects are given. Half of the
-defects, each kind apart: there are few, and figures from fewer mean nothing."""
 
 UNNAMED = Reason("images in folders whose names do not say good or bad", alarming=True)
 UNLABELLED = Reason("images beside the folders that have a label", alarming=True)
@@ -210,24 +206,8 @@ def photos(root: Path, select: Selection) -> Listing:
     found = Listing()
     sorted_images = _sort(images_by_folder(root))
     labels = label_files.find(root)
-    (samples,) = _labelled(root, [sorted_images], labels, found)
-    _split(samples, select, found)
+    (found.unsplit,) = _labelled(root, [sorted_images], labels, found)
     return found
-
-
-def _split(samples: Sequence[Sample], select: Selection, found: Listing) -> None:
-    good = [sample for sample in samples if not sample.label]
-    kinds: Dict[Tuple[str, str], List[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample.label:
-            kinds[sample.defect, str(sample.path.parent)].append(sample)
-    if not kinds:
-        found.train = good
-        return
-    found.train, found.test = split_samples(good, TEST_SHARE_GOOD, seed=0)
-    for kind in kinds.values():
-        learnt, kept = split_samples(kind, 1.0 if select.unsupervised else TEST_SHARE_BAD, seed=0)
-        found.train, found.test = found.train + learnt, found.test + kept
 
 
 def mvtec(root: Path, select: Selection) -> Listing:
@@ -283,7 +263,7 @@ def _merge(into: _Sorted, part: _Sorted) -> None:
 def labelled(root: Path, select: Selection) -> Listing:
     """Photos whose labels are a tool's: its files (COCO, LabelMe, YOLO, VOC) or a mask for each photo (CVAT,
     Roboflow). A photo is defective where something is marked on it, good where it is listed with nothing.
-    Folders for training and testing are kept; without them the split is that of :func:`photos`."""
+    Folders for training and testing are kept; without them nothing is split."""
     found, folders = Listing(), images_by_folder(root)
     labels = label_files.find(root)
     found.used.update(labels.used)
@@ -302,7 +282,7 @@ def labelled(root: Path, select: Selection) -> Listing:
         else:
             sides[_side(photo.relative_to(root).parts[0])].append(sample)
     if not sides["test"] and not sides["validation"]:
-        _split(sides["train"] + sides[""], select, found)
+        found.unsplit = sides["train"] + sides[""]
         return found
     found.unused.update({sample.path: OUTSIDE for sample in sides[""]})
     found.train = sides["train"] + [sample for sample in sides["validation"] if not sample.label]

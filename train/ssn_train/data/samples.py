@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional
 
 from ssn_edge.errors import InputError
 from ssn_edge.inventory import Reason
@@ -30,36 +29,28 @@ class Selection:
     """What to take of a data set: ``category`` where it has several, ``fold`` (from 0) where it is
     cross-validated, ``unsupervised`` to ignore labelled defects in training, ``segmented`` how many
     defects keep their masks (KSDD2: a number; SensumSODF: per cent; None all), ``layout`` a name in
-    ``datasets.LAYOUTS`` (None: recognised)."""
+    ``datasets.LAYOUTS`` (None: recognised), ``part`` what names the parts, as --part takes it: a regular
+    expression, or a table's path that ends in .csv (None: the folder's own parts.csv or split.json)."""
 
     category: Optional[str] = None
     fold: int = 0
     unsupervised: bool = False
     segmented: Optional[int] = None
     layout: Optional[str] = None
+    part: Optional[str] = None
 
 
 @dataclass
 class Listing:
-    """Samples to train on and to test on; files that are ``used`` otherwise, as what; ``unused`` ones, why;
-    ``good_masks``: what masks of good photos (photo -> mask) have to show: nothing."""
+    """Samples to train on and to test on, or ``unsplit`` ones; files that are ``used`` otherwise, as what;
+    ``unused`` ones, why; ``good_masks``: what masks of good photos (photo -> mask) have to show: nothing."""
 
     train: List[Sample] = field(default_factory=list)
     test: List[Sample] = field(default_factory=list)
     used: Dict[Path, str] = field(default_factory=dict)
     unused: Dict[Path, Reason] = field(default_factory=dict)
     good_masks: Dict[Path, Mask] = field(default_factory=dict)
-
-
-def split_samples(samples: Sequence[Sample], share: float, seed: int) -> Tuple[List[Sample], List[Sample]]:
-    """(rest, part): ``part`` a seeded random ``share``, at least one of two, order kept; all of them
-    for a share of 1."""
-    if share == 1:
-        return [], list(samples)
-    count = min(max(round(share * len(samples)), 1), len(samples) - 1) if share > 0 else 0
-    chosen = set(random.Random(seed).sample(range(len(samples)), max(count, 0)))
-    rest = [s for i, s in enumerate(samples) if i not in chosen]
-    return rest, [s for i, s in enumerate(samples) if i in chosen]
+    unsplit: List[Sample] = field(default_factory=list)
 
 
 def subfolders(folder: Path) -> List[Path]:

@@ -101,7 +101,7 @@ class Settings:
             "cross_fit": 0,
             **stored,
         }
-        known["selection"] = {"layout": None, **known.get("selection", {})}
+        known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}
         for name, value in self.to_dict().items():
             if (name, value) == ("bits", None):
                 continue  # found in the photos

@@ -40,12 +40,13 @@ class Progress:
 
 class PhotoRecord(NamedTuple):
     """A training photo: its path within the data set, its label, digests of its content and of its
-    mask's (None without a mask)."""
+    mask's (None without a mask), and the part that it shows ("": not known)."""
 
     name: str
     label: int
     content: str
     mask: Optional[str]
+    part: str = ""
 
 
 def photos_of(dataset: DataSet) -> Tuple[PhotoRecord, ...]:
@@ -53,7 +54,7 @@ def photos_of(dataset: DataSet) -> Tuple[PhotoRecord, ...]:
     return tuple(
         PhotoRecord(
             Path(os.path.relpath(sample.path, dataset.root)).as_posix(), sample.label,
-            _digest(sample.path), None if sample.mask is None else _mask_digest(sample.mask),
+            _digest(sample.path), None if sample.mask is None else _mask_digest(sample.mask), sample.part,
         )
         for sample in tqdm(dataset.train, desc="hashing photos", unit="img")
     )

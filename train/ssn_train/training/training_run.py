@@ -63,9 +63,9 @@ def train(
     usable, test, settings = _check(dataset, settings, strict)
     _make_folder(run)  # only now: nothing is left of data that cannot be used
     loader = dataclasses.replace(loader, reading=settings.reading)
-    good = [sample for sample in usable if not sample.label]
     bad = [sample for sample in usable if sample.label]
-    rest, held = datasets.split_samples(good, settings.holdout, settings.seed)
+    rest, held = datasets.hold_back(usable, settings.holdout, settings.seed)
+    good = [sample for sample in usable if not sample.label]
     folds = thresholds.trainings(settings, good, held)
     if folds:
         rest, held = good, []
@@ -126,20 +126,29 @@ def _check(
     alarm = inventory.alarm(dataset.root, found.rows())
     if alarm and strict:
         raise InputError(f"{alarm}; mend or remove them, or leave --strict out")
-    good = [sample for sample in found.train if not sample.label]
-    kept = datasets.split_samples(good, settings.holdout, settings.seed)[1]
-    held = len(kept)
-    if len(good) - held < 2:
+    _check_counts(dataset, found.train, settings)
+    return found.train, found.test, dataclasses.replace(settings, bits=settings.bits or found.bits or None)
+
+
+def _check_counts(dataset: DataSet, usable: Sequence[Sample], settings: Settings) -> None:
+    """Enough to train on, and to promise what is asked for: now, not after hours."""
+    rest, kept = datasets.hold_back(usable, settings.holdout, settings.seed)
+    held, good = len(kept), [sample for sample in usable if not sample.label]
+    if len(rest) < 2:
         backed = f", {held} of them held back; at least 3 are needed, or --holdout 0" if held else ""
         raise InputError(
             f"{dataset.root}: {len(good)} readable good photo{'s' * (len(good) != 1)}"
             f"{backed or '; at least 2 are needed'}"
         )
+    if settings.holdout and not held:
+        raise InputError(
+            f"{dataset.root}: no part of which all photos to train on are good can be held back (parts by "
+            f"{dataset.grouping}); take photos of more parts, or give --holdout 0"
+        )
     if held or settings.cross_fit:
-        thresholds.check(settings, good, kept)  # now, not after hours
+        thresholds.check(settings, good, kept)
     elif settings.false_alarms is not None:
         raise InputError("--false-alarms with --holdout 0: photos that were trained on promise nothing")
-    return found.train, found.test, dataclasses.replace(settings, bits=settings.bits or found.bits or None)
 
 
 def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
