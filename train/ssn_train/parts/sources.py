@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from ssn_edge import part_names
 from ssn_edge.errors import InputError
 from ssn_edge.inventory import Reason
 from ssn_train.parts import tables
@@ -68,18 +68,8 @@ def find(root: Path, chosen: Optional[str], given: Path) -> Parts:
 
 
 def _by_expression(text: str) -> Callable[[str], str]:
-    try:
-        pattern = re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise InputError(f"--part {text}: no regular expression ({error}); mend it") from None
-
-    def name_of(file: str) -> str:
-        found = pattern.search(file if "/" in text else file.rpartition("/")[2])
-        if found is None:
-            return ""
-        return "-".join(group for group in found.groups() if group) if pattern.groups else found[0]
-
-    return name_of
+    expression = part_names.pattern(text)
+    return lambda file: part_names.find_part(expression, file)
 
 
 def _by_table(path: Path, root: Path, source: str, unused: Mapping[Path, Reason]) -> Parts:
