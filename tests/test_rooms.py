@@ -39,7 +39,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "options": {"data"},
         "network": set(),
         "report": {"data"},
-        "training": {"data", "options", "network", "report"},
+        "training": {"data", "options", "network", "parts", "report"},
         "": {"data", "options", "report", "training"},
     },
     "ssn_export": {
@@ -160,7 +160,7 @@ TORCH_FREE = [
     and path.stem not in ("__main__", "__init__")
 ]
 OTHER_LIBRARIES = {
-    "tensorrt", "pycuda", "openvino", "onnxruntime", "onnx", "sklearn", "matplotlib", "cffi", "tqdm",
+    "tensorrt", "pycuda", "openvino", "onnxruntime", "onnx", "scipy", "sklearn", "matplotlib", "cffi", "tqdm",
 }
 
 

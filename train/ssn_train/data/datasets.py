@@ -33,7 +33,8 @@ class DataSet:
 
     ``used``: other files and as what; ``unused``: files that are not, and why; ``good_masks``: masks of good
     photos, which have to be empty; ``elsewhere``: folders of other categories; ``grouping``: what names the
-    parts ("--part", "parts.csv", "split.json", "" for nothing), no part of which is trained on and tested;
+    parts ("--part", "parts.csv", "split.json", "" for nothing), none of which is trained on and tested;
+    ``parts``: photo -> its part, of all that have one, photos that are left out too;
     ``split_here``: the data says nothing of testing, so that what is tested was drawn.
     """
 
@@ -46,6 +47,7 @@ class DataSet:
     good_masks: Mapping[Path, Mask] = field(default_factory=dict)
     elsewhere: Tuple[Path, ...] = ()
     grouping: str = ""
+    parts: Mapping[Path, str] = field(default_factory=dict)
     split_here: bool = False
 
     def describe(self) -> str:
@@ -198,7 +200,7 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
     listing = found.read(root, select)
     split_here = bool(listing.unsplit)
     parts = sources.find(root, select.part, Path(folder))
-    _split(listing, parts, root, select.unsupervised)
+    names = _split(listing, parts, root, select.unsupervised)
     if not any(not sample.label for sample in listing.train):
         raise InputError(_no_good_photos(root, found.name, listing, parts.source))
     name = f"{found.name}, {category}" if category else found.name
@@ -208,12 +210,15 @@ def open_dataset(folder: PathLike, select: Selection = Selection()) -> DataSet: 
               if one != category]
     return DataSet(
         root, name, tuple(listing.train), tuple(listing.test), listing.used, listing.unused,
-        listing.good_masks, tuple(others), parts.source, split_here,
+        listing.good_masks, tuple(others), parts.source, names, split_here,
     )
 
 
-def _split(listing: Listing, parts: sources.Parts, root: Path, unsupervised: bool) -> None:
-    """Name the samples' parts, draw what is tested where the layout does not say it, and keep them apart."""
+def _split(
+    listing: Listing, parts: sources.Parts, root: Path, unsupervised: bool
+) -> Dict[Path, str]:
+    """Name the samples' parts, draw what is tested where the layout does not say it, and keep them apart.
+    The names, by photo."""
     samples = [*listing.train, *listing.test, *listing.unsplit]
     names = parts.names(root, [sample.path for sample in samples]) if parts.source else {}
     for side in (listing.train, listing.test, listing.unsplit):
@@ -227,6 +232,7 @@ def _split(listing: Listing, parts: sources.Parts, root: Path, unsupervised: boo
     if unsupervised:
         _leave_out_defects(listing)
     keep_apart(listing)
+    return names
 
 
 def _leave_out_defects(listing: Listing) -> None:

@@ -1,1 +1,1 @@
-"""Which photos show the same physical part, by what was given. No torch."""
+"""Which photos show the same physical part, by what was given or by their looks. No torch."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
 import matplotlib
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from ssn_edge.files import PathLike, replacing
+from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
@@ -20,6 +21,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
 GOOD, BAD = "#2a7f9e", "#c8452f"
+SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_NAME = 20, 8, 128, 28
+"""Of the contact sheet: parts, photos of each, pixels of a photo, last letters of a name."""
 
 
 def _save(figure: plt.Figure, path: PathLike) -> None:
@@ -125,6 +128,28 @@ def sheet(
     for row, caption in enumerate(captions):
         label = axes[2 * row, 0]
         label.text(-0.12, 0.5, caption, transform=label.transAxes, rotation=90, va="center", ha="right")
+    _save(figure, path)
+
+
+def parts_sheet(path: PathLike, parts: Mapping[str, Sequence[Path]], reading: Reading) -> None:
+    """The first parts of ``parts`` (name -> photos), a row each with its photos side by side, named as the
+    files are; what does not fit is counted."""
+    shown = list(parts.items())[:SHEET_ROWS]
+    columns = min(max(len(photos) for _, photos in shown), SHEET_COLUMNS)
+    size = 1.5 * columns + 0.4, 1.7 * len(shown) + 0.3
+    figure, axes = plt.subplots(len(shown), columns, figsize=size, squeeze=False)
+    for panel in axes.flat:
+        panel.axis("off")
+    for row, (name, photos) in zip(axes, shown):
+        more = f"\n+ {len(photos) - columns} more" if len(photos) > columns else ""
+        row[0].text(-0.1, 0.5, name + more, transform=row[0].transAxes, rotation=90, va="center", ha="right")
+        for panel, photo in zip(row, photos):
+            image = fit_image(read_image(photo, reading), (SHEET_SIDE, SHEET_SIDE), "letterbox")
+            panel.imshow(image[..., ::-1])
+            short = photo.name[-SHEET_NAME:].encode("ascii", "replace").decode()  # a missing glyph would warn
+            panel.set_title(short, fontsize=6, parse_math=False)
+    if len(parts) > len(shown):
+        figure.suptitle(f"{len(shown)} of {len(parts)} parts, those with the most photos", y=0.9)
     _save(figure, path)
 
 

@@ -1,20 +1,28 @@
-"""Photos on the disk to the backbone's input, batch by batch."""
+"""Photos on the disk to a network's input, and through it, batch by batch."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence, Tuple
+from typing import Callable, Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.frames.placement import fit_image
+from ssn_train.data.datasets import Sample
 from ssn_train.network.backbones import Backbone
+from ssn_train.network.model import SuperSimpleNet
+from ssn_train.parts import likeness
+from ssn_train.report.results import Predictions
+
+COMPARED_SIZE, COMPARED_GRID = (128, 128), 4
+"""Photos are compared at this size, by each feature's mean in so many cells across and down."""
 
 
 class Photo(NamedTuple):
@@ -56,3 +64,33 @@ def normalise(images: np.ndarray, backbone: Backbone, device: str = "cpu") -> Te
     mean = torch.tensor(backbone.mean, device=device)
     std = torch.tensor(backbone.std, device=device)
     return ((rgb.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def predict(
+    model: SuperSimpleNet, loader: PhotoLoader, samples: Sequence[Sample],
+    on_progress: Callable[[int], object] = lambda count: None,
+) -> Predictions:
+    """Scores and maps of all samples, batch by batch; ``on_progress(n)`` is called as photos are done."""
+    scores = np.empty(len(samples), np.float32)
+    maps = np.empty((len(samples), *model.image_size), np.float32)
+    with torch.inference_mode():
+        for part, images in loader.batches([Photo(sample.path) for sample in samples]):
+            anomaly_map, score = model(images)
+            maps[part], scores[part] = anomaly_map[:, 0].cpu().numpy(), score.cpu().numpy()
+            on_progress(len(images))
+    return Predictions(tuple(samples), scores, maps, loader.geometry, loader.reading)
+
+
+def descriptors(
+    loader: PhotoLoader, photos: Sequence[Path], on_progress: Callable[[int], object] = lambda count: None
+) -> np.ndarray:
+    """float32 [N, D] of unit length: both of the backbone's levels on a coarse grid (likeness.unit_rows)."""
+    small, module = replace(loader, size_hw=COMPARED_SIZE, geometry="stretch"), loader.backbone.module
+    module.eval()
+    rows = []
+    for _, images in small.batches([Photo(path) for path in photos]):
+        with torch.inference_mode():
+            levels = [F.adaptive_avg_pool2d(level, COMPARED_GRID).flatten(2) for level in module(images)]
+        rows.append(torch.cat(levels, 1).cpu().numpy())
+        on_progress(len(images))
+    return likeness.unit_rows(np.concatenate(rows))

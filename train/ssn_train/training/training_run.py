@@ -31,7 +31,7 @@ from ssn_train.network.losses import Loss
 from ssn_train.options.settings import Settings, fingerprint
 from ssn_train.report import plots, results, review
 from ssn_train.report.results import Predictions
-from ssn_train.training import checkpoint, evaluate, thresholds
+from ssn_train.training import checkpoint, photo_loader, proposed_parts, thresholds
 from ssn_train.training.checkpoint import MODEL_FILE, RESUME_FILE, Header
 from ssn_train.training.fit import Fitted, fit
 from ssn_train.training.photo_loader import PhotoLoader
@@ -52,9 +52,10 @@ def train(
     folder) when a signal asked to stop.
     """
     _check_folder(run, resume)
-    file = ResumeFile(run / RESUME_FILE, settings, photos_of(dataset))
+    asked, given = settings, dataset
     if resume:
-        file.check()
+        dataset = proposed_parts.again(dataset, run, settings.selection)
+        ResumeFile(run / RESUME_FILE, asked, photos_of(dataset)).check()
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default cuDNN rounds to 10 bits
     backbone = backbones.create(settings.backbone)
     source = backbones.load_weights(backbone, settings.weights)
@@ -63,6 +64,11 @@ def train(
     usable, test, settings = _check(dataset, settings, strict)
     _make_folder(run)  # only now: nothing is left of data that cannot be used
     loader = dataclasses.replace(loader, reading=settings.reading)
+    if not resume:
+        dataset = _with_parts(dataset, [*usable, *test], loader, run, settings)
+        usable, test = _as_checked(dataset, [*usable, *test])
+        _check_counts(dataset, usable, settings)
+    file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.hold_back(usable, settings.holdout, settings.seed)
     good = [sample for sample in usable if not sample.label]
@@ -81,11 +87,12 @@ def train(
     predictions = _predict(fitted, loader, test, "evaluating")
     masks = results.load_masks(test, settings.size, settings.geometry, settings.reading)
     document = results.report(predictions, masks, verdict) if test else {"metrics": {}}
-    document["data"] = fingerprint([*dataset.train, *dataset.test])
+    document["data"] = fingerprint([*given.train, *given.test])
     document.update(
         verdict=dataclasses.asdict(verdict), run=_environment(settings, fitted, source, device, bool(bad)),
         calibration={**calibration.to_document(calibrated), "values": "in model.safetensors"},
     )
+    document["run"]["parts"] = dataset.grouping
     header = _header(fitted, backbone, source, settings, calibrated, [*rest, *bad])
     _write(run, document, predictions, masks, verdict, fitted)
     write_reference(run / "reference", rest, test, settings)
@@ -93,6 +100,31 @@ def train(
     file.path.unlink(missing_ok=True)
     thresholds.remove(run)
     return document
+
+
+def _with_parts(
+    dataset: DataSet, checked: Sequence[Sample], loader: PhotoLoader, run: Path, settings: Settings
+) -> DataSet:
+    """The run's parts.csv says by which parts it was split: those that were given, else those that the photos
+    show clearly."""
+    proposed_parts.write(run, dataset.root, dataset.parts)
+    if dataset.grouping or not (dataset.split_here or settings.holdout):
+        return dataset
+    whole = [sample.path for sample in checked]
+    return proposed_parts.find(dataset, whole, loader, run, settings.selection)
+
+
+def _as_checked(
+    dataset: DataSet, checked: Sequence[Sample]
+) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
+    """Samples to train on and to test on as reading left them: without what cannot be used."""
+    by_path = {sample.path: sample for sample in checked}
+
+    def known(samples: Sequence[Sample]) -> Tuple[Sample, ...]:
+        there = [sample for sample in samples if sample.path in by_path]
+        return tuple(dataclasses.replace(by_path[sample.path], part=sample.part) for sample in there)
+
+    return known(dataset.train), known(dataset.test)
 
 
 def _check_folder(run: Path, resume: bool) -> None:
@@ -140,7 +172,7 @@ def _check_counts(dataset: DataSet, usable: Sequence[Sample], settings: Settings
             f"{dataset.root}: {len(good)} readable good photo{'s' * (len(good) != 1)}"
             f"{backed or '; at least 2 are needed'}"
         )
-    if settings.holdout and not held:
+    if settings.holdout and not held and not settings.cross_fit:
         raise InputError(
             f"{dataset.root}: no part of which all photos to train on are good can be held back (parts by "
             f"{dataset.grouping}); take photos of more parts, or give --holdout 0"
@@ -153,7 +185,7 @@ def _check_counts(dataset: DataSet, usable: Sequence[Sample], settings: Settings
 
 def _predict(fitted: Fitted, loader: PhotoLoader, samples: Sequence[Sample], what: str) -> Predictions:
     with tqdm(total=len(samples), desc=what, unit="img", disable=not samples) as bar:
-        return evaluate.predict(fitted.model, loader, samples, bar.update)
+        return photo_loader.predict(fitted.model, loader, samples, bar.update)
 
 
 def _environment(
