@@ -46,11 +46,15 @@ def trainings(settings: Settings, good: Sequence[Sample], held: Sequence[Sample]
     return 0 if useful or not enough else FOLDS
 
 
-def check(settings: Settings, good: Sequence[Sample], held: Sequence[Sample]) -> None:
+def check(
+    settings: Settings, good: Sequence[Sample], held: Sequence[Sample], bad: Sequence[Sample] = ()
+) -> None:
     """InputError where neither can hold what was asked for."""
     folds = trainings(settings, good, held)
     if count(good) < 2 * folds:
         raise InputError(f"--cross-fit {folds}: {count(good)} good {unit_of(good)} are too few; give less")
+    for inside in folds_of(good, folds, settings.seed) if folds else ():
+        without_parts(bad, [good[i] for i in inside])
     if folds:
         held = good
     try:
@@ -88,14 +92,25 @@ def estimated(
     for number, inside in enumerate(folds_of(good, folds, settings.seed)):
         left_out = set(inside)
         rest = [sample for i, sample in enumerate(good) if i not in left_out]
+        learnt = without_parts(bad, [good[i] for i in inside])
         own = dataclasses.replace(settings, seed=settings.seed + 1 + number)
         file = ResumeFile(run / f"cross-fit-{number + 1}.safetensors", own, ())
-        other = fit(own, loader, [*rest, *bad], file, file.path.exists())
+        other = fit(own, loader, [*rest, *learnt], file, file.path.exists())
         theirs = _scales(other, loader, rest, predict)
         said = predict(other, loader, [good[i] for i in inside], f"cross-fitting {number + 1}/{folds}")
         scores[inside], peaks[inside] = calibrating.rescaled(said.scores, said.map_max, theirs, ours)
     about = f"{len(good)} photos by {folds} trainings without them"
     return _made(scores, peaks, good, settings, ours, "estimate", about)
+
+
+def without_parts(bad: Sequence[Sample], good: Sequence[Sample]) -> List[Sample]:
+    """Defective photos of other parts than ``good`` ones: heads that learnt a part have seen it. InputError
+    where none is left of some."""
+    parts = {sample.part for sample in good if sample.part}
+    rest = [sample for sample in bad if sample.part not in parts]
+    if bad and not rest:
+        raise InputError("--cross-fit: all defects to train on are of parts left out at once; give more, or 0")
+    return rest
 
 
 def folds_of(samples: Sequence[Sample], folds: int, seed: int) -> List[List[int]]:

@@ -178,7 +178,7 @@ def _check_counts(dataset: DataSet, usable: Sequence[Sample], settings: Settings
             f"{dataset.grouping}); take photos of more parts, or give --holdout 0"
         )
     if held or settings.cross_fit:
-        thresholds.check(settings, good, kept)
+        thresholds.check(settings, good, kept, [sample for sample in usable if sample.label])
     elif settings.false_alarms is not None:
         raise InputError("--false-alarms with --holdout 0: photos that were trained on promise nothing")
 
