@@ -27,5 +27,5 @@ def test_defects_of_left_out_parts_are_not_learnt():
 def test_no_defect_left_is_said_before_training():
     settings = Settings("resnet18", cross_fit=3)
     thresholds.check(settings, GOOD, [], bad("a", "k"))
-    with pytest.raises(InputError, match="--cross-fit: all defects to train on are of parts left out at once"):
+    with pytest.raises(InputError, match="--cross-fit: all defects to train on are of parts left out"):
         thresholds.check(settings, GOOD, [], bad("a", "a"))

@@ -109,7 +109,7 @@ def without_parts(bad: Sequence[Sample], good: Sequence[Sample]) -> List[Sample]
     parts = {sample.part for sample in good if sample.part}
     rest = [sample for sample in bad if sample.part not in parts]
     if bad and not rest:
-        raise InputError("--cross-fit: all defects to train on are of parts left out at once; give more, or 0")
+        raise InputError("--cross-fit: all defects to train on are of parts left out at once; give more or 0")
     return rest
 
 
