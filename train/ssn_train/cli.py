@@ -15,6 +15,7 @@ from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.model.schema import GEOMETRIES, VERDICT_SOURCES, Verdict
 from ssn_edge.values import share, size_hw, whole_number
+from ssn_edge.verdict.promise import Promise
 from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
@@ -243,7 +244,11 @@ def _print(document: Dict[str, Any], run: Path) -> None:
             f"{row['I-AUROC (map maximum)']:.4f} by map maximum ({row['n']} images)"
         )
     verdict = Verdict(**document["verdict"])
-    click.echo(f"  {verdict.rule} ({verdict.method}, n = {verdict.n})")
+    click.echo(f"  {verdict.rule} ({verdict.method})")
+    found = document["calibration"]
+    more = Promise(found["n"], found["k"], found["confidence"], found["unit"]).more()
+    if found["kind"] == "promise" and more:
+        click.echo(f"  for less: {more} {found['unit']}, here or by ssn-calibrate on the line")
     if "at_threshold" in document:
         counts = ", ".join(f"{v} {k}" for k, v in document["at_threshold"].items())
         click.echo(f"  at this threshold: {counts}")

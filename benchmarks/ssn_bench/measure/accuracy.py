@@ -19,7 +19,9 @@ from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
 from ssn_edge.files import sha256
 from ssn_edge.frames.image_files import read_image
+from ssn_edge.model import bundle
 from ssn_edge.model.schema import ModelInfo
+from ssn_edge.verdict.calibration import TRAINING
 from ssn_train.data import checking
 from ssn_train.data.datasets import open_dataset
 from ssn_train.data.samples import Sample, Selection
@@ -52,7 +54,8 @@ def bench(
     if not samples:
         raise InputError(f"{data}: no labelled test photos; they lie in test/ or bad/ (docs/training.md)")
     trained = None
-    with Detector.open(model, backend, precision=precision) as detector:
+    name = TRAINING if run is not None and _has_trainings(model) else None
+    with Detector.open(model, backend, precision=precision, calibration=name) as detector:
         info = detector.info
         if run is not None:
             trained = _trained(run, info, samples)
@@ -75,6 +78,13 @@ def bench(
     if trained is not None:
         document["training"] = _compare(document, trained, said, called, info.precision)
     return document
+
+
+def _has_trainings(model: Path) -> bool:
+    """Whether a bundle keeps training's thresholds, which its run judged by, beside those from the line."""
+    return bundle.is_bundle(model) and any(
+        entry.label == TRAINING for entry in bundle.read(model).of_role("calibration")
+    )
 
 
 def _trained(run: Path, info: ModelInfo, samples: Sequence[Sample]) -> Dict[str, Any]:

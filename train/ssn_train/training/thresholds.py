@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from ssn_edge.errors import InputError
 from ssn_edge.verdict import calibrating, calibration, promise
@@ -136,6 +137,11 @@ def _made(
         scores, peaks, [sample.part for sample in samples], _source(settings), scales, settings.false_alarms,
         settings.confidence, unit_of(samples),
     )
+    if found.blind:
+        tqdm.write(
+            f"warning: {found.promise.k} of {found.promise.n} sound {found.promise.unit} have a score of 1, "
+            "the largest there is, so that nothing can be NG; train with --verdict-source map_max or either"
+        )
     return calibration.made_of(found, calibration.TRAINING, kind, library="PyTorch", source=about)
 
 
