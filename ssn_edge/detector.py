@@ -19,8 +19,9 @@ from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.pixels import Scratch, check_frame
 from ssn_edge.frames.placement import Placement, Tile, View
 from ssn_edge.model import schema
-from ssn_edge.model.schema import ModelInfo
+from ssn_edge.model.schema import ModelInfo, Verdict
 from ssn_edge.verdict import in_bundle
+from ssn_edge.verdict.calibration import Calibration
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.in_bundle import InUse
 from ssn_edge.verdict.judge import Judge
@@ -142,7 +143,19 @@ class Detector:
             verdict = dataclasses.replace(verdict, map_threshold=value, method=BY_HAND)
         else:
             verdict = dataclasses.replace(verdict, image_threshold=value, method=BY_HAND)
-        self.info, self.judge = dataclasses.replace(self.info, verdict=verdict), Judge(verdict)
+        self.judge_by(verdict)
+
+    def judge_by(self, verdict: Verdict, calibration: Optional[Calibration] = None) -> None:
+        """Judge by another verdict from the next frame on. ``calibration``: what it is from, if that is not
+        the one as before, and fits the file that runs. InputError for a verdict of another source.
+        """
+        if verdict.source != self.info.verdict.source:
+            raise InputError(f"a verdict by {verdict.source}: the model's is by {self.info.verdict.source}")
+        info = dataclasses.replace(self.info, verdict=verdict)
+        if calibration is not None:
+            info = dataclasses.replace(info, calibration=calibration.name)
+            self.calibration = InUse(calibration, "")
+        self.info, self.judge = info, Judge(verdict)
 
     def placement(self, frame_hw: Tuple[int, int]) -> Placement:
         """Where the pixels of frames of (height, width) go; its ``map_hw`` is the map's size."""
@@ -282,10 +295,7 @@ def _calibration(
 
 def _judged_by(info: ModelInfo, found: InUse) -> ModelInfo:
     """The model with the calibration's verdict, whose words say whether its promise holds here."""
-    verdict = found.calibration.verdict
-    if found.misfit:
-        verdict = dataclasses.replace(verdict, method=f"no promise: {found.misfit}; run ssn-calibrate")
-    return dataclasses.replace(info, verdict=verdict, calibration=found.calibration.name)
+    return dataclasses.replace(info, verdict=found.verdict, calibration=found.calibration.name)
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

@@ -154,7 +154,9 @@ def _logits(name: str, values: np.ndarray) -> np.ndarray:
 
 def _beyond(name: str, limit: float, middle: float, spread: float) -> float:
     """The smallest float32 whose standardised logit is above ``limit``; of scores at most the next above
-    1."""
+    1, and 0 where every score is above it."""
+    if name == "score" and _standard(name, np.float32(0), middle, spread) > limit:
+        return 0.0  # scores near 0 count as one: a search among them would have no end
     logit = middle + spread * limit
     value = np.float32(logit if name == "map_max" else 1 / (1 + math.exp(-max(logit, -700.0))))
     up, top = np.float32(np.inf), np.float32(1) if name == "score" else np.float32(np.inf)

@@ -134,15 +134,16 @@ def shown(view: View) -> str:
 
 def to_document(one: Calibration) -> Dict[str, Any]:
     """As JSON; :func:`from_text` reads it back unchanged. With both bounds, for readers that do not compute
-    them."""
+    them, where the order statistic was fixed before the numbers were seen."""
     document = dataclasses.asdict(one)
     promised = document.pop("promise")
     for name in ("map_threshold", "scales"):
         if document["verdict"][name] is None:
             del document["verdict"][name]
+    bounds = {"on_average": one.promise.on_average, "at_most": one.promise.at_most}
+    fixed = one.kind in ("promise", "estimate")
     return {
-        "schema": SCHEMA, **document, **promised, "on_average": one.promise.on_average,
-        "at_most": one.promise.at_most, "guarantee": promise.GUARANTEE,
+        "schema": SCHEMA, **document, **promised, **(bounds if fixed else {}), "guarantee": promise.GUARANTEE,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence
@@ -12,6 +13,7 @@ from ssn_edge.frames.placement import View
 from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import LABEL, Bundle, Entry
 from ssn_edge.model.bundle_writer import BundleWriter, Content
+from ssn_edge.model.schema import Verdict
 from ssn_edge.text import one_line
 from ssn_edge.verdict import calibration
 from ssn_edge.verdict.calibration import TRAINING, Calibration
@@ -25,6 +27,14 @@ class InUse(NamedTuple):
 
     calibration: Calibration
     misfit: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """The calibration's, with words that say so where its promise does not hold."""
+        verdict = self.calibration.verdict
+        if not self.misfit:
+            return verdict
+        return dataclasses.replace(verdict, method=f"no promise: {self.misfit}; run ssn-calibrate")
 
 
 def read_all(found: Bundle, name: Optional[str] = None) -> List[Calibration]:

@@ -17,7 +17,7 @@ import tiny
 import waiting
 
 from ssn_edge import Detector, InputError, Verdict
-from ssn_edge.line import live, sinks, stream
+from ssn_edge.line import live_server, sinks, stream
 from ssn_edge.line.live import LiveView, Rate, is_loopback
 from ssn_edge.sources import Frame
 
@@ -200,7 +200,7 @@ def test_bodies_that_are_no_whole_number_change_nothing(detector, view):
 
 
 def test_idle_connections_get_few_threads_and_little_time(view, monkeypatch):
-    monkeypatch.setattr(live, "REQUEST_S", 1000.0, raising=False)
+    monkeypatch.setattr(live_server, "REQUEST_S", 1000.0)
     before = threading.active_count()
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connected(view.address)) for _ in range(300)]
@@ -213,13 +213,13 @@ def test_idle_connections_get_few_threads_and_little_time(view, monkeypatch):
                 return status(urllib.request.urlopen, view.address) == 200
 
         assert not served()
-        monkeypatch.setattr(live, "REQUEST_S", 0.5)
+        monkeypatch.setattr(live_server, "REQUEST_S", 0.5)
         waiting.until(served)
         waiting.until(lambda: threading.active_count() <= before)
 
 
 def test_a_connection_that_dribbles_is_ended_and_a_stream_is_not(detector, monkeypatch):
-    monkeypatch.setattr(live, "REQUEST_S", 0.3, raising=False)
+    monkeypatch.setattr(live_server, "REQUEST_S", 0.3)
     with Line(detector) as line, waiting_stream(line) as events, connected(line.address) as client:
 
         def ended():
