@@ -22,7 +22,7 @@ static void py_infer(ssn_detector, const ssn_frame *, float *, uint64_t, uint8_t
 static void py_close(ssn_detector, int32_t *, char *);
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(ssn_options) == 64 && sizeof(ssn_frame) == 64 && sizeof(ssn_model) == 208 &&
+_Static_assert(sizeof(ssn_options) == 72 && sizeof(ssn_frame) == 64 && sizeof(ssn_model) == 792 &&
                    sizeof(ssn_region) == 48 && sizeof(ssn_result) == 1600,
                "ssn_edge.h says so");
 #endif
@@ -43,9 +43,14 @@ static int32_t unopened(void)
     return SSN_BAD_HANDLE;
 }
 
-static int fits(const char *name, uint32_t given, size_t ours)
+/* What these structures had in the first header of this ABI. */
+#define FIRST_OPTIONS offsetof(ssn_options, calibration)
+#define FIRST_MODEL offsetof(ssn_model, calibration)
+
+/* first: the size that an earlier header gave it. */
+static int fits(const char *name, uint32_t given, size_t first, size_t ours)
 {
-    if (given >= ours && given <= SSN_MAX_SIZE)
+    if (given == first || (given >= ours && given <= SSN_MAX_SIZE))
         return 1;
     snprintf(message, sizeof message,
              "struct_size is %u, %s of ABI %d has %zu bytes: set struct_size = sizeof(%s)", given, name,
@@ -67,10 +72,14 @@ static int is_clear(const char *name, const void *bytes, size_t size)
 }
 
 /* Of what the caller gives: its size, the reserved fields, and what it has behind those that are known here. */
-#define READABLE(type, given)                                                                                  \
-    (fits(#type, (given)->struct_size, sizeof(type)) &&                                                        \
+#define READABLE(type, given, first)                                                                           \
+    (fits(#type, (given)->struct_size, first, sizeof(type)) &&                                                 \
      is_clear(#type, (given)->reserved, sizeof (given)->reserved) &&                                           \
-     is_clear(#type, (const char *)(given) + sizeof(type), (given)->struct_size - sizeof(type)))
+     is_clear(#type, (const char *)(given) + sizeof(type), behind((given)->struct_size, sizeof(type))))
+
+static size_t behind(size_t given, size_t ours) { return given > ours ? given - ours : 0; }
+
+static size_t smaller(size_t one, size_t other) { return one < other ? one : other; }
 
 /* All but the size to 0, of what the caller wants filled. */
 static void clear(void *structure)
@@ -136,6 +145,7 @@ const char *ssn_last_error(void) { return message; }
 int32_t ssn_open(int32_t abi, const ssn_options *options, ssn_detector *detector)
 {
     int32_t status;
+    ssn_options whole = {0};
     if (abi != SSN_EDGE_ABI) { /* ABI 1 had no such number: there it is half of a pointer */
         snprintf(message, sizeof message,
                  "this program was compiled with the ssn_edge.h of another version than ABI %d, which this "
@@ -148,27 +158,33 @@ int32_t ssn_open(int32_t abi, const ssn_options *options, ssn_detector *detector
     *detector = 0;
     if (!options)
         return refuse("ssn_open: options is NULL; give the model in an ssn_options");
-    if (!READABLE(ssn_options, options))
+    if (!READABLE(ssn_options, options, FIRST_OPTIONS))
         return SSN_BAD_ARGUMENT;
     if (!options->model)
         return refuse("ssn_open: model is NULL; give the path of a bundle, or of an .onnx or .engine file");
+    memcpy(&whole, options, smaller(options->struct_size, sizeof whole));
     if (begin(&status))
-        py_open(options, detector, &status, message);
+        py_open(&whole, detector, &status, message);
     return end(status);
 }
 
 int32_t ssn_info(ssn_detector detector, ssn_model *model)
 {
     int32_t status;
+    ssn_model whole = {0};
     if (!model)
         return refuse("ssn_info: model is NULL; give where the description goes");
     if (!known)
         return unopened();
-    if (!fits("ssn_model", model->struct_size, sizeof *model))
+    if (!fits("ssn_model", model->struct_size, FIRST_MODEL, sizeof *model))
         return SSN_BAD_ARGUMENT;
     clear(model);
     if (begin(&status))
-        py_info(detector, model, &status, message);
+        py_info(detector, &whole, &status, message);
+    if (status == SSN_OK) {
+        whole.struct_size = model->struct_size;
+        memcpy(model, &whole, smaller(model->struct_size, sizeof whole));
+    }
     return end(status);
 }
 
@@ -183,12 +199,12 @@ int32_t ssn_infer(ssn_detector detector, const ssn_frame *frame, float *map, uin
             result->is_defect = SSN_NOT_JUDGED; /* these bytes are there in ABI 1 too */
         return unopened();
     }
-    if (!fits("ssn_result", result->struct_size, sizeof *result))
+    if (!fits("ssn_result", result->struct_size, sizeof *result, sizeof *result))
         return SSN_BAD_ARGUMENT;
     not_judged(result);
     if (!frame)
         return refuse("ssn_infer: frame is NULL; give the frame");
-    if (!READABLE(ssn_frame, frame))
+    if (!READABLE(ssn_frame, frame, sizeof *frame))
         return SSN_BAD_ARGUMENT;
     if (!frame->data)
         return refuse("ssn_infer: frame->data is NULL; give the frame's pixels");

@@ -103,8 +103,11 @@ class Calls:
 
     def open(self, options: Any, out: Any) -> None:
         """``ssn_open``: a new detector's handle into ``out``."""
-        path, backend, digest = map(self._text, (options.model, options.backend, options.sha256))
-        detector = Detector.open(path or "", "auto" if backend is None else backend, sha256=digest)
+        given = options.model, options.backend, options.sha256, options.calibration
+        path, backend, digest, name = map(self._text, given)
+        detector = Detector.open(
+            path or "", "auto" if backend is None else backend, sha256=digest, calibration=name
+        )
         handle = next(self._handles)
         self._opened[handle] = OpenDetector(detector)
         out[0] = handle
@@ -117,10 +120,14 @@ class Calls:
         out.frame_height, out.frame_width = info.frame or (0, 0)
         out.source = sum(self._bits[name] for name in info.verdict.thresholds)
         out.score_threshold, out.map_threshold, out.pixel_threshold = detector.judge.limits
-        texts = {"backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name}
+        texts = {
+            "backbone": info.backbone, "precision": info.precision, "backend": detector.backend_name,
+            "calibration": info.calibration, "promise": info.verdict.method,
+        }
         for name, text in texts.items():
             room = getattr(out, name)
-            data = text.encode()[: len(room) - 1] + b"\0"
+            data = text.encode(errors="replace")[: len(room) - 1]
+            data = data.decode(errors="ignore").encode() + b"\0"  # no character is cut in two
             self._ffi.memmove(room, data, len(data))
 
     def infer(

@@ -14,7 +14,8 @@
 
        ssn_frame frame = SSN_FRAME;
 
-   - smaller than here: SSN_BAD_ARGUMENT;
+   - the size that an earlier header of this ABI gave it: what that lacks is as if 0 in what is read, and is not
+     filled in; every other size that is smaller than here: SSN_BAD_ARGUMENT;
    - larger, up to SSN_MAX_SIZE bytes, of a later header: the bytes that this library does not know must be 0
      in what it reads, SSN_BAD_ARGUMENT otherwise, and are set to 0 in what it fills;
    - reserved fields likewise.
@@ -70,12 +71,13 @@ typedef uint64_t ssn_detector; /* 0 is never one */
 
 /* No structure has padding where pointers have 64 bits. */
 
-typedef struct ssn_options { /* 64 bytes */
+typedef struct ssn_options { /* 72 bytes; 64 before there was a calibration */
     uint32_t struct_size;
     uint32_t reserved[9];
     const char *model;   /* path of a bundle (NAME.ssn), or of a plain .onnx or .engine file, of ssn-export */
     const char *backend; /* "onnxruntime", "openvino", "tensorrt"; NULL: the best there is */
     const char *sha256;  /* what the file, of a bundle its manifest.json, must hash to, or NULL */
+    const char *calibration; /* which of a bundle's to judge by; NULL: the one in use */
 } ssn_options;
 
 typedef struct ssn_frame { /* 64 bytes */
@@ -89,7 +91,7 @@ typedef struct ssn_frame { /* 64 bytes */
     uint64_t size;    /* bytes that may be read there */
 } ssn_frame;
 
-typedef struct ssn_model { /* 208 bytes */
+typedef struct ssn_model { /* 792 bytes; 208 before there was a calibration */
     uint32_t struct_size;
     int32_t map_height; /* of the map and mask that ssn_infer fills */
     int32_t map_width;
@@ -103,6 +105,8 @@ typedef struct ssn_model { /* 208 bytes */
     char backbone[64];
     char precision[16];
     char backend[64];
+    char calibration[72]; /* the name of what the thresholds are from; "": of none */
+    char promise[512];    /* what they promise, or why they promise nothing, in a line; UTF-8 */
 } ssn_model;
 
 typedef struct ssn_region { /* 48 bytes; an array's element, so that this one stays as it is */

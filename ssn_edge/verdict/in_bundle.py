@@ -59,9 +59,10 @@ def in_use(
 ) -> Optional[InUse]:
     """The calibration ``name``, or that in use, for the file ``sha256`` run by ``library``: the one of it
     that was made on that, else its first, with what does not fit. None where the bundle has none."""
-    name = name or (found.history[-1] if found.history else None)
     if name is None:
-        return None
+        if not found.history:
+            return None
+        name = found.history[-1]
     records = [InUse(one, one.misfit(precision, library, sha256, view)) for one in read_all(found, name)]
     if not records:
         raise InputError(f"{found.path}: no calibration {name}, but {_names(found)}")

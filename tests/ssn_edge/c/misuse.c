@@ -128,8 +128,8 @@ static void sizes(ssn_detector detector, const ssn_frame *good)
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         given = cut(wrong[i] <= 12 ? wrong[i] : 4), *(uint32_t *)given = wrong[i];
-        EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT, "ssn_options of ABI 2 has 64 bytes");
-        EXPECT(ssn_info(detector, given), SSN_BAD_ARGUMENT, "ssn_model of ABI 2 has 208 bytes");
+        EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT, "ssn_options of ABI 2 has 72 bytes");
+        EXPECT(ssn_info(detector, given), SSN_BAD_ARGUMENT, "ssn_model of ABI 2 has 792 bytes");
         EXPECT(ssn_infer(detector, given, NULL, 0, NULL, 0, &result), SSN_BAD_ARGUMENT,
                "ssn_frame of ABI 2 has 64 bytes: set struct_size = sizeof(ssn_frame)");
         EXPECT(ssn_infer(detector, good, NULL, 0, NULL, 0, given), SSN_BAD_ARGUMENT,
@@ -138,6 +138,14 @@ static void sizes(ssn_detector detector, const ssn_frame *good)
     }
     given = cut(sizeof frame - 1);
     EXPECT(ssn_infer(detector, given, NULL, 0, NULL, 0, &result), SSN_BAD_ARGUMENT, "struct_size is 63");
+    free(given);
+
+    given = cut(68); /* half a pointer */
+    EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT,
+           "struct_size is 68, ssn_options of ABI 2 has 72 bytes");
+    free(given);
+    given = cut(791);
+    EXPECT(ssn_info(detector, given), SSN_BAD_ARGUMENT, "struct_size is 791, ssn_model of ABI 2 has 792 by");
     free(given);
 
     options.model = "none.onnx", options.reserved[8] = 1;

@@ -16,6 +16,7 @@ from ssn_edge import Detector, Verdict
 from ssn_edge.c.build import LIBRARY, LINK
 from ssn_edge.frames.pixel_formats import FORMATS
 from ssn_edge.model import bundle
+from ssn_edge.verdict import calibrating, calibration, in_bundle
 from ssn_edge.verdict.regions import MOST_REGIONS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -214,6 +215,66 @@ def test_a_bundle_is_opened_as_python_does(loop, tmp_path):
         command = [str(word) for word in (loop, model, *arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode and said in done.stderr, done.stderr
+
+
+def calibrated_bundle(folder, source="either"):
+    """With two calibrations, the second in use."""
+    verdict = Verdict(source, 0.5, 100.0, "chosen", 0, 100.0 if source == "either" else None)
+    path = tiny.write_bundle(folder / "m.ssn", verdict=verdict)
+    for name, centre in (("first", 90), ("line-2", 120)):
+        peaks = np.random.default_rng(centre).normal(centre, 15, 240).astype(np.float32)
+        scores = peaks / np.float32(255)
+        scales = calibrating.scales_of(scores, peaks) if source == "either" else None
+        found = calibrating.calibrate(scores, peaks, [""] * 240, source, scales)
+        in_bundle.add(path, calibration.made_of(found, name), lambda line: None)
+    return path
+
+
+@pytest.mark.parametrize("source", ["score", "map_max", "either"])
+def test_a_calibrated_bundle_is_judged_as_python_does(guarded, tmp_path, source):
+    """300 frames about the threshold; thresholds and words are the calibration's, in use or named; a program
+    from before there were any is told the same thresholds."""
+    path, raw = calibrated_bundle(tmp_path, source), tmp_path / "frames.raw"
+    levels = np.random.default_rng(2).integers(100, 200, 300)
+    frames = np.repeat(levels.astype(np.uint8), tiny.HEIGHT * tiny.WIDTH * 3)
+    frames = frames.reshape(300, tiny.HEIGHT, tiny.WIDTH, 3)
+    raw.write_bytes(frames.tobytes())
+    judged = []
+    for name in (None, "first"):
+        arguments = [path, raw, tiny.HEIGHT, tiny.WIDTH, *([name] if name else [])]
+        done = run_guarded(guarded, "calibrated.c", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        called, promise, limits, *rows = done.stdout.splitlines()
+        with Detector.open(path, calibration=name) as detector:
+            truth = [detector.detect(frame) for frame in frames]
+            assert (called, promise) == (name or "line-2", detector.info.verdict.method)
+            assert tuple(np.float32(limits.split())) == detector.judge.limits
+        assert [row.split()[0] for row in rows] == [f"{one.is_defect:d}" for one in truth]
+        for row, one in zip(rows, truth):
+            _, score, map_max, count = row.split()
+            assert np.float32(score) == np.float32(one.score) and np.float32(map_max) == one.map_max
+            assert int(count) == one.region_count
+        assert {one.is_defect for one in truth} == {False, True} and len(truth) == 300
+        assert promise.startswith("on average at most 0.83 of 100 sound parts; with 95 % confidence at most")
+        judged.append([one.is_defect for one in truth])
+    assert judged[0] != judged[1]
+
+
+def test_words_are_cut_at_a_character_and_names_that_are_none_are_told(guarded, tmp_path):
+    verdict = Verdict("score", 0.5, 100.0, "é" * 400, 1)
+    model = tiny.write_model(tmp_path / "m.onnx", tiny.info(verdict=verdict, calibration="line").to_json())
+    raw = tmp_path / "frames.raw"
+    raw.write_bytes(b"")
+    size = (tiny.HEIGHT, tiny.WIDTH)
+    done = run_guarded(guarded, "calibrated.c", model, raw, *size)
+    assert done.stdout.splitlines()[:2] == ["line", "é" * 255]
+    done = run_guarded(guarded, "calibrated.c", model, raw, *size, "line")
+    assert done.returncode == 3 and "a plain file has no calibrations" in done.stderr
+    for name in ("third", ""):
+        (tmp_path / f"b{name}").mkdir()
+        path = calibrated_bundle(tmp_path / f"b{name}")
+        done = run_guarded(guarded, "calibrated.c", path, raw, *size, name)
+        assert done.returncode == 3 and "training, first, line-2" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("output", ["score", "anomaly_map"])
