@@ -23,6 +23,9 @@ from ssn_edge.verdict.promise import NOTES
 
 SET = "set by hand"
 
+SLACK = 1e-12
+"""Of standardised numbers: numpy's logarithm of one value and of many may differ in the last place."""
+
 
 def moved(one: Calibration, threshold: float) -> Verdict:
     """The verdict of a calibration with another threshold: of the score, or of the map's maximum where that
@@ -44,8 +47,8 @@ def limit_of(one: Calibration, source: str, threshold: float) -> float:
     ``source``: just below that value's own number. Infinity where no score reaches it."""
     value = not_below(threshold)
     if one.verdict.source != "either":
-        number = value
-    elif source == "map_max":
+        return float(np.nextafter(value, -np.inf))
+    if source == "map_max":
         _, _, middle, spread = calibrating.needed(one.verdict.scales)
         number = (value - middle) / spread
     elif value > 1:
@@ -53,7 +56,7 @@ def limit_of(one: Calibration, source: str, threshold: float) -> float:
     else:  # -inf: a map that says nothing
         both = np.array([value]), np.array([-np.inf])
         number = float(calibrating.numbers("either", one.verdict.scales, *both)[0])
-    return float(np.nextafter(number, -np.inf))
+    return number - SLACK * max(1.0, abs(number))
 
 
 def limit_of_verdict(one: Calibration, verdict: Verdict) -> float:
