@@ -112,7 +112,7 @@ class Detector:
                 raise InputError(f"{path}: made with --frame, which stretches in the graph; no tiles with it")
             found = _calibration(choice, info, view or View(), calibration)
             if found is not None:
-                info = _judged_by(info, found)
+                info = in_bundle.judged_by(info, found)
             detector = cls(info, choice, session, batch, view or View(), found)
             if threshold is not None:
                 detector.set_threshold(threshold)
@@ -291,11 +291,6 @@ def _calibration(
             raise InputError(f"{choice.path}: a plain file has no calibrations; give the bundle")
         return None
     return in_bundle.in_use(choice.bundle, info.precision, choice.library.NAME, choice.sha256, view, name)
-
-
-def _judged_by(info: ModelInfo, found: InUse) -> ModelInfo:
-    """The model with the calibration's verdict, whose words say whether its promise holds here."""
-    return dataclasses.replace(info, verdict=found.verdict, calibration=found.calibration.name)
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ from ssn_edge.frames.placement import View
 from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import LABEL, Bundle, Entry
 from ssn_edge.model.bundle_writer import BundleWriter, Content
-from ssn_edge.model.schema import Verdict
+from ssn_edge.model.schema import ModelInfo, Verdict
 from ssn_edge.text import one_line
 from ssn_edge.verdict import calibration
 from ssn_edge.verdict.calibration import TRAINING, Calibration
@@ -69,6 +69,11 @@ def in_use(
     if name == found.history[-1] and records[0].calibration.verdict != found.model.verdict:
         raise ModelError(f"{found.path}: its verdict is not that of its calibration {name}; copy it again")
     return next((one for one in records if not one.misfit), records[0])
+
+
+def judged_by(info: ModelInfo, found: InUse) -> ModelInfo:
+    """The model with the calibration's verdict, whose words say whether its promise holds here."""
+    return dataclasses.replace(info, verdict=found.verdict, calibration=found.calibration.name)
 
 
 def _names(found: Bundle) -> str:
