@@ -47,7 +47,7 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "bundles": {"gates"},
         "graph": {"gates", "bundles"},
         "tensorrt": {"gates", "bundles"},
-        "serving": set(),
+        "serving": {"bundles"},
         "": {"bundles", "graph", "tensorrt", "serving"},
     },
     "ssn_bench": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import click
 
@@ -19,7 +19,7 @@ from ssn_edge.values import size_hw, whole_number
 
 COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
-FOR_RUNS = ("data", "plan", "backend", "frame", "verdict")
+FOR_RUNS = ("data", "plan", "backend", "frame")
 """Options that only a run folder has a use for."""
 
 ACTIONS = {
@@ -65,7 +65,6 @@ def gpu_index(context: click.Context, parameter: click.Parameter, value: Optiona
 Examples:
   ssn-export runs/first --out model.ssn --fp16     # the bundle: float32, half, reference images
   ssn-export model.ssn --info                      # what is in it, and what would run here
-  ssn-export runs/first --out model.ssn --verdict  # outputs mask and is_defect as well
   ssn-export runs/first --out model.ssn --frame 1080x1920 --data frames/
   ssn-export runs/first --out model.onnx --fp16    # plain files: model.onnx and model.fp16.onnx
 \b
@@ -77,12 +76,14 @@ On the device, without PyTorch:
 \b
 Plain files:
   ssn-export model.ssn --unpack files/             # all that is in it, under plain names
+  ssn-export model.ssn --out line.onnx --verdict --calibration line-3   # its thresholds in the graph
   ssn-export --pack model.onnx --out model.ssn     # files of earlier versions into a bundle
   ssn-export model.ssn --engine-out model.engine   # an engine by itself"""
 )
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path),
-              help="NAME.ssn, a bundle, or NAME.onnx, plain files.  [default: RUN/model.ssn]")
+              help="NAME.ssn, a bundle, or NAME.onnx, plain files; of a bundle NAME.onnx, one of its "
+                   "graphs.  [default: RUN/model.ssn]")
 @click.option("--fp16", is_flag=True,
               help="Also make a typed half-precision graph, and for a bundle, where TensorRT and a GPU are "
                    "there, the engine. With --engine-out of a float32 file: TensorRT 8's flag.")
@@ -95,7 +96,10 @@ Plain files:
               type=click.Choice(["auto", *(name for name in BACKENDS if name != "tensorrt")]),
               help="Library that --plan auto times on.")
 @click.option("--frame", help="Camera resolution HxW: frames go in as they are, the graph resizes.")
-@click.option("--verdict", is_flag=True, help="Thresholds in the graph: outputs mask and is_defect, uint8.")
+@click.option("--verdict", is_flag=True,
+              help="With --out NAME.onnx: thresholds in the graph, outputs mask and is_defect, uint8.")
+@click.option("--calibration", metavar="NAME",
+              help="Of a bundle: whose thresholds --out and --triton write.  [default: the one in use]")
 @click.option("--info", is_flag=True, help="Print what a bundle holds, and check every file of it.")
 @click.option("--engine", is_flag=False, flag_value=ENGINES[0], metavar="[tensorrt]",
               help="Build an engine of a bundle on this device, compare it, and add it.")
@@ -106,7 +110,8 @@ Plain files:
 @click.option("--unverified", is_flag=True,
               help="Keep an engine that there are no images to compare with; it says so of itself.")
 @click.option("--precision", type=click.Choice(PRECISIONS),
-              help="Of --engine, or of --triton's graph.  [default: float16 if the bundle has it; float32]")
+              help="Of --engine, or of the graph of --triton or --out.  [default: for an engine float16 if "
+                   "the bundle has it; else float32]")
 @click.option("--batch", type=click.IntRange(1, 16), default=1, show_default=True,
               help="Engine: most images at once; fastest at just that many.")
 @click.option("--workspace", type=click.IntRange(1), metavar="MIB",
@@ -138,7 +143,7 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
     _check_words(source, options)
     assert source is not None
     given = {name for name in options if context.get_parameter_source(name) is COMMANDLINE}
-    _check_unused(given, options)
+    _check_unused(given, source, options)
     kinds = {bundle.SUFFIX: "a bundle", ".onnx": "an .onnx file", ".engine": "an .engine file"}
     kind = kinds.get(source.suffix)
     if kind is None:
@@ -154,6 +159,8 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         from ssn_export.bundles import pack
 
         pack.unpack(source, options["unpack"], click.echo)
+    if options["out"] and not options["pack"]:
+        _plain_graph(source, options)
     if options["engine"]:
         _add_engine(source, options)
     if options["engine_out"]:
@@ -165,7 +172,8 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         from ssn_export.serving import triton
 
         of_bundle = kind == "a bundle"
-        served = triton.of_bundle(source, options["precision"]) if of_bundle else triton.of_file(source)
+        how = options["precision"], options["calibration"]
+        served = triton.of_bundle(source, *how) if of_bundle else triton.of_file(source)
         triton.write(served, options["triton"], click.echo)
 
 
@@ -183,11 +191,13 @@ def _check_words(source: Optional[Path], options: Any) -> None:
         raise InputError("give a run folder, a bundle or a model file; ssn-export --help has examples")
 
 
-def _check_unused(given: Set[str], options: Any) -> None:
+def _check_unused(given: Set[str], source: Path, options: Any) -> None:
     """InputError for options that would have no effect."""
-    uses = {
+    written = ("out",) if bundle.is_bundle(source) else ()
+    uses: Dict[str, Tuple[str, ...]] = {
         **{name: ("engine", "engine_out", "fp16") for name in OF_ENGINES},
-        "reference": ("engine_out",), "precision": ("engine", "engine_out", "triton", "fp16"),
+        "reference": ("engine_out",), "precision": ("engine", "engine_out", "triton", "fp16", *written),
+        **({"verdict": written, "calibration": ("triton", *written)} if written else {}),
     }
     for name, users in uses.items():
         if name in given and not any(options[user] for user in users):
@@ -205,22 +215,39 @@ def _check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
         if name in given:
             raise InputError(f"--{name}: for a run folder; {source} is exported already")
     if options["fp16"] and not (options["engine"] or options["engine_out"]):
-        raise InputError(f"--fp16: for a run folder, or with --engine-out; {source} is exported already")
+        remedy = "; --precision float16 takes its half graph" if options["out"] else ""
+        raise InputError(
+            f"--fp16: for a run folder, or with --engine-out; {source} is exported already{remedy}"
+        )
     if options["out"] and not options["pack"]:
-        raise InputError(f"--out: for a run folder, or with --pack; {source} is exported already")
+        _check_out(source, kind, options["out"])
+    if kind != "a bundle":
+        for name in ("verdict", "calibration"):
+            if name in given:
+                raise InputError(f"--{name}: with --out NAME.onnx of a bundle; {source} is {kind}")
     everything = [name for names in ACTIONS.values() for name in names]
     for name in everything:
         if options[name] and name not in ACTIONS[kind] and not (name == "layers" and options["engine_out"]):
             remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
             raise InputError(f"{_shown(name)}: not for {kind}, as {source} is{remedy}")
-    if not any(options[name] for name in ACTIONS[kind]):
-        shown = [_shown(name) for name in ACTIONS[kind]]
+    if not any(options[name] for name in (*ACTIONS[kind], "out")):
+        shown = [*map(_shown, ACTIONS[kind]), *(["--out NAME.onnx"] if kind == "a bundle" else [])]
         raise InputError(f"{source}: is exported already; give {', '.join(shown)}")
+
+
+def _check_out(source: Path, kind: str, out: Path) -> None:
+    """InputError unless ``--out`` is a plain file of a bundle."""
+    if kind != "a bundle":
+        raise InputError(f"--out: for a run folder, or with --pack; {source} is exported already")
+    if out.suffix != ".onnx":
+        raise InputError(f"--out {out}: {source} is a bundle already; give NAME.onnx, one of its graphs")
 
 
 def _run_folder(run: Path, options: Any) -> None:
     """Export; the engine too where it is wanted and can be."""
     out = options["out"] or run / f"model{bundle.SUFFIX}"
+    if options["calibration"]:
+        raise InputError(f"--calibration: of a bundle; export {run} first, then give {out}")
     if out.suffix not in (bundle.SUFFIX, ".onnx"):
         raise InputError(f"--out {out}: give NAME{bundle.SUFFIX}, a bundle, or NAME.onnx, plain files")
     for name in ("engine_out", "info", "unpack", "pack", "layers"):
@@ -231,6 +258,11 @@ def _run_folder(run: Path, options: Any) -> None:
                 )
             raise InputError(f"{run}: --pack takes the .onnx file of a set")
     plain = out.suffix == ".onnx"
+    if options["verdict"] and not plain:
+        raise InputError(
+            f"--verdict: the thresholds of a bundle are its calibrations'; give --out NAME.onnx, or export "
+            f"{out} without, then: ssn-export {out} --out NAME.onnx --verdict [--calibration NAME]"
+        )
     if options["engine"] and plain:
         raise InputError("--engine: adds to a bundle; give --out NAME.ssn")
     problem = tensorrt_problem() if not plain and (options["engine"] or options["fp16"]) else None
@@ -260,13 +292,21 @@ def _export(run: Path, out: Path, options: Any) -> None:
         from ssn_export.graph import export_run
     frame = size_hw("--frame", options["frame"]) if options["frame"] else None
     request = export_run.ExportRequest(
-        options["fp16"], options["data"], options["plan"], options["backend"], frame, options["verdict"]
+        options["fp16"], options["data"], options["plan"], options["backend"], frame
     )
     if out.suffix == bundle.SUFFIX:
         _wrote(export_run.to_bundle(run, out, request, click.echo))
     else:
         check_writable(out)
-        _wrote(export_run.export(run, request, click.echo).write(out))
+        exported = export_run.export(run, request, click.echo)
+        _wrote(exported.write(out, options["verdict"], click.echo))
+
+
+def _plain_graph(path: Path, options: Any) -> None:
+    with needs("export"):
+        from ssn_export.bundles import plain
+    precision, out = options["precision"] or PRECISIONS[0], options["out"]
+    _wrote(plain.write(path, out, precision, options["calibration"], options["verdict"], click.echo))
 
 
 def _add_engine(path: Path, options: Any) -> None:

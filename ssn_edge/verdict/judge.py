@@ -2,7 +2,7 @@
 
 It fails closed. A value is NG unless it is *below* its threshold, so that one equal to the threshold is NG,
 and so is one that is not a number. A frame whose score or map is not finite has no verdict at all: it is a
-BackendError. The exported graph (:mod:`ssn_export.graph.deployed`) and the C library are tested against this.
+BackendError. Graphs with thresholds (:mod:`ssn_export.bundles.baking`) and the C library are held against it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from ssn_edge.frames.image_files import list_images, read_image
 from ssn_edge.model import bundle
 from ssn_edge.model.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
+from ssn_export.gates import lint, parity
+from ssn_export.graph import float64_reference, half_precision
 from ssn_export.graph.head_plans import PLANS
 from ssn_train.cli import main as train_main
 
@@ -71,6 +73,8 @@ def full_option(trained, tmp_path_factory):
     code, output = call(export_main, trained.run, *arguments)
     assert code == 0, output
     assert "<- taken" in output and "all in half" in output or "plan none" in output
+    assert "float32: calibration training: NG from " in output
+    assert "(no promise: calibrated on float32, this is float16; run ssn-calibrate" in output
     return path
 
 
@@ -82,10 +86,54 @@ def test_metadata_tells_plan_and_timings(full_option, trained):
     assert about.plan == min(medians, key=medians.get)
     assert set(table["frame"]["candidates"]) == {"gather", "matrices"}
     assert (about.frame, about.input_hw, about.size_hw) == (FRAME, FRAME, (64, 96))
-    assert about.verdict_inside and about.parity["resize_max_levels"] <= 1
+    assert about.verdict_inside and about.calibration == "training"
+    assert about.parity["resize_max_levels"] <= 1
     assert 0 < about.parity["resize_map_rms"] < 0.5
     assert info(trained.model).plan == "full" and not info(trained.model).plan_table
     json.dumps(table)
+
+
+def test_comparisons_stay_in_float32_for_a_builder_that_chooses(full_option):
+    """TensorRT 8 goes by the names in the float32 file."""
+    half = info(full_option.with_suffix(".fp16.onnx"))
+    for path, about in ((full_option, info(full_option)), (full_option.with_suffix(".fp16.onnx"), half)):
+        compared = [node.name for node in onnx.load(path).graph.node if node.op_type == "Less"]
+        assert compared and all(name.startswith("verdict/") for name in compared)
+        assert about.float32_nodes is None or set(compared) <= set(about.float32_nodes)
+        assert lint.problems(onnx.load(path)) == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_bundles_graph_with_thresholds_is_the_run_folders(trained, tmp_path, precision):
+    """The training's calibration, put in behind the bundle's graph: the detector's verdicts on it, and the
+    gates of the export."""
+    out = tmp_path / "m.onnx"
+    code, output = call(
+        export_main, trained.bundle, "--out", out, "--verdict", "--precision", precision
+    )
+    assert code == 0 and f"{precision}: calibration training: " in output, output
+    about = info(out)
+    assert about.verdict_inside and about.calibration == "training" and about.precision == precision
+    graph, truth = onnx.load(out), parity.read_reference(trained.reference)
+    assert lint.problems(graph) == []
+    runnable = half_precision.emulated(graph) if precision == "float16" else graph
+    answers = float64_reference.run_onnx(runnable, truth.images)
+    parity.gate(parity.compare(truth, *answers, about.verdict, precision), precision)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    with Detector.open(trained.bundle, "onnxruntime", precision=precision) as detector:
+        assert detector.info.verdict == about.verdict
+        for image in truth.images:
+            mask, is_defect = session.run(["mask", "is_defect"], {"image": image[None]})
+            detection = detector.detect(image)
+            np.testing.assert_array_equal(mask[0], detection.mask)
+            assert bool(is_defect[0]) == detection.is_defect
+
+
+def test_a_bundle_holds_no_thresholds(trained, tmp_path):
+    for arguments in (("--out", tmp_path / "m.ssn"), ()):
+        code, output = call(export_main, trained.run, *arguments, "--verdict")
+        assert code == 2 and output.count("\n") == 1 and "--out NAME.onnx --verdict" in output
+    assert not list(tmp_path.iterdir()) and not (trained.run / "model.ssn").exists()
 
 
 def frames(trained):

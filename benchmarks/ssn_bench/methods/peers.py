@@ -24,6 +24,7 @@ from ssn_bench.methods import random_models
 from ssn_edge.errors import needs
 from ssn_edge.files import replacing
 from ssn_edge.model.schema import ModelInfo, Verdict
+from ssn_export.bundles import baking
 from ssn_export.graph import tracing
 from ssn_export.graph.deployed import Deployed
 from ssn_train.network import backbones
@@ -198,7 +199,7 @@ def write(name: str, path: Path, batch: int) -> None:
     Opset 18, as torch writes it; whether TensorRT takes the graphs is not known.
     """
     graph = _trace(build(name), batch)
-    tracing.describe(graph, _info(name))
+    baking.describe(graph, _info(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         onnx.save(graph, str(temporary))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Sequence
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ssn_edge.backends import selection
+from ssn_edge.backends.selection import Choice
 from ssn_edge.errors import SsnEdgeError
 from ssn_edge.model import bundle
 from ssn_edge.model.bundle import Entry
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import ModelInfo
 from ssn_edge.text import one_line
+from ssn_export.bundles import calibrations
 
 HEADER = ("role", "precision", "plan", "MB", "file", "")
 
@@ -36,12 +38,13 @@ def lines(path: Path, log: Callable[[str], object] = print) -> None:
     for entry in found.graphs().values():
         selection.check_same(found.place(entry), read_info(found.place(entry)), found)
     log(f"all {len(found.entries)} files have the digests of the manifest")
-    log(f"here: {_here(path)}")
+    choice, here = _here(path)
+    for line in calibrations.lines(found, choice):
+        log(line)
+    log(f"here: {here}")
 
 
 def _model(path: Path, info: ModelInfo) -> List[str]:
-    verdict = info.verdict
-    method = one_line(f"{verdict.method}, n = {verdict.n}")
     frame = f", from frames of {info.frame[0]}x{info.frame[1]}" if info.frame else ""
     inside = ", thresholds in the graph" if info.verdict_inside else ""
     return [
@@ -49,7 +52,7 @@ def _model(path: Path, info: ModelInfo) -> List[str]:
             f"{path}: {info.backbone}, {info.height}x{info.width} {info.colour} "
             f"({info.geometry}{frame}{inside})"
         ),
-        f"{verdict.rule}; mask from {verdict.pixel_threshold:.4g} ({method})",
+        calibrations.words(info),
         one_line(f"checkpoint {info.checkpoint_sha256}"),
     ]
 
@@ -86,9 +89,10 @@ def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
-def _here(path: Path) -> str:
+def _here(path: Path) -> Tuple[Optional[Choice], str]:
+    """What would run on this machine, and that in words; or why nothing would."""
     try:
         choice = selection.choose(path)
     except SsnEdgeError as error:
-        return str(error)
-    return f"{choice.library.NAME} {choice.library.version()} runs {choice.why}"
+        return None, str(error)
+    return choice, f"{choice.library.NAME} {choice.library.version()} runs {choice.why}"

@@ -83,6 +83,11 @@ def _graphs(model: Path, found: Members) -> Any:
     for role, path in (("float32", found.float32), ("half", found.half)):
         if path.is_file():
             info = read_info(path)
+            if info.verdict_inside:
+                raise InputError(
+                    f"{path}: has thresholds inside, and a bundle's are its calibrations'; pack files that "
+                    "were exported without --verdict"
+                )
             _check_same(path, info.core(), model, given.core())
             if info.precision != bundle.ROLES[role].precision:
                 raise ModelError(f"{path}: is {info.precision}, which its name does not say; rename it")
@@ -168,6 +173,11 @@ def unpack(path: Path, folder: Path, log: Callable[[str], object] = print) -> Li
             description = _description(entry.engine, entry.sha256, entry.measured)
             write_json(target.with_suffix(".json"), description)
         log(f"wrote {target}")
+    if found.history:
+        log(
+            f"plain files have the thresholds of the export, calibrations stay in {path}; for a file with "
+            f"those of one: ssn-export {path} --out NAME.onnx [--verdict] --calibration {found.history[-1]}"
+        )
     return list(targets.values())
 
 

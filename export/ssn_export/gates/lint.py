@@ -6,7 +6,7 @@ No torch and no TensorRT: the rules are facts about the parsers, gathered in doc
 from __future__ import annotations
 
 from collections import Counter
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Optional
 
 import numpy as np
 import onnx
@@ -43,12 +43,24 @@ def problems(model: onnx.ModelProto) -> List[str]:
     ]
 
 
-def check(model: onnx.ModelProto) -> None:
-    """ModelError with the first problem and their number."""
+def check(model: onnx.ModelProto, before: Optional[onnx.ModelProto] = None) -> None:
+    """ModelError with the first problem and their number; of a graph that was added to, those that it did not
+    have ``before``."""
     found = problems(model)
+    if found and before is not None:
+        known = problems(before)
+        found = [problem for problem in found if problem not in known]
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ModelError(f"graph that TensorRT 8.5 to 11 would not parse: {found[0]}{more}")
+
+
+def check_valid(model: onnx.ModelProto) -> None:
+    """ONNX's own checker with shape inference; ModelError if it objects."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"exported graph is invalid: {str(error).splitlines()[0]}") from None
 
 
 def _opsets(model: onnx.ModelProto) -> Iterator[str]:

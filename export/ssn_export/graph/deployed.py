@@ -1,4 +1,4 @@
-"""The module that is exported: camera pixels in, anomaly map, score and verdict out."""
+"""The module that is exported: camera pixels in, anomaly map and score out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ssn_edge.model.schema import Verdict
-from ssn_edge.verdict.judge import Judge
 from ssn_export.graph import folding
 from ssn_export.graph.backbone_folding import deployable
 from ssn_export.graph.camera_resize import FRONTS
@@ -20,16 +18,14 @@ from ssn_train.network.model import SuperSimpleNet
 
 class GraphOptions(NamedTuple):
     """What is exported beside the plan: ``frame`` (height, width) of the camera with its resize in
-    the graph, ``front`` how (:data:`.camera_resize.FRONTS`), ``verdict`` thresholds inside."""
+    the graph, ``front`` how (:data:`.camera_resize.FRONTS`)."""
 
     frame: Optional[Tuple[int, int]] = None
     front: str = "gather"
-    verdict: Optional[Verdict] = None
 
 
 class Deployed(nn.Module):
-    """uint8 BGR [N, height, width, 3] -> map logits [N, height, width], score [N]; with a verdict
-    also mask uint8 [N, height, width] and is_defect uint8 [N].
+    """uint8 BGR [N, height, width, 3] -> map logits [N, height, width], score [N].
 
     All constants are computed in float64. ``mean`` [C] are the features' means on training images:
     subtracted before the products, returned exactly behind them, so that half precision carries
@@ -57,7 +53,6 @@ class Deployed(nn.Module):
         sizes = feature_sizes(model)
         self.heads = PLANS[plan](trained(model, mean), sizes)
         map_hw = folding.map_size(sizes)
-        self.verdict = options.verdict
         constants(
             self,
             pixel_mean=pixel_mean,
@@ -65,31 +60,11 @@ class Deployed(nn.Module):
             map_columns=map_matrix(map_hw[1], width).T,
         )
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
         pixels = image.to(self.map_rows.dtype)
         if self.front is not None:
             pixels = self.front(pixels)
         features = self.backbone((pixels - self.pixel_mean).permute(0, 3, 1, 2))
         seg_logits, score_logit = self.heads(features)
         anomaly_map = self.map_rows @ seg_logits @ self.map_columns
-        score = torch.sigmoid(score_logit)
-        if self.verdict is None:
-            return anomaly_map, score
-        return (anomaly_map, score, *self._judge(anomaly_map, score, self.verdict))
-
-    def _judge(self, anomaly_map: Tensor, score: Tensor, verdict: Verdict) -> Tuple[Tensor, Tensor]:
-        """The runtime's rule (:mod:`ssn_edge.verdict.judge`), which fails closed here too: NG and a pixel of
-        the mask are what is *not below* its threshold, as a value that is not a number is.
-
-        The map's maximum is not taken: ReduceMax may pass over a NaN. Whether any pixel reaches the
-        limit says the same. A source that does not count has a limit that only +inf and NaN
-        reach. (An infinite logit alone cannot hide as -inf: the map's products make NaN of it.)
-        """
-        limits, dtype = Judge(verdict).limits, anomaly_map.dtype
-
-        def reaches(values: Tensor, limit: float) -> Tensor:
-            return torch.logical_not(values < limit).to(dtype)
-
-        peak = reaches(anomaly_map, limits.map_max).amax((1, 2))
-        is_defect = torch.maximum(reaches(score, limits.score), peak)
-        return reaches(anomaly_map, limits.pixel).to(torch.uint8), is_defect.to(torch.uint8)
+        return anomaly_map, torch.sigmoid(score_logit)

@@ -22,6 +22,7 @@ from ssn_edge.model.bundle_writer import Content
 from ssn_edge.model.schema import ModelInfo
 from ssn_edge.verdict import calibration, in_bundle
 from ssn_edge.verdict.calibration import Calibration
+from ssn_export.bundles import baking, calibrations
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tracing
 from ssn_export.graph.camera_resize import FRONTS
@@ -45,14 +46,13 @@ HALF_RATIO = 1.1
 @dataclass(frozen=True)
 class ExportRequest:
     """What to make: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
-    (height, width) takes camera frames; ``verdict`` puts the thresholds inside."""
+    (height, width) takes camera frames."""
 
     fp16: bool = False
     data: Optional[Path] = None
     plan: str = "auto"
     backend: str = "auto"
     frame: Optional[Tuple[int, int]] = None
-    verdict: bool = False
 
     def __post_init__(self) -> None:
         if self.frame and min(self.frame) < 2:
@@ -83,13 +83,22 @@ class Exported:
         files.append(Content("reference", partial(_write_reference, self.truth)))
         return [*files, *(in_bundle.content(one) for one in (self.calibration,) if one is not None)]
 
-    def write(self, out: Path) -> List[Path]:
-        """Plain files: ``out``, and ``NAME.fp16.onnx`` beside it where there is a half graph."""
+    def write(
+        self, out: Path, inside: bool = False, log: Callable[[str], object] = print
+    ) -> List[Path]:
+        """Plain files: ``out``, and ``NAME.fp16.onnx`` beside it where there is a half graph; the training's
+        thresholds ``inside`` them where asked for."""
         places = {"float32": out, "float16": out.with_suffix(".fp16.onnx")}
-        for kind, (graph, _) in self.graphs.items():
+        files = {kind: graph for kind, (graph, _) in self.graphs.items()}
+        if inside:
+            for kind, (graph, info) in self.graphs.items():
+                judged = calibrations.judged_by_training(info, self.calibration)
+                files[kind] = baking.baked(graph, judged)
+                log(f"{kind}: {calibrations.words(judged)}")
+        for kind, graph in files.items():
             with replacing(places[kind]) as temporary:
                 _save(graph, temporary)
-        return [places[kind] for kind in self.graphs]
+        return [places[kind] for kind in files]
 
 
 def _save(graph: onnx.ModelProto, path: Path) -> None:
@@ -138,7 +147,7 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
         info = _info(header, request, kind, name, table, digest, figures)
         if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
             info = dataclasses.replace(info, float32_nodes=float_nodes)
-        tracing.describe(graph, info)
+        baking.describe(graph, info)
         ready[kind] = graph, info
     kept = calibration.from_document(header.calibration, str(run)) if header.calibration else None
     return Exported(ready, truth.first(FRAMES_KEPT) if request.frame else truth, kept)
@@ -176,13 +185,11 @@ class _GraphBuilder:
         key = (plan, self._front)
         if key not in self._graphs:
             self._log(f"tracing plan {plan} ...")
-            verdict = self._header.calibrated if self._request.verdict else None
-            options = GraphOptions(self._request.frame, self._front, verdict)
+            options = GraphOptions(self._request.frame, self._front)
             module = Deployed(self._model, self._backbone, plan, self._header.feature_mean, options)
             float64_reference.gate_exact(module.double().eval(), self._truth.first(2))
             size = self._request.frame or self._model.image_size
-            outputs = tracing.OUTPUTS[: 4 if verdict else 2]
-            self._graphs[key] = tracing.trace(module, size, outputs)
+            self._graphs[key] = tracing.trace(module, size)
         return self._graphs[key]
 
     def choose(self) -> Tuple[str, Dict[str, Any]]:
@@ -260,7 +267,7 @@ def _judge(
     log: Callable[[str], object],
 ) -> Dict[str, Any]:
     """Check, lint, compare and gate one graph; returns the parity figures."""
-    tracing.check(graph)
+    lint.check_valid(graph)
     lint.check(graph)
     runnable = mixed_precision.emulated(graph) if kind == "float16" else graph
     answers = float64_reference.run_onnx(runnable, truth.images)
@@ -292,7 +299,6 @@ def _info(
         geometry=header.settings.get("geometry", "stretch"),
         bits=header.reading.bits,
         orientation=header.reading.orientation,
-        verdict_inside=request.verdict,
         checkpoint_sha256=digest,
         parity=figures,
     )

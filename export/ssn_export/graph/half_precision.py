@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
-FLOAT_OPS = frozenset({"Less", "ReduceMean", "Sigmoid"})
-"""Kept in float32 always: a mean over thousands of pixels loses digits in half, the score is
-a handful of values that cost nothing, and a threshold rounded to half would be another one."""
+FLOAT_OPS = frozenset({"ReduceMean", "Sigmoid"})
+"""Kept in float32 always: a mean over thousands of pixels loses digits in half, and the score is
+a handful of values that cost nothing."""
 
 
 def to_half(model: onnx.ModelProto, keep: AbstractSet[str] = frozenset()) -> onnx.ModelProto:

@@ -18,28 +18,22 @@ import torch
 from onnx_ir.passes import common
 from torch import Tensor, nn
 
-from ssn_edge.errors import ModelError
-from ssn_edge.model.schema import METADATA_KEY, ModelInfo
-
 OPSET = 17
 """The newest that TensorRT 8.5 and 8.6 read."""
 
-OUTPUTS = ("anomaly_map", "score", "mask", "is_defect")
-"""The last two where thresholds are inside the graph."""
+OUTPUTS = ("anomaly_map", "score")
 
 TRACED_OPSET = 18
 """The oldest that torch writes."""
 
 
-def trace(
-    module: nn.Module, size_hw: Tuple[int, int], outputs: Sequence[str] = OUTPUTS[:2]
-) -> onnx.ModelProto:
-    """The module's graph in float32: ``image`` -> ``outputs``, batch axis ``N``.
+def trace(module: nn.Module, size_hw: Tuple[int, int]) -> onnx.ModelProto:
+    """The module's graph in float32: ``image`` -> ``anomaly_map``, ``score``, batch axis ``N``.
 
     See :func:`trace_module`.
     """
     example = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
-    return trace_module(module, (example,), ("image",), outputs)
+    return trace_module(module, (example,), ("image",), OUTPUTS)
 
 
 def trace_module(
@@ -126,17 +120,3 @@ def _fix_reshapes(model: onnx.ModelProto) -> None:
             name = f"shape_{index}"
             model.graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
             node.input[1] = name
-
-
-def check(model: onnx.ModelProto) -> None:
-    """onnx.checker with shape inference; ModelError if it objects."""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"exported graph is invalid: {str(error).splitlines()[0]}") from None
-
-
-def describe(model: onnx.ModelProto, info: ModelInfo) -> None:
-    """Put the description into the model's metadata."""
-    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
-    model.producer_name = "ssn-export"

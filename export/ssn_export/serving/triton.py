@@ -19,6 +19,7 @@ from ssn_edge.files import replacing
 from ssn_edge.model import bundle
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import ModelInfo
+from ssn_export.bundles import calibrations
 
 ONNX_BATCH = 16
 """Largest batch that the server may form for an ONNX file, whose batch axis is free."""
@@ -78,22 +79,26 @@ def of_file(model: Path) -> List[Served]:
     return [Served(model, "onnx", _name(model.stem, "onnx"), read_info(model), ONNX_BATCH)]
 
 
-def of_bundle(path: Path, precision: Optional[str] = None) -> List[Served]:
-    """The bundle's graph in ``precision`` (float32 if None), and its engines."""
+def of_bundle(
+    path: Path, precision: Optional[str] = None, calibration: Optional[str] = None
+) -> List[Served]:
+    """The bundle's graph in ``precision`` (float32 if None), and its engines; each with the thresholds that
+    the ``calibration`` of this name (None: the one in use) has for it. InputError for one that there is none
+    of."""
     found = bundle.read(path)
     graph = selection.graph_of(found, precision or "float32")
     file = bundle.check(found, graph)
     info = read_info(file)
     selection.check_same(file, info, found)
+    info = calibrations.judged(found, graph, info, calibration)
     served = [Served(file, "onnx", _name(path.stem, "onnx"), info, ONNX_BATCH)]
     engines = found.of_role("engine")
     for entry in engines:
         assert entry.engine is not None
         which = "tensorrt" if len(engines) == 1 else f"tensorrt_{entry.sha256[:8]}"
         file = bundle.check(found, entry, force=True)
-        served.append(
-            Served(file, "tensorrt", _name(path.stem, which), entry.engine.model, entry.engine.batch)
-        )
+        info = calibrations.judged(found, entry, entry.engine.model, calibration, "tensorrt")
+        served.append(Served(file, "tensorrt", _name(path.stem, which), info, entry.engine.batch))
     return served
 
 
@@ -118,7 +123,7 @@ def write(models: List[Served], folder: Path, log: Callable[[str], object] = pri
             with replacing(place / file) as temporary:
                 temporary.write_text(content, encoding="utf-8")
         written += [copy, place / LABELS, place / "config.pbtxt"]
-        log(f"wrote {place}")
+        log(f"wrote {place}: {calibrations.words(model.info)}")
     return written
 
 
@@ -157,15 +162,17 @@ def _warmup(batch: int, height: int, width: int) -> str:
 
 
 def _parameters(info: ModelInfo) -> str:
-    """The verdict, for clients that judge themselves."""
+    """The verdict, for clients that judge themselves, and what is promised of it."""
     verdict = {
         "verdict_source": info.verdict.source,
         "image_threshold": repr(info.verdict.image_threshold),
         "pixel_threshold": repr(info.verdict.pixel_threshold),
         **({"map_threshold": repr(info.verdict.map_threshold)} if info.verdict.source == "either" else {}),
+        **({"calibration": info.calibration} if info.calibration else {}),
+        "promise": info.verdict.method,
         "backbone": info.backbone,
     }
     return "\n".join(
-        f'parameters {{ key: "{key}" value: {{ string_value: {json.dumps(value)} }} }}'
+        f'parameters {{ key: "{key}" value: {{ string_value: {json.dumps(value, ensure_ascii=False)} }} }}'
         for key, value in verdict.items()
     )

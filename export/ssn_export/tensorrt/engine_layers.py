@@ -23,7 +23,7 @@ PRECISIONS = (
     ("float32", re.compile(r"fp32|float", re.I)),
 )
 
-OUR_NODES = re.compile(r"(?:(?:backbone|heads|front)[\w.]*/)?[A-Z][A-Za-z]*_\d+")
+OUR_NODES = re.compile(r"(?:(?:backbone|heads|front|verdict)[\w.]*/)?[A-Z][A-Za-z]*_\d+")
 """Names that ssn-export gives to nodes: ``heads.score/MatMul_46``, ``Sigmoid_59``."""
 
 
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def stage(self) -> str:
-        """``backbone``, ``heads...``, or ``border`` for the rest."""
+        """``backbone``, ``heads...``, ``verdict``, or ``border`` for the rest."""
         stages = Counter(node.partition("/")[0] for node in self.nodes if "/" in node)
         return stages.most_common(1)[0][0] if stages else "border"
 

@@ -5,6 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from random_model import random_model
 
+from ssn_export.gates import lint
 from ssn_export.graph import float64_reference, half_precision, tracing
 from ssn_export.graph.deployed import Deployed
 
@@ -46,7 +47,7 @@ def test_mixed_graph_casts_once_and_keeps_its_outputs():
     graph = tracing.trace(Deployed(model, backbone), size)
     nodes = [node.name for node in graph.graph.node]
     mixed = half_precision.to_half(graph, frozenset(nodes[: len(nodes) // 2]))
-    tracing.check(mixed)
+    lint.check_valid(mixed)
     casts = [(n.input[0], n.attribute[0].i) for n in mixed.graph.node if n.op_type == "Cast"]
     assert len(casts) == len(set(casts))
     outputs = {v.name: v.type.tensor_type.elem_type for v in mixed.graph.output}

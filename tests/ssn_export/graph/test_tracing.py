@@ -22,7 +22,7 @@ def test_onnx_graph(name, plan):
     images = photos(3, size)
     truth = float64_reference.reference(model, backbone, images)
     graph = tracing.trace(Deployed(model, backbone, plan), size)
-    tracing.check(graph)
+    lint.check_valid(graph)
     assert lint.problems(graph) == []
     kinds = {node.op_type for node in graph.graph.node}
     assert not kinds & {"Pad", "Einsum", "Shape", "BatchNormalization", "Constant"}
@@ -31,7 +31,7 @@ def test_onnx_graph(name, plan):
     parity.gate(parity.compare(truth, *answers, VERDICT, "float32"), "float32")
 
     typed = half_precision.to_half(graph)
-    tracing.check(typed)
+    lint.check_valid(typed)
     assert lint.problems(typed) == []
     emulated = float64_reference.run_onnx(half_precision.emulated(typed), images)
     small = parity.compare(truth, *emulated, VERDICT, "float16")

@@ -10,12 +10,14 @@ import torch
 from random_model import photos, random_model
 
 from ssn_edge import Judge, Verdict
+from ssn_export.bundles import baking
 from ssn_export.gates import lint
 from ssn_export.graph import half_precision, tracing
-from ssn_export.graph.deployed import Deployed, GraphOptions
+from ssn_export.graph.deployed import Deployed
 
 SIZE = (48, 64)
 PLANS = ["none", "full"]
+OUTPUTS = [*tracing.OUTPUTS, *baking.OUTPUTS]
 
 
 def run_onnxruntime(model, images):
@@ -24,7 +26,7 @@ def run_onnxruntime(model, images):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(list(tracing.OUTPUTS), {"image": images})
+    return session.run(OUTPUTS, {"image": images})
 
 
 def run_openvino(model, images):
@@ -33,7 +35,7 @@ def run_openvino(model, images):
     read = core.read_model(model.SerializeToString())
     compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(images)
-    return [np.array(found[name]) for name in tracing.OUTPUTS]
+    return [np.array(found[name]) for name in OUTPUTS]
 
 
 LIBRARIES = {"onnxruntime": run_onnxruntime, "openvino": run_openvino}
@@ -50,13 +52,17 @@ def trained():
 
 
 @functools.lru_cache(maxsize=None)
-def graph(trained, verdict, plan="full"):
+def traced(trained, plan, kind):
     torch.manual_seed(0)
-    module = Deployed(*trained, plan, None, GraphOptions(verdict=verdict))
-    traced = tracing.trace(module, SIZE, tracing.OUTPUTS)
-    tracing.check(traced)
-    assert lint.problems(traced) == []
-    return traced
+    found = tracing.trace(Deployed(*trained, plan, None), SIZE)
+    return half_precision.to_half(found) if kind == "float16" else found
+
+
+@functools.lru_cache(maxsize=None)
+def graph(trained, verdict, plan="full", kind="float32"):
+    found = baking.with_thresholds(traced(trained, plan, kind), verdict)
+    assert lint.problems(found) == []
+    return found
 
 
 def scaled_by_nan(model, name):
@@ -115,9 +121,7 @@ def verdicts(trained):
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 def test_the_graph_judges_as_the_judge_does(trained, library, name, kind):
     verdict = verdicts(trained)[name]
-    model = graph(trained, verdict)
-    if kind == "float16":
-        model = half_precision.to_half(model)
+    model = graph(trained, verdict, kind=kind)
     maps, scores, masks, called = library(model, photos(2, SIZE))
     judge = Judge(verdict)
     np.testing.assert_array_equal(masks, judge.mask(maps))

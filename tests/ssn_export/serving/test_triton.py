@@ -2,12 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
 
 from ssn_edge.errors import InputError, ModelError
 from ssn_edge.model.bundle import read
+from ssn_edge.verdict import calibrating, calibration, in_bundle
 from ssn_export.cli import main
 from ssn_export.serving import triton
 
@@ -70,6 +72,30 @@ def test_bundle_with_several_engines(tmp_path):
     names = [f"m_tensorrt_{entry.sha256[:8]}" for entry in read(tmp_path / "m.ssn").of_role("engine")]
     assert [one.name for one in served] == ["m_onnx", *names] and [one.batch for one in served] == [16, 4, 1]
     assert served[0].info.precision == "float16"
+
+
+def test_a_calibrations_thresholds_for_each_file(tmp_path):
+    """Made on the float32 graph: promised of it, and not of the engine in half."""
+    path = tiny.write_bundle(tmp_path / "m.ssn", [tiny.engine_info()])
+    values = np.linspace(0, 0.5, 240)
+    for name, scale in (("line", 1.0), ("later", 2.0)):
+        found = calibrating.calibrate(values * scale, 255 * values, [""] * 240, "score", None)
+        in_bundle.add(path, calibration.made_of(found, name), lambda line: None)
+    for arguments, name in (((), "later"), (("--calibration", "line"), "line")):
+        (one,) = in_bundle.read_all(read(path), name)
+        result = CliRunner().invoke(main, [str(path), "--triton", str(tmp_path / name), *arguments])
+        assert result.exit_code == 0 and f"calibration {name}: " in result.output, result.output
+        promises = {"m_onnx": one.verdict.method,
+                    "m_tensorrt": "no promise: calibrated on float32, this is float16; run ssn-calibrate"}
+        for model, promised in promises.items():
+            config, _ = parsed((tmp_path / name / model / "config.pbtxt").read_text())
+            found = {key: value.string_value for key, value in config.parameters.items()}
+            assert (found["calibration"], found["promise"]) == (name, promised)
+            assert float(found["image_threshold"]) == one.verdict.image_threshold
+            assert float(found["pixel_threshold"]) == one.verdict.pixel_threshold
+    result = CliRunner().invoke(main, [str(path), "--triton", str(tmp_path / "x"), "--calibration", "other"])
+    assert result.exit_code == 2 and "no calibration other, but training, line, later" in result.output
+    assert not (tmp_path / "x").exists()
 
 
 def test_wrong_input(tmp_path):
