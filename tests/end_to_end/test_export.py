@@ -37,7 +37,7 @@ def test_a_bundle_is_what_is_written_unless_told_otherwise(trained, tmp_path):
     code, output = call(export_main, run, "--plan", "none")
     assert code == 0 and f"Next: ssn-run {run / 'model.ssn'} SOURCE" in output, output
     found = bundle.read(run / "model.ssn")
-    assert [one.role for one in found.entries] == ["float32", "reference"]
+    assert [one.role for one in found.entries] == ["float32", "reference", "calibration"]
     assert found.model.checkpoint_sha256 == sha256(run / "model.safetensors")
     code, output = call(export_main, run, "--plan", "none", "--out", tmp_path / "plain" / "m.onnx")
     assert code == 0 and [one.name for one in (tmp_path / "plain").iterdir()] == ["m.onnx"], output

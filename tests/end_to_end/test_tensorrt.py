@@ -70,7 +70,7 @@ def test_export(tmp_path):
     assert result.exit_code == 0, result.output
     assert "engine against the trained model" in result.output
     entries = read(tmp_path / "m.ssn").entries
-    assert [one.role for one in entries] == ["float32", "half", "reference", "engine"]
+    assert [one.role for one in entries] == ["float32", "half", "reference", "calibration", "engine"]
     assert [p.name for p in tmp_path.iterdir()] == ["m.ssn"]
 """)
     assert simulated("10.13.3", "-c", str(HERE.parent / "setup.cfg"), str(test)) == 1
