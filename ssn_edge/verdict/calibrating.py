@@ -22,6 +22,10 @@ Scales = Tuple[float, float, float, float]
 """Middle and spread of the score's logits, then of the map's maximum (``Verdict.scales``)."""
 
 
+SLACK = 1e-12
+"""Of standardised numbers."""
+
+
 class Calibrated(NamedTuple):
     """``values`` float64 [n], ascending: one number a part; ``most_shots`` that a part had."""
 
@@ -154,7 +158,9 @@ def _logits(name: str, values: np.ndarray) -> np.ndarray:
 
 def _beyond(name: str, limit: float, middle: float, spread: float) -> float:
     """The smallest float32 whose standardised logit is above ``limit``; of scores at most the next above
-    1, and 0 where every score is above it."""
+    1, and 0 where every score is above it. What differs in the last place alone is not above: numpy's
+    logarithm of one value and of many may."""
+    limit += SLACK * max(1.0, abs(limit))
     if name == "score" and _standard(name, np.float32(0), middle, spread) > limit:
         return 0.0  # scores near 0 count as one: a search among them would have no end
     logit = middle + spread * limit

@@ -14,7 +14,8 @@ import ssn_edge
 EXAMPLES = {
     "ssn_edge.detector", "ssn_edge.frames.formats", "ssn_edge.frames.pixels", "ssn_edge.frames.placement",
     "ssn_edge.line.stream",
-    "ssn_edge.model.schema", "ssn_edge.sources.addresses", "ssn_edge.testing", "ssn_edge.testing.fake",
+    "ssn_edge.model.schema", "ssn_edge.part_names", "ssn_edge.sources.addresses", "ssn_edge.testing",
+    "ssn_edge.testing.fake",
     "ssn_edge.testing.tiny",
     "ssn_edge.values", "ssn_edge.verdict.judge", "ssn_edge.verdict.promise",
 }

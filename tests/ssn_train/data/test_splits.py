@@ -4,7 +4,6 @@ import json
 import math
 import random
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,23 @@ def named(samples):
 
 
 @given(parts=st.lists(PARTS, max_size=30), share=st.floats(0, 1), seed=SEEDS)
-def test_whole_parts_in_order_and_near_the_share(parts, share, seed):
+def test_whole_parts_in_order_and_as_many_as_the_share(parts, share, seed):
     samples = samples_of(parts)
     rest, chosen = split_samples(samples, share, seed)
     assert not named(rest) & named(chosen)
     assert sorted([*rest, *chosen], key=samples.index) == samples
     assert [s for s in samples if s in chosen] == chosen and [s for s in samples if s in rest] == rest
-    sizes = Counter(part or number for number, part in enumerate(parts)).values()
-    if len(sizes) > 1 and 0 < share < 1:
-        assert rest and chosen
-        off = abs(len(chosen) - share * len(parts))
-        assert off <= max(sizes) / 2 + 1 or len(chosen) in sizes or len(rest) in sizes
+    count = len({part or number for number, part in enumerate(parts)})
+    drawn = len({sample.part or sample.path for sample in chosen})
+    if count > 1 and 0 < share < 1:
+        assert drawn == min(max(round(share * count), 1), count - 1)  # whatever their size
+
+
+def test_large_parts_are_drawn_as_often_as_small_ones():
+    """Else those held back would not be like parts to come: of ten parts one is held back, 2,000 times."""
+    parts = ["large"] * 12 + [f"small {i}" for i in range(9)]
+    held = [named(split_samples(samples_of(parts), 0.1, seed)[1]) for seed in range(2000)]
+    assert abs(sum(name == {"large"} for name in held) / 2000 - 0.1) < 4 * (0.1 * 0.9 / 2000) ** 0.5
 
 
 @given(count=st.integers(0, 40), share=st.floats(0, 0.99), seed=SEEDS)

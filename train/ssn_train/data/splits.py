@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from typing import Dict, List, Mapping, Sequence, Set, Tuple, Union
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 from ssn_edge.inventory import Reason
 from ssn_train.data.samples import Listing, Sample
@@ -23,46 +23,27 @@ Sides = Mapping[str, bool]
 def split_samples(
     samples: Sequence[Sample], share: float, seed: int, settled: Sides = {}  # noqa: B006 (only read)
 ) -> Tuple[List[Sample], List[Sample]]:
-    """(rest, chosen), order kept: about ``share`` of the samples at random, whole parts only.
+    """(rest, chosen), order kept: a ``share`` of the parts, drawn at random whatever their size, so that
+    parts to come are like those that were drawn.
 
-    At least one part on each side where there are two; all samples for a share of 1. The number of photos is
-    as near to the share as the drawn parts allow: off by half of the largest part at most. Samples without a
-    part are parts of their own, drawn one by one. Parts in ``settled`` are not drawn.
+    At least one part on each side where there are two; all samples for a share of 1. Samples without a part
+    are parts of their own. Parts in ``settled`` are not drawn, and count.
     """
     if share == 1:
         return [], list(samples)
-    wanted = min(max(round(share * len(samples)), 1), len(samples) - 1) if share > 0 else 0
     units: Dict[Union[str, int], List[int]] = {}
     for place, sample in enumerate(samples):
         units.setdefault(sample.part or place, []).append(place)
+    sides = [settled[name] for name in units if isinstance(name, str) and name in settled]
     free = [places for name, places in units.items() if name not in settled]
-    if len(free) == len(samples):
-        chosen = set(random.Random(seed).sample(range(len(samples)), max(wanted, 0)))
-    else:
-        sides = {settled[sample.part] for sample in samples if sample.part in settled}
-        chosen = {place for place, sample in enumerate(samples) if settled.get(sample.part)}
-        most = len(free) if False in sides else len(free) - 1
-        least = 0 if True in sides or share == 0 else 1
-        chosen |= _draw(free, wanted - len(chosen), seed, least, most)
+    most = len(free) if False in sides else len(free) - 1
+    least = 0 if True in sides or share == 0 else 1
+    wanted = min(max(round(share * len(units)) - sum(sides), least), most) if share > 0 else 0
+    chosen = {place for place, sample in enumerate(samples) if settled.get(sample.part)}
+    for unit in random.Random(seed).sample(range(len(free)), max(wanted, 0)):
+        chosen.update(free[unit])
     rest = [s for i, s in enumerate(samples) if i not in chosen]
     return rest, [s for i, s in enumerate(samples) if i in chosen]
-
-
-def _draw(units: Sequence[List[int]], wanted: int, seed: int, least: int, most: int) -> Set[int]:
-    """The places in ``least`` to ``most`` of ``units``, drawn at random, about ``wanted`` of them: in random
-    order all units that still fit, then the one that comes nearest, if that is nearer."""
-    taken: List[List[int]] = []
-    left: List[List[int]] = []
-    short = wanted
-    for unit in random.Random(seed).sample(list(units), len(units)):
-        fits = len(unit) <= short and len(taken) < most
-        (taken if fits else left).append(unit)
-        short -= len(unit) if fits else 0
-    if left and len(taken) < most:
-        nearest = min(left, key=lambda unit: abs(short - len(unit)))
-        if len(taken) < least or abs(short - len(nearest)) < short:
-            taken.append(nearest)
-    return {place for unit in taken for place in unit}
 
 
 def split_by_label(samples: Sequence[Sample], unsupervised: bool) -> Tuple[List[Sample], List[Sample]]:
