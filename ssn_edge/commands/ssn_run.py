@@ -54,8 +54,8 @@ Examples:
 @click.option("--metrics", help="[HOST:]PORT of a page for Prometheus; loopback by default ([metrics]).")
 @click.option("--serve", is_flag=False, flag_value="8080",
               help="[HOST:]PORT of a live view for a browser; loopback by default, a token elsewhere.")
-@click.option("--token", help="With --serve on another address than loopback; env:NAME or @FILE has it. "
-              "Made up if not given.")
+@click.option("--token", help="With --serve: who has it sees the page, and may save a threshold; env:NAME or "
+              "@FILE has it. Made up where the address is not loopback.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
 @click.option("--threshold", type=float, help="Image threshold in place of the model's; NG at or above it.")
 @click.option("--map-threshold", type=float,

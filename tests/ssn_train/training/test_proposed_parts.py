@@ -19,7 +19,7 @@ from ssn_train.cli import main  # noqa: E402
 from ssn_train.data.datasets import Selection, open_dataset  # noqa: E402
 from ssn_train.data.splits import hold_back  # noqa: E402
 from ssn_train.network import backbones  # noqa: E402
-from ssn_train.parts import likeness  # noqa: E402
+from ssn_train.parts import likeness, tables  # noqa: E402
 from ssn_train.training import fit  # noqa: E402
 from ssn_train.training.photo_loader import PhotoLoader, descriptors  # noqa: E402
 
@@ -150,10 +150,14 @@ def test_surfaces_that_all_look_alike_show_no_gap(loader, tmp_path, texture):
 
 
 def test_a_run_says_that_there_is_no_gap(tmp_path):
-    surfaces.write_dataset(tmp_path / "fabric", "fabric", 0, 64, n_train=12, n_test_good=2, n_per_defect=1)
+    surfaces.write_dataset(tmp_path / "fabric", "fabric", 0, 64, n_train=40, n_test_good=2, n_per_defect=1)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "parts.csv").write_text("file,part\n")  # of a run that was given up
     code, output = call(main, tmp_path / "fabric", "--out", tmp_path / "run", *OPTIONS)
     assert code == 0, output
     assert "no clear gap between photos of one part and of others: the promise counts photos" in output
     assert not (tmp_path / "run" / "parts.csv").exists()
+    assert "not used: look at" in output  # the nearest there is, to be looked at
+    assert (tmp_path / "run" / "parts.png").stat().st_size > 10_000
+    listed = tables.read(tmp_path / "run" / "parts-unclear.csv")
+    assert len(listed) == 46 and "train/good/000.png" in listed

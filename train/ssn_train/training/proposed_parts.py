@@ -16,7 +16,7 @@ from ssn_train.parts.likeness import MOST_PHOTOS
 from ssn_train.report import plots
 from ssn_train.training.photo_loader import PhotoLoader, descriptors
 
-SHEET = "parts.png"
+SHEET, UNUSED = "parts.png", "parts-unclear.csv"
 GROUPING = "likeness"
 """What names the parts of such a data set (DataSet.grouping)."""
 
@@ -30,8 +30,10 @@ def find(
     dataset: DataSet, whole: Sequence[Path], loader: PhotoLoader, run: Path, select: Selection
 ) -> DataSet:
     """``dataset`` split by what look like parts, which ``run``'s parts.csv and parts.png show then; as it was
-    where the photos do not say it clearly, with one line that says so. ``whole``: its photos that can be
-    read; the others are parts of their own."""
+    where the photos do not say it clearly, with a line that says so, and the nearest grouping there is in
+    parts-unclear.csv and parts.png. ``whole``: its photos that can be read; the others are parts of their
+    own.
+    """
     photos = sorted(whole)
     if len(photos) > MOST_PHOTOS:
         tqdm.write(f"more than {MOST_PHOTOS} photos are not compared: {UNCLEAR.partition(': ')[2]}")
@@ -39,24 +41,39 @@ def find(
     with tqdm(total=len(photos), desc="comparing photos", unit="img") as bar:
         rows = descriptors(loader, photos, bar.update)
     found = likeness.propose(rows)
-    if not found.clear:
+    if found.gap == 0:
         tqdm.write(UNCLEAR)
         return dataset
     groups: Dict[str, List[Path]] = defaultdict(list)
     for photo, group in zip(photos, found.groups):
         groups[f"part-{group + 1:04d}"].append(photo)
-    broken = sorted({sample.path for sample in (*dataset.train, *dataset.test)} - set(photos))
-    names = {path: name for name, paths in groups.items() for path in paths}
-    names.update({path: f"unread-{number + 1:04d}" for number, path in enumerate(broken)})
-    write(run, dataset.root, names)
+    names = _names(dataset, groups)
     largest = dict(sorted(groups.items(), key=lambda group: -len(group[1])))
     plots.parts_sheet(run / SHEET, largest, loader.reading)
     most = max(map(len, groups.values()))
+    about = f"{len(groups)} parts, {most} photos of one at most"
+    if not found.clear:
+        write(run / UNUSED, dataset.root, names)
+        tqdm.write(UNCLEAR)
+        tqdm.write(
+            f"the nearest would be {about}, not used: look at {run / SHEET}, and if it is right copy "
+            f"{run / UNUSED} to {dataset.root / tables.NAME}"
+        )
+        return dataset
+    write(run / tables.NAME, dataset.root, names)
     tqdm.write(
-        f"{len(photos)} photos look like {len(groups)} parts, {most} photos of one at most (others are "
-        f"{found.gap:.2f} times as far apart): look at {run / SHEET}"
+        f"{len(photos)} photos look like {about} (others are {found.gap:.2f} times as far apart): look at "
+        f"{run / SHEET}"
     )
     return _used(dataset, run / tables.NAME, select, names)
+
+
+def _names(dataset: DataSet, groups: Mapping[str, Sequence[Path]]) -> Dict[Path, str]:
+    """Each photo's part; those that could not be read are parts of their own."""
+    names = {path: name for name, paths in groups.items() for path in paths}
+    broken = sorted({sample.path for sample in (*dataset.train, *dataset.test)} - set(names))
+    names.update({path: f"unread-{number + 1:04d}" for number, path in enumerate(broken)})
+    return names
 
 
 def _used(dataset: DataSet, table: Path, select: Selection, names: Mapping[Path, str]) -> DataSet:
@@ -92,13 +109,12 @@ def read(dataset: DataSet, table: Path, select: Selection) -> DataSet:
     return replace(dataset, train=train, parts=names, grouping=GROUPING)
 
 
-def write(run: Path, root: Path, parts: Mapping[Path, str]) -> None:
-    """``parts`` as the run's parts.csv, files below ``root``; where there are none, no older one is left."""
+def write(table: Path, root: Path, parts: Mapping[Path, str]) -> None:
+    """``parts`` as a table of files below ``root``; where there are none, no older one is left."""
     if parts:
-        named = {path.relative_to(root).as_posix(): name for path, name in parts.items()}
-        tables.write(run / tables.NAME, named)
+        tables.write(table, {path.relative_to(root).as_posix(): name for path, name in parts.items()})
     else:
-        (run / tables.NAME).unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
 
 
 def again(dataset: DataSet, run: Path, select: Selection) -> DataSet:

@@ -29,6 +29,7 @@ from ssn_train.network import backbones
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.losses import Loss
 from ssn_train.options.settings import Settings, fingerprint
+from ssn_train.parts import tables
 from ssn_train.report import plots, results, review
 from ssn_train.report.results import Predictions
 from ssn_train.training import checkpoint, photo_loader, proposed_parts, thresholds
@@ -107,7 +108,7 @@ def _with_parts(
 ) -> DataSet:
     """The run's parts.csv says by which parts it was split: those that were given, else those that the photos
     show clearly."""
-    proposed_parts.write(run, dataset.root, dataset.parts)
+    proposed_parts.write(run / tables.NAME, dataset.root, dataset.parts)
     if dataset.grouping or not (dataset.split_here or settings.holdout):
         return dataset
     whole = [sample.path for sample in checked]
