@@ -147,6 +147,23 @@ def test_ssn_run_says_by_what_it_judges_and_where_no_promise_holds(path, tmp_pat
     assert "(training: chosen for the test" in ssn_run(path, sound, "--calibration", "training").output
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_every_back_end_and_precision(path, tmp_path, backend, precision):
+    pytest.importorskip(backend)
+    sound = photos(tmp_path / "sound", range(20, 40))
+    on = ("--backend", backend, "--precision", precision)
+    assert calibrate(path, sound, *on, "--name", "x").exit_code == 0
+    (one,) = in_bundle.read_all(bundle.read(path), "x")
+    assert (one.library, one.precision) == (backend, precision) and one.values[-1] == np.float32(39 / 255)
+    assert "(x: on average at most 4.8 of 100" in ssn_run(path, sound, *on).output
+    other = "openvino" if backend == "onnxruntime" else "onnxruntime"
+    if precision == "float16":
+        on = ("--backend", other, "--precision", precision)
+        assert calibrate(path, sound, *on, "--name", "x").exit_code == 0
+        assert len(in_bundle.read_all(bundle.read(path), "x")) == 2  # a record for each
+
+
 def test_a_stream_counts_frames_and_says_that_neighbours_are_alike(path, tmp_path):
     video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (48, 32))
     for value in range(40, 70):
