@@ -21,7 +21,7 @@ from ssn_edge.frames.placement import Placement, Tile, View
 from ssn_edge.model import schema
 from ssn_edge.model.schema import ModelInfo, Verdict
 from ssn_edge.verdict import in_bundle
-from ssn_edge.verdict.calibration import Calibration
+from ssn_edge.verdict.calibration import Calibration, shown
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.in_bundle import InUse
 from ssn_edge.verdict.judge import Judge
@@ -111,8 +111,7 @@ class Detector:
             if view is not None and view.tile and info.frame:
                 raise InputError(f"{path}: made with --frame, which stretches in the graph; no tiles with it")
             found = _calibration(choice, info, view or View(), calibration)
-            if found is not None:
-                info = in_bundle.judged_by(info, found)
+            info = in_bundle.judged_by(info, found) if found else _plain(info, choice, view or View())
             detector = cls(info, choice, session, batch, view or View(), found)
             if threshold is not None:
                 detector.set_threshold(threshold)
@@ -151,11 +150,12 @@ class Detector:
         """
         if verdict.source != self.info.verdict.source:
             raise InputError(f"a verdict by {verdict.source}: the model's is by {self.info.verdict.source}")
-        info = dataclasses.replace(self.info, verdict=verdict)
         if calibration is not None:
-            info = dataclasses.replace(info, calibration=calibration.name)
             self.calibration = InUse(calibration, "")
-        self.info, self.judge = info, Judge(verdict)
+        opened = self.calibration
+        name = opened.calibration.name if opened is not None and verdict == opened.verdict else ""
+        self.info = dataclasses.replace(self.info, verdict=verdict, calibration=name)
+        self.judge = Judge(verdict)
 
     def placement(self, frame_hw: Tuple[int, int]) -> Placement:
         """Where the pixels of frames of (height, width) go; its ``map_hw`` is the map's size."""
@@ -291,6 +291,20 @@ def _calibration(
             raise InputError(f"{choice.path}: a plain file has no calibrations; give the bundle")
         return None
     return in_bundle.in_use(choice.bundle, info.precision, choice.library.NAME, choice.sha256, view, name)
+
+
+def _plain(info: ModelInfo, choice: selection.Choice, view: View) -> ModelInfo:
+    """A plain file's thresholds are from whole frames, in half precision by ONNX Runtime: what runs otherwise
+    has no promise."""
+    misfit = ""
+    if view != View():
+        misfit = f"calibrated with whole frames, this is {shown(view)}"
+    elif info.precision != "float32" and info.calibration and choice.library.NAME != "onnxruntime":
+        misfit = f"calibrated for onnxruntime, this is {choice.library.NAME}"
+    if not misfit:
+        return info
+    verdict = dataclasses.replace(info.verdict, method=f"no promise: {misfit}; calibrate a bundle on it")
+    return dataclasses.replace(info, verdict=verdict)
 
 
 def check_out(name: str, array: np.ndarray, dtype: type, shape: Tuple[int, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from typing import Optional, Tuple
 
 from ssn_edge.errors import InputError
@@ -48,8 +48,8 @@ def share(option: str, text: str) -> float:
     >>> share("--false-alarms", "0.5%"), share("--false-alarms", "0.01")
     (0.005, 0.01)
     """
-    with contextlib.suppress(ValueError):
-        value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
-        if 0 < value < 1:
-            return value
-    raise InputError(f"{option} {text}: give per cent, such as 1%")
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%?)\s*", text)
+    value = float(found.group(1)) / (100 if found.group(2) else 1) if found else 0.0
+    if not 1e-6 <= value < 1:
+        raise InputError(f"{option} {text}: give per cent, such as 1%, from 0.0001% on")
+    return value

@@ -71,7 +71,7 @@ class Slider:
             known = self.known
             shown = _Shown(verdict, found, {
                 **self._position(verdict), "source": verdict.source,
-                "calibration": self._detector.info.calibration, "own": self.own.image_threshold,
+                "calibration": found.calibration.name if found else "", "own": self.own.image_threshold,
                 "mark": "" if known is None else known.kind, "unsaved": self._unsaved(),
             })
             self._shown = shown
@@ -100,7 +100,7 @@ class Slider:
             raise InputError("another page is saving; try again")
         try:
             one = self._calibration(name or time.strftime("live-%Y%m%d-%H%M%S"), threshold)
-            in_bundle.add(self._bundle(), one, log.info)
+            in_bundle.add(self._bundle(), one, log.info, self._detector.info)
             self._detector.judge_by(one.verdict, one)
         except InputError as error:  # names an option of ssn-calibrate
             raise InputError(str(error).replace("--name", "name", 1)) from None

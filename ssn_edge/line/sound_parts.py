@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import heapq
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Pattern, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Pattern, Set, Tuple
 
 import cv2
 import numpy as np
 
 from ssn_edge.detector import Detector
+from ssn_edge.errors import InputError
 from ssn_edge.frames.pixels import to_bgr8
 from ssn_edge.line import stream
 from ssn_edge.line.results import Result, Summary
 from ssn_edge.model.schema import Verdict
 from ssn_edge.part_names import part_of
-from ssn_edge.sources import Source
+from ssn_edge.sources import Frame, Source
 from ssn_edge.verdict import calibrating
 from ssn_edge.verdict.drawing import heatmap
 
@@ -30,7 +34,8 @@ THUMBNAIL = 170
 @dataclass
 class Observed:
     """Shots in their order: ``names``, ``scores``, ``map_max``, and the ``parts`` that they show ("": one of
-    its own). ``unit``: what a part is. ``pictures``: (number, name, BGR) of the KEPT shots that stand out,
+    its own). ``unit``: what a part is. ``incomplete``: parts left out since not all of their shots could be
+    judged. ``pictures``: (number, name, BGR) of the KEPT shots that stand out,
     the most telling first."""
 
     names: List[str] = field(default_factory=list)
@@ -38,6 +43,7 @@ class Observed:
     map_max: List[float] = field(default_factory=list)
     parts: List[str] = field(default_factory=list)
     unit: str = "parts"
+    incomplete: int = 0
     pictures: List[Tuple[float, str, np.ndarray]] = field(default_factory=list)
 
     def arrays(self) -> Tuple[np.ndarray, np.ndarray]:
@@ -51,31 +57,28 @@ class Observed:
 
 
 class Watch:
-    """Takes the stream's results until ``most`` parts were seen whole (None: all that come)."""
+    """Takes the stream's results of up to ``most`` parts (None: all that come). Of a source that ends all
+    shots of these parts are taken, wherever they come; of a ``live`` one it stops behind them, and a part's
+    shots must come one behind the other, since what is missing of a part would lower its number."""
 
     def __init__(
         self, detector: Detector, expression: Optional[Pattern[str]], most: Optional[int],
         stop: threading.Event, on_shot: Callable[[int, int], object], lowest: bool = False,
+        live: bool = False,
     ):
         self.observed, self.enough = Observed(), False
         self._detector, self._expression, self._most, self._stop = detector, expression, most, stop
-        self._on_shot, self._sign = on_shot, -1.0 if lowest else 1.0
-        self._seen: Dict[str, int] = {}
+        self._on_shot, self._sign, self._live = on_shot, -1.0 if lowest else 1.0, live
+        self._seen: Set[str] = set()
+        self._last: str = ""
         self._count = 0
         self._heap: List[Tuple[float, int, str, np.ndarray]] = []
 
     def __call__(self, result: Result) -> None:
         """After each judged frame. InputError for a name that tells no part."""
-        if self.enough:
-            return
         part = part_of(self._expression, result.frame.name) if self._expression else ""
-        if not part or part not in self._seen:
-            if self._most is not None and self._count >= self._most:
-                self.enough = True
-                self._stop.set()
-                return
-            self._count += 1
-            self._seen[part] = self._count
+        if self.enough or not self._wanted(part):
+            return
         seen, said = self.observed, result.detection
         seen.names.append(result.frame.name)
         seen.scores.append(said.score)
@@ -84,8 +87,29 @@ class Watch:
         self._picture(result)
         self._on_shot(self._count, len(seen.names))
         if not self._expression and self._count == self._most:
-            self.enough = True
-            self._stop.set()
+            self._end()
+
+    def _wanted(self, part: str) -> bool:
+        """Whether a shot of ``part`` counts; ends the stream where it is the first of one too many."""
+        known, again = part in self._seen, part != self._last
+        if known and again and self._live:
+            raise InputError(
+                f"part {part}: a photo of it came after those of others; let a part's photos come one behind "
+                "the other, or calibrate on a folder of them"
+            )
+        if not known and self._most is not None and self._count >= self._most:
+            if self._live or not self._expression:
+                self._end()
+            return False
+        self._last = part
+        self._count += not known
+        if part:
+            self._seen.add(part)
+        return True
+
+    def _end(self) -> None:
+        self.enough = True
+        self._stop.set()
 
     def _picture(self, result: Result) -> None:
         verdict, said = self._detector.info.verdict, result.detection
@@ -97,14 +121,25 @@ class Watch:
             item = (*rank, result.frame.name, _thumbnail(result, verdict.pixel_threshold))
             (heapq.heappush if len(self._heap) < KEPT else heapq.heapreplace)(self._heap, item)
 
-    def done(self, unit: str) -> Observed:
-        """What was seen, with its pictures in order."""
-        self.observed.unit = unit
-        self.observed.pictures = [
-            (self._sign * number, name, picture) for number, _, name, picture in sorted(self._heap,
-            reverse=True)
+    def done(self, unit: str, taken: Mapping[str, int]) -> Observed:
+        """What was seen, with its pictures in order, but for parts of which not all shots were judged:
+        ``taken`` counts those that came."""
+        seen = self.observed
+        seen.unit = unit
+        judged = Counter(seen.parts)
+        short = {part for part in judged if part and judged[part] < taken.get(part, 0)}
+        if short:
+            kept = [i for i, part in enumerate(seen.parts) if part not in short]
+            for name in ("names", "scores", "map_max", "parts"):
+                values = getattr(seen, name)
+                setattr(seen, name, [values[i] for i in kept])
+        seen.incomplete = len(short)
+        names = set(seen.names)
+        seen.pictures = [
+            (self._sign * number, name, picture)
+            for number, _, name, picture in sorted(self._heap, reverse=True) if name in names
         ]
-        return self.observed
+        return seen
 
 
 def _thumbnail(result: Result, pixel_threshold: float) -> np.ndarray:
@@ -132,14 +167,24 @@ def watch(
     parts; ``on_shot(parts, shots)`` is told how many there are. Pictures are kept of the shots with the
     highest numbers, or the lowest. Errors as of :func:`ssn_edge.line.stream.run`.
     """
-    stop, kinds = threading.Event(), set()
-    taker = Watch(detector, expression, most, stop, on_shot, lowest)
+    stop = threading.Event()
+    kinds: Set[str] = set()
+    taken: Counter[str] = Counter()
+    taker = Watch(detector, expression, most, stop, on_shot, lowest, source.live)
+
+    def counted(ended: threading.Event) -> Iterator[Frame]:
+        for frame in source.open(ended):
+            if expression is not None:
+                with contextlib.suppress(InputError):  # said when it is judged
+                    taken[part_of(expression, frame.name)] += 1
+            yield frame
 
     def on_result(result: Result) -> None:
         kinds.add(result.frame.kind)
         taker(result)
 
-    stream.run(source, detector, on_result=on_result, stop=stop, summary=summary)
+    frames = dataclasses.replace(source, open=counted)
+    stream.run(frames, detector, on_result=on_result, stop=stop, summary=summary)
     still = (source.files or source.name.startswith("watch:")) and "video" not in kinds
     unit = "parts" if expression else "photos" if still else "frames"
-    return taker.done(unit), taker.enough or not stop.is_set()
+    return taker.done(unit, taken), taker.enough or not stop.is_set()

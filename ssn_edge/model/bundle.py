@@ -147,6 +147,8 @@ def parsed(data: bytes, path: Path) -> Bundle:
     try:
         document = parse(data.decode("utf-8"), name)
         model = ModelInfo.from_document({**document["model"], "precision": ""}, name)
+        if type(document.get("minor", 0)) is not int:
+            raise ValueError(f"minor version {one_line(document['minor'], 20)}")
         files = document["files"]
         if not isinstance(files, list) or not 1 <= len(files) <= MOST_FILES:
             raise ValueError(f"files: expected 1 to {MOST_FILES}")

@@ -17,14 +17,12 @@ from ssn_edge.errors import InputError
 from ssn_edge.frames.placement import View
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict import calibrating, promise
+from ssn_edge.verdict.calibrating import SLACK
 from ssn_edge.verdict.calibration import Calibration
 from ssn_edge.verdict.judge import not_below
 from ssn_edge.verdict.promise import NOTES
 
 SET = "set by hand"
-
-SLACK = 1e-12
-"""Of standardised numbers: numpy's logarithm of one value and of many may differ in the last place."""
 
 
 def moved(one: Calibration, threshold: float) -> Verdict:
@@ -56,7 +54,7 @@ def limit_of(one: Calibration, source: str, threshold: float) -> float:
     else:  # -inf: a map that says nothing
         both = np.array([value]), np.array([-np.inf])
         number = float(calibrating.numbers("either", one.verdict.scales, *both)[0])
-    return number - SLACK * max(1.0, abs(number))
+    return number - 3 * SLACK * max(1.0, abs(number))  # below what calibrating takes for a tie
 
 
 def limit_of_verdict(one: Calibration, verdict: Verdict) -> float:

@@ -76,7 +76,7 @@ class Calibration:
             return f"calibrated on {self.library}, this is {library}"
         if precision != "float32" and sha256 != self.sha256:
             return f"calibrated on another {precision} file"
-        if self.name != TRAINING and view != self.view:
+        if view != self.view:
             return f"calibrated with {shown(self.view)}, this is {shown(view)}"
         return ""
 
@@ -100,7 +100,7 @@ def made_of(
         "promise": found.verdict.method, "none": NO_PROMISE,
         "estimate": _estimate(found.promise),
     }[kind]
-    if kind == "promise" and found.most_shots > 1:
+    if kind != "none" and found.most_shots > 1:
         method = f"{method}; parts of up to {found.most_shots} photos"
     return Calibration(
         name, dataclasses.replace(found.verdict, method=method), found.promise,
@@ -133,18 +133,22 @@ def shown(view: View) -> str:
 
 
 def to_document(one: Calibration) -> Dict[str, Any]:
-    """As JSON; :func:`from_text` reads it back unchanged. With both bounds, for readers that do not compute
-    them, where the order statistic was fixed before the numbers were seen."""
+    """As JSON; :func:`from_text` reads it back unchanged. A promise with both bounds, for readers that do not
+    compute them; what is none has no figure that looks like one."""
     document = dataclasses.asdict(one)
     promised = document.pop("promise")
     for name in ("map_threshold", "scales"):
         if document["verdict"][name] is None:
             del document["verdict"][name]
-    bounds = {"on_average": one.promise.on_average, "at_most": one.promise.at_most}
-    fixed = one.kind in ("promise", "estimate")
-    return {
-        "schema": SCHEMA, **document, **promised, **(bounds if fixed else {}), "guarantee": promise.GUARANTEE,
-    }
+    figures: Dict[str, Any] = {}
+    if one.kind == "promise":
+        figures = {
+            "on_average": one.promise.on_average, "at_most": one.promise.at_most,
+            "guarantee": promise.GUARANTEE,
+        }
+    elif one.kind == "estimate":
+        figures = {"estimated_on_average": one.promise.on_average}
+    return {"schema": SCHEMA, **document, **promised, **figures}
 
 
 def to_text(one: Calibration) -> str:
@@ -166,6 +170,11 @@ def from_document(document: Mapping[str, Any], name: str) -> Calibration:
         view = known(View, document.get("view", {}))
         lists: Dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in view.items()}
         found["view"] = View(**lists)
+        for key in ("name", "kind", "date", "source", "precision", "library", "sha256"):
+            if not isinstance(found.get(key, ""), str):
+                raise ValueError(f"{key} is no text")
+        if type(found.get("most_shots", 1)) is not int or not isinstance(document["values"], list):
+            raise ValueError("most_shots or values")
         found["values"] = tuple(float(value) for value in document["values"])
         if not np.isfinite(found["values"]).all() or list(found["values"]) != sorted(found["values"]):
             raise ValueError("values that are not sorted and finite")

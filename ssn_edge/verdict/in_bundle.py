@@ -22,6 +22,15 @@ from ssn_edge.verdict.promise import Promise
 Log = Callable[[str], object]
 
 
+INSIDE = (
+    "{}: its graphs have thresholds inside, which a calibration does not reach; export it again without "
+    "--verdict"
+)
+
+MOST_HISTORY = 1000
+"""Steps that ``undo`` can go back."""
+
+
 class InUse(NamedTuple):
     """A calibration, and why its promise does not hold for what runs, or ""."""
 
@@ -66,7 +75,7 @@ def in_use(
     records = [InUse(one, one.misfit(precision, library, sha256, view)) for one in read_all(found, name)]
     if not records:
         raise InputError(f"{found.path}: no calibration {name}, but {_names(found)}")
-    if name == found.history[-1] and records[0].calibration.verdict != found.model.verdict:
+    if name in found.history[-1:] and records[0].calibration.verdict != found.model.verdict:
         raise ModelError(f"{found.path}: its verdict is not that of its calibration {name}; copy it again")
     return next((one for one in records if not one.misfit), records[0])
 
@@ -81,11 +90,12 @@ def _names(found: Bundle) -> str:
     return ", ".join(labels) or "none at all"
 
 
-def add(path: Path, one: Calibration, log: Log = print) -> None:
+def add(path: Path, one: Calibration, log: Log = print, made_on: Optional[ModelInfo] = None) -> None:
     """Write a calibration into the bundle and use it; all earlier ones stay. InputError for a name that is
-    taken for the same file."""
+    taken for the same file, and where the bundle is not that of ``made_on``, the model that was watched."""
     with _writing(path, log) as writer:
         found = bundle.read(path)
+        _check_same(found, one, made_on)
         others = check_free(found, one.name, one.precision, one.library, one.sha256)
         entries = [] if found.of_role("calibration") else [_add(writer, _of_export(found))]
         history = [entry.label for entry in entries] + list(found.history)
@@ -94,15 +104,26 @@ def add(path: Path, one: Calibration, log: Log = print) -> None:
         _use(writer, found, [*entries, _add(writer, one)], history, [*others, one][0])
 
 
+def _check_same(found: Bundle, one: Calibration, made_on: Optional[ModelInfo]) -> None:
+    """The scores are those of one network, and but in float32 of one file."""
+    same = made_on is None or found.model.same_network(made_on)
+    if made_on is not None and one.precision != "float32":
+        same = same and one.sha256 in {entry.sha256 for entry in found.entries}
+    if not same:
+        raise InputError(f"{found.path}: was replaced by another model meanwhile; calibrate that one")
+
+
 def check_free(
     found: Bundle, name: str, precision: str, library: str, sha256: str
 ) -> List[Calibration]:
     """Those of that name, on other files; InputError where the name is taken for this one, or is none."""
     if not LABEL.fullmatch(name):
         raise InputError(f"--name {one_line(name, 40)}: give up to 64 letters, digits and . _ -, no blanks")
+    if name == TRAINING:
+        raise InputError(f"--name {name}: is that of ssn-train's own; give another")
     others = read_all(found, name)
     for other in others:
-        if name == TRAINING or not other.misfit(precision, library, sha256, other.view):
+        if not other.misfit(precision, library, sha256, other.view):
             raise InputError(f"--name {name}: {found.path} has one of that name; give another")
     return others
 
@@ -114,7 +135,8 @@ def use(path: Path, name: str, log: Log = print) -> Calibration:
         records = read_all(found, name)
         if not records:
             raise InputError(f"--use {name}: no such calibration in {path}, but {_names(found)}")
-        _use(writer, found, [], [*found.history, name], records[0])
+        if found.history[-1:] != (name,):
+            _use(writer, found, [], [*found.history, name], records[0])
     return records[0]
 
 
@@ -123,19 +145,31 @@ def undo(path: Path, log: Log = print) -> Calibration:
     with _writing(path, log) as writer:
         found = bundle.read(path)
         if len(found.history) < 2:
-            raise InputError(f"--undo: {path} has used {_names(found)} alone; there is nothing before it")
+            used = "".join(found.history) or "the export's thresholds"
+            raise InputError(f"--undo: {path} has used {used} alone; there is nothing before it")
         one = read_all(found, found.history[-2])[0]
         _use(writer, found, [], found.history[:-1], one)
     return one
 
 
+def check_room(path: Path, written: bool = True) -> None:
+    """InputError where no calibration could be added, asked before anything is watched; whether the bundle
+    can be written only if it is to be."""
+    found = bundle.read(path)
+    if found.model.verdict_inside:
+        raise InputError(INSIDE.format(path))
+    if len(found.entries) > bundle.MOST_FILES - 2:
+        count = len(found.entries)
+        raise InputError(f"{path}: has {count} files, as many as a bundle may; export it to another name")
+    if written:
+        with bundle_writer.writing(path, lambda line: None):
+            pass
+
+
 def _writing(path: Path, log: Log) -> ContextManager[BundleWriter]:
     found = bundle.read(path)  # what is none is not made one
     if found.model.verdict_inside:
-        raise InputError(
-            f"{path}: its graphs have thresholds inside, which a calibration does not reach; export it again "
-            "without --verdict"
-        )
+        raise InputError(INSIDE.format(path))
     return bundle_writer.writing(path, log)
 
 
@@ -145,7 +179,7 @@ def _use(
     """The manifest's model has the verdict in use: who reads no calibrations judges by no other."""
     model: Dict[str, object] = {**found.document["model"]}
     model["verdict"] = calibration.to_document(one)["verdict"]
-    writer.commit_more(entries, history=list(history), model=model)
+    writer.commit_more(entries, history=list(history)[-MOST_HISTORY:], model=model)
 
 
 def _add(writer: BundleWriter, one: Calibration) -> Entry:

@@ -20,8 +20,8 @@ from ssn_edge.errors import InputError
 
 CONFIDENCE = 0.95
 
-LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""What "auto" promises: the smallest of these that the parts allow."""
+LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""The first is what "auto" promises where the parts allow it; the others are steps on the way."""
 
 GUARANTEE = (
     "holds for sound parts like those it was calibrated on; not for another lamp, lens, lot or camera"
@@ -50,7 +50,8 @@ class Promise:
     unit: str = "parts"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= self.n or not 0.5 <= self.confidence < 1:
+        whole = type(self.n) is type(self.k) is int and isinstance(self.unit, str)
+        if not whole or not 1 <= self.k <= self.n or not 0.5 <= self.confidence < 1:
             raise InputError(f"the {self.k}-th largest of {self.n}, confidence {self.confidence}: none")
 
     @property
@@ -66,19 +67,22 @@ class Promise:
     @property
     def words(self) -> str:
         """Exactly what is promised."""
-        sure, average = f"{100 * self.confidence:g} %", rounded_up(self.on_average)
+        sure, average = f"{100 * self.confidence:.12g} %", rounded_up(self.on_average)
         return (
             f"on average at most {float(average):g} of 100 sound {self.unit}; with {sure} confidence at most "
             f"{per_cent(self.at_most)}; {self.n} {self.unit}{NOTES.get(self.unit, '')}"
         )
 
-    def more(self, level: Optional[float] = None) -> str:
-        """What the next level of LEVELS, or ``level``, takes; "" where nothing is left to be wished for."""
-        wanted = [one for one in (LEVELS if level is None else (level,)) if one < self.on_average - 1e-12]
+    def more(self, confidence: Optional[float] = None) -> str:
+        """What the next of LEVELS and the lowest take, on average or with ``confidence``; "" where nothing is
+        left to be wished for."""
+        held = self.on_average if confidence is None else upper_bound(self.k, self.n, confidence)
+        wanted = [one for one in LEVELS if one < held - 1e-12]
         if not wanted:
             return ""
         chosen = sorted({min(wanted), max(wanted)}, reverse=True)
-        return ", ".join(f"{100 * one:g} % takes {parts_for(one)}" for one in chosen)
+        how = "on average" if confidence is None else f"with {100 * confidence:.12g} % confidence"
+        return ", ".join(f"{100 * one:g} % {how} takes {parts_for(one, confidence)}" for one in chosen)
 
 
 def per_cent(share: float) -> str:
@@ -103,16 +107,15 @@ def rounded_up(share: float) -> str:
 def choose(n: int, level: Optional[float] = None, confidence: Optional[float] = None,
            unit: str = "parts") -> Promise:
     """The largest k that ``n`` allow at ``level``: on average, or with ``confidence`` where given. Level
-    None: the smallest of LEVELS that they allow, else what the largest number promises.
+    None: 1 % where they allow it, else the least that they can promise, by the largest number.
 
     InputError where they cannot promise ``level``, with how many could.
     """
     if n < 1:
         raise InputError(f"no sound {unit} to calibrate on")
-    for one in LEVELS if level is None else (level,):
-        k = largest_k(n, one, confidence)
-        if k:
-            return Promise(n, k, confidence or CONFIDENCE, unit)
+    k = largest_k(n, LEVELS[0] if level is None else level, confidence)
+    if k:
+        return Promise(n, k, confidence or CONFIDENCE, unit)
     least = Promise(n, 1, confidence or CONFIDENCE, unit)
     if level is None:
         return least
@@ -126,10 +129,11 @@ def largest_k(n: int, level: float, confidence: Optional[float] = None) -> int:
     """0 where not even the largest number of ``n`` parts promises ``level``."""
     if confidence is None:
         return min(n, math.floor(level * (n + 1) + 1e-9))
-    k = 0
-    while k < n and upper_bound(k + 1, n, confidence) <= level:
-        k += 1
-    return k
+    low, high = 0, n + 1  # the bound grows with k: low holds, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if upper_bound(middle, n, confidence) <= level else (low, middle)
+    return low
 
 
 def parts_for(level: float, confidence: Optional[float] = None) -> int:

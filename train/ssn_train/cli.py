@@ -246,7 +246,9 @@ def _print(document: Dict[str, Any], run: Path) -> None:
     verdict = Verdict(**document["verdict"])
     click.echo(f"  {verdict.rule} ({verdict.method})")
     found = document["calibration"]
-    more = Promise(found["n"], found["k"], found["confidence"], found["unit"]).more()
+    more = Promise(found["n"], found["k"], found["confidence"], found["unit"]).more(
+        document["run"]["settings"].get("confidence")
+    )
     if found["kind"] == "promise" and more:
         click.echo(f"  for less: {more} {found['unit']}, here or by ssn-calibrate on the line")
     if "at_threshold" in document:

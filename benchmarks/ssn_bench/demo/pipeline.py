@@ -106,7 +106,7 @@ def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
 def _pipeline(
     data: Path, folder: Path, steps: int, clip: Optional[Path], sound: Optional[Path] = None
 ) -> Dict[str, Any]:
-    """Train, export, benchmark, calibrate on the film's sound beginning, and run; returns the table's row."""
+    """Train, export, benchmark, calibrate on a sound stretch of the film, run; returns the table's row."""
     run, model, bench = folder / "run", folder / "model.ssn", folder / "bench.json"
     if not (run / "model.safetensors").exists():
         resume = ["--resume"] if (run / "resume.safetensors").exists() else []
@@ -177,14 +177,14 @@ def pixel_baseline(dataset: DataSet) -> float:
 
 def _clip_verdicts(path: Path, defect_pixels: List[int], by: str) -> str:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    found = [line["is_defect"] for line in lines]
-    bad = [n >= CLIP_DEFECT_PIXELS for n in defect_pixels]
-    sound = [n == 0 for n in defect_pixels]
-    hit = sum(f for f, b in zip(found, bad) if b)
-    false = sum(f for f, s in zip(found, sound) if s)
+    called = {line["number"] for line in lines if line["is_defect"]}
+    judged = {line["number"] for line in lines}
+    bad = [number for number, n in enumerate(defect_pixels) if n >= CLIP_DEFECT_PIXELS]
+    sound = [number for number, n in enumerate(defect_pixels) if n == 0 and number in judged]
+    hit, false = len(called.intersection(bad)), len(called.intersection(sound))
     return (
-        f"{by}: {hit} of {sum(bad)} frames with a defect called NG, "
-        f"{false} of {sum(sound)} sound frames called NG"
+        f"{by}: {hit} of {len(bad)} frames with a defect called NG, "
+        f"{false} of {len(sound)} sound frames called NG"
     )
 
 

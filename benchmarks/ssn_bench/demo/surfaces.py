@@ -11,7 +11,6 @@ surface pixels: a photo shows about FIELD x FIELD of them, whatever its own size
 """
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -306,12 +305,12 @@ def write_dataset(folder, texture, seed=0, size=FIELD, n_train=120, n_test_good=
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _strip(rng, texture, length, n_defects, sound):
-    """A surface `length` long with defects spread down it, but for its last `sound` rows, and its cover."""
+def _strip(rng, texture, length, n_defects):
+    """A surface `length` long with defects spread down it, and its cover."""
     width = FIELD + 2 * MARGIN
     surface = TEXTURES[texture](rng, length, width)
     cover = np.zeros((length, width), np.float32)
-    start, stop = width - MARGIN, length - sound - width + MARGIN
+    start, stop = width - MARGIN, length - width + MARGIN
     for i in range(n_defects):
         defect = DEFECTS[texture][i % len(DEFECTS[texture])]
         y = start + (i + 0.5) / n_defects * (stop - start)
@@ -324,36 +323,34 @@ def write_clip(path, texture, seed=0, size=FIELD, frames=120, fps=30, n_defects=
                sound_path=None, sound_frames=300):
     """Write a Motion JPEG film (name it .avi) of the surface running past a fixed camera.
 
-    Frames are square and show the surface at the data set's scale.  With sound_path the film's
-    beginning, sound_frames without a defect, goes there, under the same camera and lamp.  Returns a
-    list: per frame of path, how many pixels of defect it shows, 0 for a sound one.
+    Frames are square and show the surface at the data set's scale.  To sound_path goes more of the
+    same film, another stretch without a defect under the same camera and lamp.  Returns a list: per
+    frame of path, how many pixels of defect it shows, 0 for a sound one.
     """
     rng = np.random.default_rng([seed, 1000])   # a group that no data set has
-    before = sound_frames if sound_path is not None else 0
-    side, count = FIELD + 2 * MARGIN, frames + before
-    surface, cover = _strip(rng, texture, side + STEP * (count - 1), n_defects, STEP * before)
+    strip = _strip(rng, texture, _length(frames), n_defects)
     camera = _camera(rng)
-
-    def film():
-        for k in reversed(range(count)):        # so that the surface runs downwards
-            window = slice(k * STEP, k * STEP + side)
-            yield _photograph(rng, camera, surface[window], cover[window], size)
-
-    running = film()
+    shown = _write_film(path, rng, camera, strip, frames, fps, size)
     if sound_path is not None:
-        shown = _write_film(sound_path, running, before, fps, size)
-        assert not any(shown)
-    return _write_film(path, running, frames, fps, size)
+        strip = _strip(rng, texture, _length(sound_frames), 0)
+        _write_film(sound_path, rng, camera, strip, sound_frames, fps, size)
+    return shown
 
 
-def _write_film(path, film, count, fps, size):
-    """The next count pictures of a film; how many pixels of defect each shows."""
+def _length(frames):
+    return FIELD + 2 * MARGIN + STEP * (frames - 1)
+
+
+def _write_film(path, rng, camera, strip, frames, fps, size):
+    """The strip running downwards; how many pixels of defect each frame shows."""
+    (surface, cover), shown = strip, []
     with replacing(path) as draft:
         writer = cv2.VideoWriter(str(draft), cv2.VideoWriter_fourcc(*"MJPG"), fps, (size, size))
         if not writer.isOpened():
             raise OSError(f"cannot write {path}")
-        shown = []
-        for photo, mask in itertools.islice(film, count):
+        for k in reversed(range(frames)):
+            window = slice(k * STEP, k * STEP + _length(1))
+            photo, mask = _photograph(rng, camera, surface[window], cover[window], size)
             writer.write(photo)
             shown.append(int(np.count_nonzero(mask)))
         writer.release()

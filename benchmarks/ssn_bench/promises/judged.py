@@ -75,16 +75,19 @@ def _row(
 
 
 def table(rows: Sequence[Row]) -> List[str]:
-    """Rows of one source and method added up: what was promised, and what happened with its interval."""
+    """Rows of one source and method added up: what was promised, and what happened, with the interval that
+    one split of that rate has."""
     groups: Dict[Any, List[Row]] = {}
     for one in rows:
         groups.setdefault((one.source, one.method), []).append(one)
-    head = ("judged by", "threshold", "parts", "promised", "false alarms, 95 % interval", "defects caught")
+    alarmed = "false alarms, 95 % interval of one split"
+    head = ("judged by", "threshold", "parts", "promised", alarmed, "defects caught")
     lines = [head]
     for (source, method), found in groups.items():
         alarms, sound = sum(one.alarms for one in found), sum(one.sound for one in found)
         caught, defects = sum(one.caught for one in found), sum(one.defects for one in found)
-        low, high = promise.interval(alarms, sound)
+        # Splits draw the same parts again and again: no more is known than from one of them.
+        low, high = promise.interval(round(alarms / len(found)), round(sound / len(found)))
         first = found[0]
         stated = "-"
         if first.on_average is not None and first.at_most is not None:

@@ -1,5 +1,7 @@
 """ssn-calibrate: sound parts watched, thresholds written, used, gone back from; nothing half done."""
 
+import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,9 +98,22 @@ def test_what_cannot_be_promised_is_refused_and_nothing_written(path, tmp_path):
     assert "it needs 99" in fails(path, sound, "--false-alarms", "1%")
     assert "it needs 299" in fails(path, sound, "--false-alarms", "1%", "--confidence", "0.95")
     assert "--name a b" in fails(path, sound, "--name", "a b")
+    assert "--name a/b" in fails(path, sound, "--name", "a/b")
+    assert "ssn-train's own" in fails(path, sound, "--name", "training")
+    assert "--part : nothing of it" in fails(path, sound, "--part", "")
+    assert "--name : give" in fails(path, sound, "--name", "")
+    assert "--confidence nan" in fails(path, sound, "--confidence", "nan")
+    assert "from 0.0001% on" in fails(path, sound, "--false-alarms", "1e-320")
+    assert "12 files are given more than once" in fails(path, sound, sound)
+    assert "does not end by itself" in fails(path, sound, "--ng", f"watch:{tmp_path}")
+    assert "it needs 99" in fails(path, f"watch:{sound}", "--parts", 12, "--false-alarms", "1%")
+    for place in (sound / "x.png", path / "x.png"):
+        assert "lies among what is watched, or in the model" in fails(path, sound, "--sheet", place)
+    assert "ends in .png" in fails(path, sound, "--sheet", tmp_path / "x.json")
+    (tmp_path / "mine.png").write_text("mine")
+    assert "is there already" in fails(path, sound, "--sheet", tmp_path / "mine.png")
     assert "give a SOURCE" in fails(path)
     assert "one of them, without a source" in fails(path, sound, "--undo")
-    assert "is a folder; give a file's name" in fails(path, sound, "--sheet", tmp_path)
     assert "kept in a bundle" in fails(tmp_path / "m.onnx", sound)
     (tmp_path / "empty").mkdir()
     assert "no images" in fails(path, tmp_path / "empty")
@@ -106,7 +121,8 @@ def test_what_cannot_be_promised_is_refused_and_nothing_written(path, tmp_path):
     assert "nothing could be NG" in fails(path, saturated)
     assert manifest(path) == before and not list(tmp_path.glob("m.*.png"))
     dry = calibrate(path, sound, "--dry-run")
-    assert dry.exit_code == 0 and "7.7 of 100" in dry.output and "5 % takes 19, 1 % takes 99" in dry.output
+    assert dry.exit_code == 0 and "7.7 of 100" in dry.output
+    assert "5 % on average takes 19, 1 % on average takes 99" in dry.output
     assert manifest(path) == before
 
 
@@ -118,6 +134,55 @@ def test_frames_that_cannot_be_judged_are_named_and_not_counted(path, tmp_path):
     assert "warning: 2 of 20 frames could not be judged and are not counted" in result.output
     (one,) = in_bundle.read_all(bundle.read(path), "x")
     assert one.promise.n == 18
+
+
+def test_a_part_of_which_a_photo_was_not_judged_is_left_out(path, tmp_path):
+    sound = photos(tmp_path / "sound", range(20, 40), shots=2)
+    (sound / "p000_0.png").write_bytes(b"no picture at all")
+    result = calibrate(path, sound, "--name", "x", "--part", r"^(p\d+)_")
+    assert "without 1 parts, not all of whose photos were judged" in result.output
+    (one,) = in_bundle.read_all(bundle.read(path), "x")
+    assert one.promise.n == 19 and one.values[0] == np.float32(21 / 255)
+
+
+def test_all_photos_of_a_part_count_wherever_they_lie(path, tmp_path):
+    """Side views behind all top views, of which the side is the worse; a stream's must not be like that."""
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    for number in range(30):
+        for view, level in (("a_top", 20), ("b_side", 60)):
+            image = np.full((32, 48), level + number, np.uint8)
+            cv2.imwrite(str(sound / f"{view}_{number:02d}.png"), image)
+    result = calibrate(path, sound, "--name", "x", "--part", r"(\d+)\.png", "--parts", 20)
+    assert "20 sound parts, 40 photos" in result.output
+    (one,) = in_bundle.read_all(bundle.read(path), "x")
+    assert one.values[-1] == np.float32(79 / 255) and one.most_shots == 2
+    with arriving(sorted(sound.iterdir()), tmp_path / "incoming") as incoming:
+        line = fails(path, f"watch:{incoming}", "--part", r"(\d+)\.png", "--parts", 30)
+    assert "part 00: a photo of it came after those of others" in line
+
+
+def test_a_model_that_was_replaced_meanwhile_is_not_calibrated(path, tmp_path, monkeypatch):
+    from ssn_edge.commands import site_calibration
+
+    sound, report = photos(tmp_path / "sound", range(20, 40)), site_calibration._report
+
+    def replaced(*arguments):
+        shutil.rmtree(path)
+        tiny.write_bundle(path, checkpoint_sha256="ab" * 32)
+        return report(*arguments)
+
+    monkeypatch.setattr(site_calibration, "_report", replaced)
+    assert "was replaced by another model meanwhile" in fails(path, sound)
+    assert not bundle.read(path).history and not list(tmp_path.glob("m.*.png"))
+
+
+def test_passwords_and_control_characters_are_not_kept(path, tmp_path):
+    sound = photos(tmp_path / "so\x1b[31mund", range(20, 40))
+    result = calibrate(path, sound, "--name", "x")
+    assert result.exit_code == 0, result.output
+    (one,) = in_bundle.read_all(bundle.read(path), "x")
+    assert one.source.endswith("so?[31mund") and "\x1b" not in calibrate(path, "--list").output
 
 
 def test_list_use_undo(path, tmp_path):
@@ -175,22 +240,32 @@ def test_a_stream_counts_frames_and_says_that_neighbours_are_alike(path, tmp_pat
     assert "20 sound frames" in result.output
 
 
-def test_a_watched_folder_ends_with_enough_parts(path, tmp_path):
-    sound = tmp_path / "incoming"
-    sound.mkdir()
+@contextlib.contextmanager
+def arriving(files, folder):
+    """Files that come into a folder one after the other, until the block ends."""
+    folder.mkdir()
+    ended = threading.Event()
 
     def arrive():
-        time.sleep(0.5)
-        for number in range(30):
-            image = np.full((32, 48), 20 + number, np.uint8)
-            cv2.imwrite(str(tmp_path / "new.png"), image)
-            (tmp_path / "new.png").rename(sound / f"{number:02d}.png")
-            time.sleep(0.02)
+        ended.wait(0.5)
+        for file in files:
+            if not ended.wait(0.02):
+                shutil.copy(file, folder / f".{file.name}")
+                (folder / f".{file.name}").rename(folder / file.name)
 
     thread = threading.Thread(target=arrive)
     thread.start()
-    result = calibrate(path, f"watch:{sound}", "--parts", 24, "--name", "w")
-    thread.join()
+    try:
+        yield folder
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_watched_folder_ends_with_enough_parts(path, tmp_path):
+    sound = photos(tmp_path / "sound", range(20, 50))
+    with arriving(sorted(sound.iterdir()), tmp_path / "incoming") as incoming:
+        result = calibrate(path, f"watch:{incoming}", "--parts", 24, "--name", "w")
     assert result.exit_code == 0 and "24 sound photos" in result.output, result.output
 
 

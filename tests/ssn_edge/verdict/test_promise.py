@@ -50,5 +50,19 @@ def test_the_words_of_other_counts_and_what_more_would_take():
     )
     assert promise.choose(99, unit="frames").words.endswith(
         "99 frames, of which neighbours are not independent, so that the confidence is less than stated")
-    assert promise.choose(12).more() == "5 % takes 19, 1 % takes 99" and promise.choose(99).more() == ""
-    assert promise.choose(60).more() == "1 % takes 99"
+    assert promise.choose(12).more() == "5 % on average takes 19, 1 % on average takes 99"
+    assert promise.choose(99).more() == "" and promise.choose(60).more() == "1 % on average takes 99"
+    assert promise.choose(240).more(0.95) == "1 % with 95 % confidence takes 299"
+
+
+@pytest.mark.parametrize("confidence", [None, 0.95])
+def test_auto_is_one_per_cent_or_the_least_there_is(confidence):
+    enough = promise.parts_for(0.01, confidence)
+    for n in (1, 12, 40, 98, 99, 298, 299, 1000):
+        found = promise.choose(n, None, confidence)
+        if n < enough:
+            assert found.k == 1
+        else:
+            held = found.on_average if confidence is None else found.at_most
+            more = (found.k + 1) / (n + 1) if confidence is None else promise.upper_bound(found.k + 1, n)
+            assert held <= 0.01 < more

@@ -27,7 +27,7 @@ def split_samples(
     parts to come are like those that were drawn.
 
     At least one part on each side where there are two; all samples for a share of 1. Samples without a part
-    are parts of their own. Parts in ``settled`` are not drawn, and count.
+    are parts of their own. Parts in ``settled`` are not drawn, and do not count.
     """
     if share == 1:
         return [], list(samples)
@@ -37,8 +37,8 @@ def split_samples(
     sides = [settled[name] for name in units if isinstance(name, str) and name in settled]
     free = [places for name, places in units.items() if name not in settled]
     most = len(free) if False in sides else len(free) - 1
-    least = 0 if True in sides or share == 0 else 1
-    wanted = min(max(round(share * len(units)) - sum(sides), least), most) if share > 0 else 0
+    least = 0 if True in sides and len(free) < 2 else 1
+    wanted = min(max(round(share * len(free)), least), most) if share > 0 else 0
     chosen = {place for place, sample in enumerate(samples) if settled.get(sample.part)}
     for unit in random.Random(seed).sample(range(len(free)), max(wanted, 0)):
         chosen.update(free[unit])

@@ -66,7 +66,7 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.size) < MIN_SIZE:
             raise InputError(f"--size {self.size[0]}x{self.size[1]}: at least {MIN_SIZE}x{MIN_SIZE}")
-        for name in ("rate_scale", "noise_std", "perlin_threshold"):
+        for name in ("rate_scale", "noise_std", "perlin_threshold", "holdout", "confidence"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"{name} is {value}; give a finite number")
