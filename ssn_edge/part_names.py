@@ -30,8 +30,10 @@ def part_of(expression: Pattern[str], name: str) -> str:
     """As :func:`find_part`; InputError where nothing is found: a photo of which it is not known what it shows
     is in no count.
 
-    >>> part_of(pattern(r"exp\\d_num_(\\d+)"), "good/exp3_num_417.jpg"), part_of(pattern(r"^[^_]+"),
-    "a7_top.png") ('417', 'a7')
+    >>> part_of(pattern(r"exp\\d_num_(\\d+)"), "good/exp3_num_417.jpg")
+    '417'
+    >>> part_of(pattern(r"^[^_]+"), "a7_top.png")
+    'a7'
     """
     text = find_part(expression, name)
     if not text:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import tiny
 
@@ -18,6 +19,7 @@ from ssn_edge.frames.pixel_formats import FORMATS
 from ssn_edge.model import bundle
 from ssn_edge.verdict import calibrating, calibration, in_bundle
 from ssn_edge.verdict.regions import MOST_REGIONS
+from ssn_export.bundles import plain
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -230,8 +232,15 @@ def calibrated_bundle(folder, source="either"):
     return path
 
 
+def plain_file(path, folder, name):
+    """The bundle's graph with the calibration's thresholds inside."""
+    out = folder / f"{name}.onnx"
+    plain.write(path, out, name=name, inside=True, log=lambda line: None)
+    return out
+
+
 @pytest.mark.parametrize("source", ["score", "map_max", "either"])
-def test_a_calibrated_bundle_is_judged_as_python_does(guarded, tmp_path, source):
+def test_a_calibrated_bundle_is_judged_as_python_and_as_a_graph_do(guarded, tmp_path, source):
     """300 frames about the threshold; thresholds and words are the calibration's, in use or named; a program
     from before there were any is told the same thresholds."""
     path, raw = calibrated_bundle(tmp_path, source), tmp_path / "frames.raw"
@@ -257,6 +266,10 @@ def test_a_calibrated_bundle_is_judged_as_python_does(guarded, tmp_path, source)
         assert {one.is_defect for one in truth} == {False, True} and len(truth) == 300
         assert promise.startswith("on average at most 0.83 of 100 sound parts; with 95 % confidence at most")
         judged.append([one.is_defect for one in truth])
+        session = onnxruntime.InferenceSession(str(plain_file(path, tmp_path, name)))
+        masks, called = session.run(["mask", "is_defect"], {"image": frames})
+        assert called.tolist() == judged[-1]
+        assert (masks == np.stack([one.mask for one in truth])).all()
     assert judged[0] != judged[1]
 
 
