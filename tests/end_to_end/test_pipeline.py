@@ -18,6 +18,7 @@ from ssn_edge import Detector, backends
 from ssn_edge.commands.ssn_run import main as run_main
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.model.schema import METADATA_KEY, ModelInfo
+from ssn_export.cli import main as export_main
 from ssn_train.cli import main as train_main
 
 TRAIN = [sys.executable, "-c", "from ssn_train.cli import main; main()"]
@@ -110,6 +111,27 @@ def test_ssn_run_gives_the_scores_of_training(trained, backend, tmp_path):
         assert detection.score == pytest.approx(float(rows[0]["score"]), abs=1e-2)
 
 
+def test_thresholds_by_further_trainings_are_an_estimate(data, tmp_path):
+    """In the file, in its words and on the page; and nothing of the trainings stays."""
+    run, model = tmp_path / "run", tmp_path / "m.ssn"
+    options = [word for word in OPTIONS if word not in ("--cross-fit", "0")]
+    options += ["--cross-fit", "2", "--verdict-source", "either"]
+    code, output = call(train_main, data, "--out", run, *options)
+    assert code == 0 and "thresholds by 2 further trainings" in output, output
+    assert not list(run.glob("*cross-fit*"))
+    document = json.loads((run / "metrics.json").read_text())
+    found, count = document["calibration"], document["calibration"]["n"]
+    assert found["kind"] == "estimate" and "at_most" not in found and "guarantee" not in found
+    assert found["source"] == f"{count} photos by 2 trainings without them" and count > 5
+    words = "an estimate by cross-fitting and no promise, since the shipped heads are others"
+    assert document["verdict"]["method"].startswith(words) and "run ssn-calibrate with 99" in output
+    assert words in (run / "report.html").read_text()
+    assert call(export_main, run, "--out", model, "--plan", "none")[0] == 0
+    with Detector.open(model, "onnxruntime") as detector:
+        assert detector.calibration.calibration.kind == "estimate"
+        assert detector.info.verdict.method.startswith(words)
+
+
 def losses_and_weights(run):
     with safe_open(str(run / "model.safetensors"), framework="np") as file:
         return {key: file.get_tensor(key) for key in file.keys()}
@@ -130,7 +152,8 @@ def test_interrupted_run_resumes_to_the_same_result(trained, data, tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == 130 and "--resume" in rest
-    assert sorted(p.name for p in run.iterdir()) == ["resume.safetensors"]
+    left = {"resume.safetensors", "parts.png", "parts-unclear.csv"}  # the proposal, to be looked at
+    assert {p.name for p in run.iterdir()} == left
     code, output = call(train_main, data, "--out", run, *OPTIONS)
     assert code == 2 and "--resume" in output
     code, output = call(train_main, data, "--out", run, *OPTIONS, "--resume")

@@ -4,7 +4,9 @@ import importlib
 
 from click.testing import CliRunner
 
-OPTIONS = ["--size", "64x96", "--steps", "6", "--batch", "4", "--workers", "2"]
+OPTIONS = [
+    "--size", "64x96", "--steps", "6", "--batch", "4", "--workers", "2", "--cross-fit", "0",
+]
 
 
 def call(command, *arguments):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, Mapping, Sequence, Tuple
 
+import cv2
 import matplotlib
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from ssn_edge.files import PathLike, replacing
 from ssn_edge.frames.decoding import Reading
-from ssn_edge.frames.image_files import read_image
+from ssn_edge.frames.image_files import read_image, write_image
 from ssn_edge.frames.placement import fit_image
 from ssn_edge.model.schema import Verdict
 from ssn_edge.verdict.drawing import heatmap
@@ -21,8 +22,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
 GOOD, BAD = "#2a7f9e", "#c8452f"
-SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_NAME = 20, 8, 128, 28
-"""Of the contact sheet: parts, photos of each, pixels of a photo, last letters of a name."""
+SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_GAP, SHEET_NAME = 20, 8, 128, 18, 22
+"""Of the contact sheet: parts, photos of each, pixels of a photo and between two, last letters of a name."""
 
 
 def _save(figure: plt.Figure, path: PathLike) -> None:
@@ -136,21 +137,26 @@ def parts_sheet(path: PathLike, parts: Mapping[str, Sequence[Path]], reading: Re
     files are; what does not fit is counted."""
     shown = list(parts.items())[:SHEET_ROWS]
     columns = min(max(len(photos) for _, photos in shown), SHEET_COLUMNS)
-    size = 1.5 * columns + 0.4, 1.7 * len(shown) + 0.3
-    figure, axes = plt.subplots(len(shown), columns, figsize=size, squeeze=False)
-    for panel in axes.flat:
-        panel.axis("off")
-    for row, (name, photos) in zip(axes, shown):
-        more = f"\n+ {len(photos) - columns} more" if len(photos) > columns else ""
-        row[0].text(-0.1, 0.5, name + more, transform=row[0].transAxes, rotation=90, va="center", ha="right")
-        for panel, photo in zip(row, photos):
+    cell = SHEET_SIDE + SHEET_GAP
+    sheet = np.full((32 + cell * len(shown), SHEET_GAP + (columns + 1) * cell, 3), 255, np.uint8)
+    _caption(sheet, f"{len(shown)} of {len(parts)} parts, those with the most photos", (SHEET_GAP, 20), 80)
+    for row, (name, photos) in enumerate(shown):
+        top = 32 + cell * row
+        more = f"+ {len(photos) - columns} more" if len(photos) > columns else ""
+        for line, words in enumerate((name, more)):
+            _caption(sheet, words, (SHEET_GAP, top + cell // 2 + 18 * line), SHEET_NAME - 8)
+        for column, photo in enumerate(photos[:columns], 1):
+            left = SHEET_GAP + cell * column
             image = fit_image(read_image(photo, reading), (SHEET_SIDE, SHEET_SIDE), "letterbox")
-            panel.imshow(image[..., ::-1])
-            short = photo.name[-SHEET_NAME:].encode("ascii", "replace").decode()  # a missing glyph would warn
-            panel.set_title(short, fontsize=6, parse_math=False)
-    if len(parts) > len(shown):
-        figure.suptitle(f"{len(shown)} of {len(parts)} parts, those with the most photos", y=0.9)
-    _save(figure, path)
+            sheet[top : top + SHEET_SIDE, left : left + SHEET_SIDE] = image
+            _caption(sheet, photo.name, (left, top + SHEET_SIDE + 12), SHEET_NAME)
+    write_image(path, sheet)
+
+
+def _caption(sheet: np.ndarray, words: str, place: Tuple[int, int], longest: int) -> None:
+    """Its last letters, in ASCII, which OpenCV has glyphs for."""
+    text = words[-longest:].encode("ascii", "replace").decode()
+    cv2.putText(sheet, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (40, 40, 40), 1, cv2.LINE_AA)
 
 
 def write_all(
