@@ -39,7 +39,7 @@ Examples:
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
   ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
   ssn-train photos/ --out runs/first --strict          # end if labelled data would not be used
-  ssn-train photos/ --out runs/first --part 'sn(\d+)'   # sn0042_top.png and sn0042_side.png: one part
+  ssn-train photos/ --out runs/first --part 'sn(\\d+)'   # sn0042_top.png and sn0042_side.png: one part
   ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut
   ssn-train mvtec/ --preset mvtec --categories all --seeds 5         # the paper's Table 3
   ssn-train KolektorSDD2/ --preset ksdd2 --seeds 5 --ablation all    # Table 5 on one data set"""
