@@ -125,4 +125,4 @@ soak/ssn-lite0-b1.onnx: | .venv/demo
 	.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json
 
 clean:  ## remove environments, demo results and build leftovers
-	rm -rf .venv .venv-* .nox demo soak build dist site *.egg-info
+	rm -rf .venv .venv-* .nox demo promises soak build dist site *.egg-info
