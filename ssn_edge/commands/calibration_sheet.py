@@ -34,10 +34,14 @@ def _text(words: str, scale: float, colour: Tuple[int, int, int]) -> np.ndarray:
     ascii_only = words.encode("ascii", "replace").decode()
     width = cv2.getTextSize(ascii_only, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
     line = _blank(34)
-    cv2.putText(line, ascii_only, (MARGIN, 23), cv2.FONT_HERSHEY_SIMPLEX, scale * min(1.0, room / max(width,
-    1)),
-                colour, 1, cv2.LINE_AA)
+    _put(line, ascii_only, (MARGIN, 23), scale * min(1.0, room / max(width, 1)), colour)
     return line
+
+
+def _put(
+    picture: np.ndarray, words: str, place: Tuple[int, int], scale: float, colour: Tuple[int, int, int]
+) -> None:
+    cv2.putText(picture, words, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def _blank(height: int, width: int = WIDTH) -> np.ndarray:
@@ -57,9 +61,7 @@ def _strip(sound: np.ndarray, limit: float, defects: Optional[np.ndarray]) -> np
     if defects is not None:
         lanes.append(("defective", defects, NG_COLOUR, 90))
     for name, values, colour, height in lanes:
-        cv2.putText(picture, f"{name}: {len(values)}", (MARGIN, height - 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
-        SOFT,
-                    1, cv2.LINE_AA)
+        _put(picture, f"{name}: {len(values)}", (MARGIN, height - 16), 0.42, SOFT)
         for number, value in enumerate(values):
             cv2.circle(picture, (x(float(value)), height + 4 * (number % 5 - 2)), 3, colour, -1, cv2.LINE_AA)
     at = x(limit)
@@ -68,16 +70,15 @@ def _strip(sound: np.ndarray, limit: float, defects: Optional[np.ndarray]) -> np
         width = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
         left = min(max(place - width // 2, MARGIN), WIDTH - MARGIN - width)
         height = 128 if place == at else 144
-        cv2.putText(picture, words, (left, height), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK if place == at else
-        SOFT, 1,
-                    cv2.LINE_AA)
+        _put(picture, words, (left, height), 0.42, INK if place == at else SOFT)
     return picture
 
 
 def _gallery(shots: Sequence[Shown], limit: float, defective: bool) -> List[np.ndarray]:
     """Rows of thumbnails with number and name below; what is judged wrongly has a rim."""
     rows: List[np.ndarray] = []
-    row, used = [_blank(1, 1)][:0], MARGIN
+    row: List[np.ndarray] = []
+    used = MARGIN
     for number, name, picture in shots:
         cell = _cell(number, name, picture, (number > limit) != defective)
         if row and used + cell.shape[1] > WIDTH - MARGIN:
@@ -99,7 +100,7 @@ def _cell(number: float, name: str, picture: np.ndarray, wrong: bool) -> np.ndar
     words = f"{number:.4g}  {name}".encode("ascii", "replace").decode()
     fits = max(4, cell.shape[1] // 7)
     words = words if len(words) <= fits else f"{words[: fits // 3]}..{words[-(fits - fits // 3 - 2):]}"
-    cv2.putText(cell, words, (6, cell.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.38, INK, 1, cv2.LINE_AA)
+    _put(cell, words, (6, cell.shape[0] - 8), 0.38, INK)
     return cell
 
 

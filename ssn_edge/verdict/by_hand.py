@@ -72,7 +72,7 @@ def words(one: Calibration, limit: float) -> str:
     others = "; of other heads than the shipped ones" if one.kind == "estimate" else ""
     return (
         f"at most {promise.per_cent(one.estimate(limit))} of sound {promised.unit} (estimate: "
-        f"{100 * promised.confidence:g} % confidence for every position at once, by the inequality of "
+        f"{promise.sure(promised.confidence)} confidence for every position at once, by the inequality of "
         f"Dvoretzky, Kiefer and Wolfowitz; {promised.n} {unit}{others})"
     )
 

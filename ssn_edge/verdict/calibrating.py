@@ -91,7 +91,7 @@ def numbers(
 def by_part(values: np.ndarray, parts: Sequence[str]) -> np.ndarray:
     """The largest value of each part, float64 [n]: a part alarms if one of its shots does."""
     groups = indices(parts)
-    largest = np.full(groups.max(initial=-1) + 1, -np.inf)
+    largest = np.full(count(parts), -np.inf)
     with np.errstate(invalid="ignore"):
         np.maximum.at(largest, groups, values)  # a NaN stays one
     return largest
@@ -102,6 +102,11 @@ def indices(parts: Sequence[str]) -> np.ndarray:
     known: Dict[Union[str, int], int] = {}
     keys = [part or number for number, part in enumerate(parts)]
     return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
+
+
+def count(parts: Sequence[str]) -> int:
+    """How many parts the shots are of."""
+    return int(indices(parts).max(initial=-1)) + 1
 
 
 def most_shots(parts: Sequence[str]) -> int:

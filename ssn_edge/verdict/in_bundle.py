@@ -21,12 +21,6 @@ from ssn_edge.verdict.promise import Promise
 
 Log = Callable[[str], object]
 
-
-INSIDE = (
-    "{}: its graphs have thresholds inside, which a calibration does not reach; export it again without "
-    "--verdict"
-)
-
 MOST_HISTORY = 1000
 """Steps that ``undo`` can go back."""
 
@@ -155,9 +149,7 @@ def undo(path: Path, log: Log = print) -> Calibration:
 def check_room(path: Path, written: bool = True) -> None:
     """InputError where no calibration could be added, asked before anything is watched; whether the bundle
     can be written only if it is to be."""
-    found = bundle.read(path)
-    if found.model.verdict_inside:
-        raise InputError(INSIDE.format(path))
+    found = _read_open(path)
     if len(found.entries) > bundle.MOST_FILES - 2:
         count = len(found.entries)
         raise InputError(f"{path}: has {count} files, as many as a bundle may; export it to another name")
@@ -167,10 +159,19 @@ def check_room(path: Path, written: bool = True) -> None:
 
 
 def _writing(path: Path, log: Log) -> ContextManager[BundleWriter]:
-    found = bundle.read(path)  # what is none is not made one
-    if found.model.verdict_inside:
-        raise InputError(INSIDE.format(path))
+    _read_open(path)  # what is none is not made one
     return bundle_writer.writing(path, log)
+
+
+def _read_open(path: Path) -> Bundle:
+    """The bundle; InputError where calibrations do not reach its thresholds."""
+    found = bundle.read(path)
+    if found.model.verdict_inside:
+        raise InputError(
+            f"{path}: its graphs have thresholds inside, which a calibration does not reach; export it again "
+            "without --verdict"
+        )
+    return found
 
 
 def _use(

@@ -67,10 +67,10 @@ class Promise:
     @property
     def words(self) -> str:
         """Exactly what is promised."""
-        sure, average = f"{100 * self.confidence:.12g} %", rounded_up(self.on_average)
+        certain, average = sure(self.confidence), rounded_up(self.on_average)
         return (
-            f"on average at most {float(average):g} of 100 sound {self.unit}; with {sure} confidence at most "
-            f"{per_cent(self.at_most)}; {self.n} {self.unit}{NOTES.get(self.unit, '')}"
+            f"on average at most {float(average):g} of 100 sound {self.unit}; with {certain} confidence at "
+            f"most {per_cent(self.at_most)}; {self.n} {self.unit}{NOTES.get(self.unit, '')}"
         )
 
     def more(self, confidence: Optional[float] = None) -> str:
@@ -81,8 +81,17 @@ class Promise:
         if not wanted:
             return ""
         chosen = sorted({min(wanted), max(wanted)}, reverse=True)
-        how = "on average" if confidence is None else f"with {100 * confidence:.12g} % confidence"
+        how = "on average" if confidence is None else f"with {sure(confidence)} confidence"
         return ", ".join(f"{100 * one:g} % {how} takes {parts_for(one, confidence)}" for one in chosen)
+
+
+def sure(confidence: float) -> str:
+    """In per cent, never rounded to all.
+
+    >>> sure(0.95), sure(0.9999999)
+    ('95 %', '99.99999 %')
+    """
+    return f"{100 * confidence:.12g} %"
 
 
 def per_cent(share: float) -> str:

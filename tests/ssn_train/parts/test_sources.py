@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ssn_edge.errors import InputError
+from ssn_edge.verdict import calibrating
 from ssn_train.parts import sources
 
 FILES = ["good/sn1_top.png", "good/sn1_side.png", "good/sn2_top.png", "bad/crack/sn2_side.png"]
@@ -106,4 +107,4 @@ def test_other_lists_of_that_name_say_nothing_of_parts(root, content):
 
 
 def test_counting():
-    assert sources.count(["a", "", "b", "a", ""]) == 4
+    assert calibrating.count(["a", "", "b", "a", ""]) == 4

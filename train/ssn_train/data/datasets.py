@@ -10,6 +10,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ssn_edge.errors import InputError
 from ssn_edge.files import PathLike
 from ssn_edge.inventory import Reason, row_of, unused_rows
+from ssn_edge.verdict import calibrating
 from ssn_train.data import folder_layouts, folder_names, label_files, mask_files, published_layouts
 from ssn_train.data.folder_layouts import LEFT_OUT
 from ssn_train.data.samples import Listing, Sample, Selection, subfolders
@@ -61,7 +62,7 @@ class DataSet:
             counts = f"{good} and {bad} defective{note}" if bad else good
             if not self.grouping:
                 return counts
-            parts = sources.count([sample.part for sample in samples])
+            parts = calibrating.count([sample.part for sample in samples])
             return f"{counts} photo{'s' * (len(samples) != 1)} of {parts} part{'s' * (parts != 1)}"
 
         train, test = count(self.train), count(self.test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, Mapping, Optional, Sequence
 
 from ssn_edge import part_names
 from ssn_edge.errors import InputError
@@ -111,9 +111,3 @@ def _groups(path: Path) -> Optional[Dict[str, str]]:
 
 def _is_name(part: object) -> bool:
     return isinstance(part, str) and bool(part) or type(part) is int
-
-
-def count(names: Sequence[str]) -> int:
-    """How many parts: photos of which nothing is known count as one each."""
-    known: List[str] = [name for name in names if name]
-    return len(set(known)) + len(names) - len(known)

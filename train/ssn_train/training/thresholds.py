@@ -156,7 +156,7 @@ def _source(settings: Settings) -> str:
 
 def count(samples: Sequence[Sample]) -> int:
     """Parts; a photo of which nothing is known is one of its own."""
-    return int(calibrating.indices([sample.part for sample in samples]).max(initial=-1)) + 1
+    return calibrating.count([sample.part for sample in samples])
 
 
 def unit_of(samples: Sequence[Sample]) -> str:

@@ -56,7 +56,8 @@ def train(
     asked, given = settings, dataset
     if resume:
         dataset = proposed_parts.again(dataset, run, settings.selection)
-        ResumeFile(run / RESUME_FILE, asked, photos_of(dataset)).check()
+        file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
+        file.check()
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default cuDNN rounds to 10 bits
     backbone = backbones.create(settings.backbone)
     source = backbones.load_weights(backbone, settings.weights)
@@ -69,7 +70,7 @@ def train(
         dataset = _with_parts(dataset, [*usable, *test], loader, run, settings)
         usable, test = _as_checked(dataset, [*usable, *test])
         _check_counts(dataset, usable, settings)
-    file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
+        file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
     bad = [sample for sample in usable if sample.label]
     rest, held = datasets.hold_back(usable, settings.holdout, settings.seed)
     good = [sample for sample in usable if not sample.label]
