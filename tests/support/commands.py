@@ -25,16 +25,21 @@ def command(module, *arguments):
     return result.output
 
 
-def ssn_run(*arguments):
-    main = importlib.import_module("ssn_edge.commands.ssn_run").main
-    result = CliRunner().invoke(main, [str(w) for w in arguments])
+def of_runtime(name, *arguments):
+    """The result of one of the runtime's commands."""
+    main = importlib.import_module(f"ssn_edge.commands.{name}").main
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
     assert "Traceback" not in result.output
     return result
 
 
-def fails(*arguments):
+def ssn_run(*arguments):
+    return of_runtime("ssn_run", *arguments)
+
+
+def fails(*arguments, name="ssn_run"):
     """Exit code 2 and one line."""
-    result = ssn_run(*arguments)
+    result = of_runtime(name, *arguments)
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
     return line

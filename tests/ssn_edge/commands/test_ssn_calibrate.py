@@ -8,30 +8,24 @@ import sys
 import threading
 import time
 
+import commands
 import cv2
 import numpy as np
 import pytest
 import tiny
-from click.testing import CliRunner
 from commands import ssn_run
 
 from ssn_edge import Detector
-from ssn_edge.commands.ssn_calibrate import main
 from ssn_edge.model import bundle
 from ssn_edge.verdict import in_bundle
 
 
 def calibrate(*arguments):
-    result = CliRunner().invoke(main, [str(word) for word in arguments])
-    assert "Traceback" not in result.output
-    return result
+    return commands.of_runtime("ssn_calibrate", *arguments)
 
 
 def fails(*arguments):
-    result = calibrate(*arguments)
-    assert result.exit_code == 2, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith(("error: ", "Error: "))]
-    return line
+    return commands.fails(*arguments, name="ssn_calibrate")
 
 
 @pytest.fixture

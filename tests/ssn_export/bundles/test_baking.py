@@ -4,41 +4,21 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import tiny
+from graph_runs import run_onnxruntime, run_openvino
 
 from ssn_edge import InputError, Verdict
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_export.bundles import baking
 from ssn_export.gates import lint
 
-OUTPUTS = ["anomaly_map", "score", *baking.OUTPUTS]
 HIGH = {
     "score": Verdict("score", 1.0, 1e6, "chosen", 1),
     "map_max": Verdict("map_max", 1e6, 1e6, "chosen", 1),
     "either": Verdict("either", 1.0, 1e6, "chosen", 1, 1e6),
 }
 """Nothing sound reaches them."""
-
-
-def run_onnxruntime(model, images):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(OUTPUTS, {"image": images})
-
-
-def run_openvino(model, images):
-    openvino = pytest.importorskip("openvino")
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    found = compiled(images)
-    return [np.array(found[name]) for name in OUTPUTS]
 
 
 @pytest.fixture(params=[run_onnxruntime, run_openvino])

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
+from graph_runs import run_onnxruntime, run_openvino
 from random_model import photos, random_model
 
 from ssn_edge import Judge, Verdict
@@ -17,25 +17,6 @@ from ssn_export.graph.deployed import Deployed
 
 SIZE = (48, 64)
 PLANS = ["none", "full"]
-OUTPUTS = [*tracing.OUTPUTS, *baking.OUTPUTS]
-
-
-def run_onnxruntime(model, images):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(OUTPUTS, {"image": images})
-
-
-def run_openvino(model, images):
-    openvino = pytest.importorskip("openvino")
-    core = openvino.Core()
-    read = core.read_model(model.SerializeToString())
-    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled(images)
-    return [np.array(found[name]) for name in OUTPUTS]
 
 
 LIBRARIES = {"onnxruntime": run_onnxruntime, "openvino": run_openvino}
