@@ -103,6 +103,19 @@ def finite(value: Any) -> Any:
     return value
 
 
+def read_bounded(path: PathLike, most: int, what: str) -> bytes:
+    """A file's content. InputError for one that cannot be read, and for more than ``most`` bytes, which is
+    not ``what``."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    if len(data) > most:
+        raise InputError(f"{path}: more than {most >> 20} MiB; not {what}")
+    return data
+
+
 def open_plain(path: PathLike) -> BinaryIO:
     """A file opened for reading that is no symlink, device or pipe; ModelError for those, and where it is
     missing or cannot be read."""

@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import http.client
 import json
-import shutil
 import socket
 import threading
 import urllib.error
 import urllib.request
 
+import browser
 import cv2
 import numpy as np
 import pytest
@@ -306,17 +306,7 @@ def test_pictures_are_made_only_while_someone_looks(detector, monkeypatch):
 
 
 def test_the_page_in_a_browser(detector, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with Line(detector) as line, playwright.sync_playwright() as play:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = play.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        problems = []
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
+    with browser.page() as (page, problems), Line(detector) as line:
         page.goto(line.address, wait_until="commit")
         page.wait_for_selector("#gallery img")
         until(page, "document.querySelector('#picture').naturalWidth > 0")
@@ -336,5 +326,4 @@ def test_the_page_in_a_browser(detector, tmp_path):
         }""")
         page.screenshot(path=str(tmp_path / "live.png"))
         assert not problems
-        browser.close()
     assert (tmp_path / "live.png").stat().st_size > 10_000

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import browser
 import numpy as np
 import pytest
 import tiny
@@ -315,18 +316,8 @@ def test_a_view_of_the_frames_goes_with_what_is_saved(tmp_path):
 
 
 def test_the_page_in_a_browser(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
     path = calibrated(tmp_path, "either")
-    with live(path, token="secret") as view, playwright.sync_playwright() as play:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = play.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        problems = []
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
+    with browser.page() as (page, problems), live(path, token="secret") as view:
         page.goto(view.address, wait_until="commit")
 
         def shows(element, words):
@@ -362,7 +353,6 @@ def test_the_page_in_a_browser(tmp_path):
         shows("#saved", "saved as from-the-page, and in use")
         shows("#calibration", "calibration from-the-page")
         assert not problems
-        browser.close()
     with Detector.open(path, "onnxruntime") as detector:
         assert detector.info.calibration == "from-the-page"
         assert detector.info.verdict.image_threshold == pytest.approx(0.3, rel=1e-5)

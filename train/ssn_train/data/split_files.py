@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Set, Tuple
 
 from ssn_edge.errors import InputError
+from ssn_edge.files import read_bounded
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 8
@@ -26,13 +27,7 @@ def load(path: Path) -> Any:
     Raises InputError for a missing, damaged or oversized file, and for one that holds anything else:
     a pickle can run any program, so nothing that needs a class or a function is loaded.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES >> 20} MiB; not a split file")
+    data = read_bounded(path, MAX_BYTES, "a split file")
     try:
         found = _Plain(io.BytesIO(data)).load()
     except Exception as error:  # damaged pickles raise a dozen types

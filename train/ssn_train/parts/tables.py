@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Dict, List, Mapping, Tuple
 
 from ssn_edge.errors import InputError
-from ssn_edge.files import replacing
+from ssn_edge.files import read_bounded, replacing
 
 NAME = "parts.csv"
 """In the data folder it is found by itself."""
@@ -24,7 +24,9 @@ def read(path: Path) -> Dict[str, str]:
     InputError for a file that cannot be read or is larger than 16 MiB, another header, a line of other than
     two values, an empty one, a name that leads out of the folder, and two parts for one file.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    data = read_bounded(path, MOST_BYTES, "a table of parts")
+    text = data.decode("utf-8-sig", "surrogateescape")  # as the system gives names that are not UTF-8
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: Dict[str, str] = {}
     try:
         header = next(reader, [])
@@ -39,17 +41,6 @@ def read(path: Path) -> Dict[str, str]:
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num} is no CSV ({error}); mend it") from None
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    if len(data) > MOST_BYTES:
-        raise InputError(f"{path}: more than {MOST_BYTES >> 20} MiB; not a table of parts")
-    return data.decode("utf-8-sig", "surrogateescape")  # as the system gives names that are not UTF-8
 
 
 def _checked(row: List[str], where: str) -> Tuple[str, str]:
