@@ -3,7 +3,7 @@
 import torch
 
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.training import training_step
+from ssn_train.steps import training_step
 
 
 def random_model(channels, image_size, seed=0, variant="icpr"):

@@ -19,7 +19,8 @@ from ssn_edge.verdict.promise import Promise
 from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
-from ssn_train.options.settings import Settings, presets
+from ssn_train.options import defaults
+from ssn_train.options.settings import TRAINERS, Settings, presets
 from ssn_train.report import line_figures
 
 MOST_FOLDS = 20
@@ -62,6 +63,17 @@ Examples:
 @click.option("--weights", help="A .safetensors or .pth file, or 'random'; default: package or download.")
 @click.option("--variant", default="icpr", show_default=True, type=click.Choice(["icpr", "jims"]),
               help="Classification head on adapted features (icpr) or on those before the adaptor.")
+@click.option("--levels", metavar="A,B[,C]",
+              help="Two or three feature levels, the finest first: strides (8,16), blocks counted from 1 "
+                   "(block5,block6) or timm's stages (layer2,layer3).  [default: the backbone's]")
+@click.option("--grid", metavar="HxW|1x|2x",
+              help="Size of the anomaly map before it is scaled to the photo's: cells, or so many times the "
+                   "finest level's.  [default: the backbone's]")
+@click.option("--seg-width", type=click.IntRange(1, 4096), help="Channels of the segmentation head.")
+@click.option("--cls-width", type=click.IntRange(0, 4096),
+              help="Channels of the classification head; 0: none, the map's maximum is the score.  [default: "
+                   "128 with labelled defects or where it is to judge, else the backbone's]")
+@click.option("--cls-kernel", type=click.IntRange(1, 15), help="Its rows and columns, an odd number.")
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
 @click.option("--layout", type=click.Choice(sorted(datasets.LAYOUTS)),
               help="What DATA is, where it is not recognised as meant.  [default: by looking at it]")
@@ -76,12 +88,19 @@ Examples:
               help="Those in use of 16-bit photos, as Mono12's 12; kept in the model.")
 @click.option("--geometry", default="stretch", show_default=True, type=click.Choice(GEOMETRIES),
               help="How photos get that size: as published, or with proportions kept and a border.")
-@click.option("--epochs", default=300, show_default=True, type=click.IntRange(min=1))
-@click.option("--steps", type=click.IntRange(min=1), help="Length in steps, in place of --epochs.")
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=2))
-@click.option("--lr-scale", "rate_scale", default=1.0, show_default=True,
-              type=click.FloatRange(min=0, min_open=True),
-              help="Factor on the paper's learning rates; 3 suits short runs.")
+@click.option("--trainer", type=click.Choice(TRAINERS),
+              help="What a step sees: 2,048 positions drawn from all photos, which takes minutes, or whole photos, "
+                   "as published.  [default: positions for efficientnet_lite0, else photos]")
+@click.option("--published", is_flag=True,
+              help="The paper's levels, map, heads, step and schedule, with any backbone: hours on a CPU.")
+@click.option("--budget", metavar="TIME",
+              help="Length as the time that the steps take, such as 60s or 10m: measured, then planned.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Length in epochs.  [default: 300 on whole photos]")
+@click.option("--steps", type=click.IntRange(min=1), help="Length in steps.  [default: 300 on positions]")
+@click.option("--batch", type=click.IntRange(min=2), help="Photos of a step.  [default: 32; on positions 8, for "
+              "the classification head]")
+@click.option("--lr-scale", "rate_scale", type=click.FloatRange(min=0, min_open=True),
+              help="Factor on the paper's learning rates; 3 suits short runs.  [default: 1; on positions 3]")
 @click.option("--noise", "noise_std", type=click.FloatRange(min=0, min_open=True),
               help="Deviation of the synthetic anomalies.  [default: 0.015 for wide_resnet50_2, else 0.3]")
 @click.option("--perlin-threshold", type=float,
@@ -95,10 +114,10 @@ Examples:
 @click.option("--cross-fit", default="auto", show_default=True, metavar="K",
               help="Estimate the thresholds by K further trainings, each without a K-th of the good parts; "
                    "auto: 3 where fewer than 9 could be held back, which promise nothing useful; 0: never.")
-@click.option("--verdict-source", default="score", show_default=True,
-              type=click.Choice(VERDICT_SOURCES),
+@click.option("--verdict-source", type=click.Choice(VERDICT_SOURCES),
               help="What decides OK or NG: classification score, the map's maximum, or either of them, "
-                   "each with its threshold. A value at its threshold is NG.")
+                   "each with its threshold. A value at its threshold is NG.  [default: the score where there is "
+                   "a classification head]")
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="CPUs",
@@ -113,7 +132,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
          workers: int, resume: bool, layout: Optional[str], part: Optional[str], strict: bool, bits: str,
-         false_alarms: str, cross_fit: str,
+         false_alarms: str, cross_fit: str, published: bool,
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
@@ -136,7 +155,8 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
         size=size_hw("--size", size, square=True), seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented, layout, part),
         bits=None if bits == "auto" else int(bits), cross_fit=_trainings(cross_fit),
-        false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms), **options,
+        false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms),
+        **defaults.filled(options, published or preset is not None or ablation is not None),
     )
     seed_list = range(seed, seed + (seeds or 1))
     cells = many_runs.cells(scanned, categories, folds, ablation, seed_list)

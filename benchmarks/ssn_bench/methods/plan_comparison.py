@@ -21,7 +21,7 @@ from ssn_export.graph import float64_reference, half_precision, plan_timing, tra
 from ssn_export.graph.deployed import Deployed
 from ssn_export.graph.head_plans import PLANS, feature_sizes, trained
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.training import training_step
+from ssn_train.steps import training_step
 from ssn_train.training.photo_loader import normalise
 
 SCHEMA = 1

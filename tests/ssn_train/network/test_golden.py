@@ -9,7 +9,7 @@ import torch
 
 from ssn_train.network import anomalies, losses, perlin
 from ssn_train.network.model import SuperSimpleNet
-from ssn_train.training import training_step
+from ssn_train.steps import training_step
 
 REPORT = {"arrays": 0, "worst": 0.0}
 

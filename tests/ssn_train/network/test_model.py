@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_train.network.model import VARIANTS, SuperSimpleNet
-from ssn_train.training import training_step
+from ssn_train.steps import training_step
 
 
 @given(

@@ -16,7 +16,7 @@ def test_operators_are_torchs():
     np.testing.assert_allclose(u_h @ plane[0, 0].numpy() @ u_w.T, pooled, atol=1e-13)
     kernel = torch.randn(1, 1, 5, 5, dtype=torch.float64)
     convolved = F.conv2d(torch.from_numpy(pooled)[None, None], kernel, padding=2)[0, 0]
-    rows, columns = operators.shifted(u_h), operators.shifted(u_w)
+    rows, columns = operators.shifted(u_h, 5), operators.shifted(u_w, 5)
     low, k = plane[0, 0].numpy(), kernel[0, 0].numpy()
     ours = sum(k[i, j] * rows[i] @ low @ columns[j].T for i in range(5) for j in range(5))
     np.testing.assert_allclose(ours, convolved, atol=1e-12)

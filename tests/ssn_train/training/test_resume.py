@@ -19,7 +19,8 @@ from ssn_train.data.datasets import open_dataset
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options.recipe import ABLATIONS, Recipe
 from ssn_train.options.settings import Settings
-from ssn_train.training import checkpoint, fit, resume, training_step
+from ssn_train.steps import training_step
+from ssn_train.training import checkpoint, fit, resume
 
 OPTIONS = ("--size", "32x32", "--steps", "2", "--batch", "2", "--backbone", "resnet18", "--weights", "random",
            "--workers", "1")

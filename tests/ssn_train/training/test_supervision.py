@@ -11,11 +11,13 @@ from ssn_edge.errors import InputError
 from ssn_edge.frames.image_files import write_image
 from ssn_train.data.datasets import Sample
 from ssn_train.network import losses
+from ssn_train.network.design import Design
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options import recipe
 from ssn_train.options.recipe import Recipe
 from ssn_train.options.settings import Settings
-from ssn_train.training import supervision, training_step
+from ssn_train.steps import training_step
+from ssn_train.training import supervision
 from ssn_train.training.photo_loader import Photo, PhotoLoader
 
 
@@ -147,8 +149,9 @@ def test_ablated_fast_step_is_the_plain_one(name, supervised):
     chosen = recipe.find(name, supervised=True)
     torch.manual_seed(0)
     stop = chosen.optimised and not supervised
-    model = SuperSimpleNet(None, (4, 8), (64, 64), stop, upscale=chosen.upscale).train().double()
-    size = model.map_size((8, 8))
+    shape = Design(scale=2 if chosen.upscale else 1)
+    model = SuperSimpleNet(None, (4, 8), (64, 64), stop, shape=shape).train().double()
+    size = model.shape.map_size((8, 8))
     assert size == ((16, 16) if chosen.upscale else (8, 8))
     draws = training_step.draw(4, 12, size, 0.3, 0.2, training_step.step_generator(1, 0), chosen.anomalies)
     draws = training_step.Draws(*(part.double() for part in draws))

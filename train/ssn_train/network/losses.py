@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -62,11 +62,16 @@ def loss(
     known = torch.ones_like(mask)
     if segmented is not None:
         known = known * segmented[:, None, None, None]
+    classification = focal(score_logit, label.to(score_logit.dtype)).mean()
+    return Loss(*segmentation(seg_logits, mask, known), classification)
+
+
+def segmentation(seg_logits: Tensor, mask: Tensor, known: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """The map's three terms, over the elements of any shape that are ``known`` (1, else 0)."""
     normal = torch.clamp(seg_logits + TRUNCATION, min=0)
     anomalous = torch.clamp(TRUNCATION - seg_logits, min=0)
-    return Loss(
-        l1_normal=_mean_or_zero(normal, (1 - mask) * known),
-        l1_anomalous=_mean_or_zero(anomalous, mask * known),
-        focal_seg=_mean_or_zero(focal(seg_logits, mask), known),
-        focal_cls=focal(score_logit, label.to(score_logit.dtype)).mean(),
+    return (
+        _mean_or_zero(normal, (1 - mask) * known),
+        _mean_or_zero(anomalous, mask * known),
+        _mean_or_zero(focal(seg_logits, mask), known),
     )

@@ -1,8 +1,9 @@
 """SuperSimpleNet (ICPR 2024, section 3) as its published code computes it.
 
-Module and parameter names are the published code's, so its state dictionaries load. The names
-of the stages in shapes: B images, C = C2 + C3 channels of both levels, h x w the level-2 map,
-H x W = 2h x 2w the segmentation map.
+Module and parameter names are the published code's, so its state dictionaries load. Shapes: B images, C
+channels of all levels together, h_l x w_l a level's map, H x W the segmentation map, S and K the heads'
+widths; the paper has two levels (its 2 and 3), H x W = 2h x 2w of the first, S = 1024, K = 128
+(:mod:`ssn_train.network.design`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssn_train.network import design
+from ssn_train.network.design import Design
 from ssn_train.network.map_matrices import map_matrix
 
 VARIANTS = ("icpr", "jims")
 """Which features the classification head sees: the adapted ones (the conference paper), or those
 before the adaptor (the journal's extension; anomalib 2.x)."""
 
-SEG_HIDDEN = 1024
-CLS_HIDDEN = 128
 LEAKY_SLOPE = 0.2
 
 
@@ -37,23 +38,26 @@ class FeatureAdaptor(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Segmentation and classification heads (section 3.4)."""
+    """Segmentation and classification heads (section 3.4); without the latter (``shape.cls_width`` 0) the
+    score's logit is the map's maximum."""
 
-    def __init__(self, channels: int, stop_grad: bool):
+    def __init__(self, channels: int, stop_grad: bool, shape: Design = design.PAPER):
         super().__init__()
         self.stop_grad = stop_grad
         self.seg = nn.Sequential(
-            nn.Conv2d(channels, SEG_HIDDEN, kernel_size=1),
-            nn.BatchNorm2d(SEG_HIDDEN),
+            nn.Conv2d(channels, shape.seg_width, kernel_size=1),
+            nn.BatchNorm2d(shape.seg_width),
             nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Conv2d(SEG_HIDDEN, 1, kernel_size=1, bias=False),
+            nn.Conv2d(shape.seg_width, 1, kernel_size=1, bias=False),
         )
-        self.dec_head = nn.Sequential(
-            nn.Conv2d(channels + 1, CLS_HIDDEN, kernel_size=5, padding="same"),
-            nn.BatchNorm2d(CLS_HIDDEN),
-            nn.ReLU(),
-        )
-        self.fc_score = nn.Linear(2 * CLS_HIDDEN + 2, 1)
+        self.classifies = shape.cls_width > 0
+        if self.classifies:
+            self.dec_head = nn.Sequential(
+                nn.Conv2d(channels + 1, shape.cls_width, kernel_size=shape.cls_kernel, padding="same"),
+                nn.BatchNorm2d(shape.cls_width),
+                nn.ReLU(),
+            )
+            self.fc_score = nn.Linear(2 * shape.cls_width + 2, 1)
 
     @property
     def seg_layers(self) -> Tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
@@ -72,19 +76,21 @@ class Discriminator(nn.Module):
         Unsupervised training stops the gradient of all three uses of the map (into the
         convolution, its maximum, its mean), never that of the features.
         """
+        if not self.classifies:
+            return seg_logits.amax((1, 2, 3))
         seg = seg_logits.detach() if self.stop_grad else seg_logits
         return self._pool(self.dec_head(torch.cat([features, seg], dim=1)), seg)
 
     def score(self, features_part: Tensor, seg: Tensor) -> Tensor:
-        """Score logits [B] where the features' part of the convolution [B, 128, H, W] is known."""
+        """Score logits [B] where the features' part of the convolution [B, K, H, W] is known."""
         conv, norm = self.cls_layers
         map_part = F.conv2d(seg, conv.weight[:, -1:], conv.bias, padding=conv.kernel_size[0] // 2)
-        hidden = F.relu(norm(features_part + map_part))  # [B, 128, H, W]
+        hidden = F.relu(norm(features_part + map_part))  # [B, K, H, W]
         return self._pool(hidden, seg)
 
     def _pool(self, x: Tensor, seg: Tensor) -> Tensor:
         pooled = [x.amax((2, 3)), x.mean((2, 3)), seg.amax((2, 3)), seg.mean((2, 3))]
-        return self.fc_score(torch.cat(pooled, dim=1))[:, 0]  # [B, 258] -> [B]
+        return self.fc_score(torch.cat(pooled, dim=1))[:, 0]  # [B, 2K + 2] -> [B]
 
     def forward(self, adapted: Tensor, features: Tensor) -> Tuple[Tensor, Tensor]:
         """Map logits [B, 1, H, W] of adapted features, and score logits [B] of what the variant
@@ -96,9 +102,9 @@ class Discriminator(nn.Module):
 class SuperSimpleNet(nn.Module):
     """Frozen backbone, upscaled features, adaptor and the two heads.
 
-    ``backbone`` maps images [B, 3, height, width] (normalised, RGB) to two feature levels at
-    strides 8 and 16 with ``channels`` channels each. ``stop_grad`` is the unsupervised setting,
-    ``variant`` one of :data:`VARIANTS` (ValueError otherwise), ``upscale`` False the ablation.
+    ``backbone`` maps images [B, 3, height, width] (normalised, RGB) to two or three feature levels with
+    ``channels`` channels each, the finest first. ``stop_grad`` is the unsupervised setting, ``variant`` one
+    of :data:`VARIANTS` (ValueError otherwise), ``shape`` the map's size and the heads' widths.
     The standardisation of the features (:meth:`set_statistics`) is the identity until set: the
     paper's backbone trains without it.
     """
@@ -113,18 +119,18 @@ class SuperSimpleNet(nn.Module):
         image_size: Tuple[int, int],
         stop_grad: bool = True,
         variant: str = "icpr",
-        upscale: bool = True,
+        shape: Design = design.PAPER,
     ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant {variant!r}; one of {', '.join(VARIANTS)}")
         self.variant = variant
-        self.upscales = upscale
+        self.shape = shape
         self.backbone = backbone
-        self.channels: Tuple[int, int] = (channels[0], channels[1])
+        self.channels: Tuple[int, ...] = tuple(channels)
         self.image_size: Tuple[int, int] = (image_size[0], image_size[1])
         self.feature_adaptor = FeatureAdaptor(sum(channels))
-        self.discriminator = Discriminator(sum(channels), stop_grad)
+        self.discriminator = Discriminator(sum(channels), stop_grad, shape)
         self.register_buffer("feature_shift", torch.zeros(sum(channels)))
         self.register_buffer("feature_scale", torch.ones(sum(channels)))
         self.feature_adaptor.apply(_initialise)
@@ -145,29 +151,23 @@ class SuperSimpleNet(nn.Module):
         self.feature_scale.copy_(1 / std)
 
     @torch.no_grad()
-    def features(self, images: Tensor) -> Tuple[Tensor, Tensor]:
-        """Raw backbone features of both levels: [B, C2, h, w] and [B, C3, h', w']."""
+    def features(self, images: Tensor) -> List[Tensor]:
+        """Raw backbone features of all levels: [B, C_l, h_l, w_l] each."""
         assert self.backbone is not None
-        level2, level3 = self.backbone(images)
-        return level2, level3
+        return list(self.backbone(images))
 
     def standardise(self, features: Sequence[Tensor]) -> List[Tensor]:
-        """Both raw levels with the statistics of :meth:`set_statistics` applied."""
+        """All raw levels with the statistics of :meth:`set_statistics` applied."""
         shifts = self.feature_shift[:, None, None].split(self.channels)
         scales = self.feature_scale[:, None, None].split(self.channels)
         return [(x - shift) * scale for x, shift, scale in zip(features, shifts, scales)]
 
-    def map_size(self, level2_hw: Sequence[int]) -> Tuple[int, int]:
-        """(H, W) of the segmentation map for level 2's (h, w): twice as large, unless ablated."""
-        height, width = level2_hw
-        return (2 * height, 2 * width) if self.upscales else (height, width)
-
     def upscale(self, features: Sequence[Tensor]) -> Tensor:
-        """Standardise, resize both levels to the map's size, concatenate: [B, C, H, W].
+        """Standardise, resize all levels to the map's size, concatenate: [B, C, H, W].
 
         align_corners=True as published, so level 3 is not exactly scaled by four at odd sizes.
         """
-        size = self.map_size(features[0].shape[2:])
+        size = self.shape.map_size(features[0].shape[2:])
         return torch.cat(
             [
                 F.interpolate(level, size=size, mode="bilinear", align_corners=True)

@@ -1,7 +1,7 @@
 """The fusion's operators of one axis, float64 matrices: upscaling, pooling, kernel shifts.
 
 Upscaling and pooling act on rows and columns apart and never mix channels; 1x1 convolutions mix
-channels and never pixels. So they commute, and both the fast training step (:mod:`.training.fast_step`)
+channels and never pixels. So they commute, and both the fast training step (:mod:`ssn_train.steps.fast_step`)
 and the exported graph apply the channel mixing at the features' own low resolution.
 docs/fusion.md has the derivation; U, S and V below are its names.
 """
@@ -12,9 +12,6 @@ import numpy as np
 
 from ssn_train.network.map_matrices import resize_matrix
 
-KERNEL = 5
-"""Rows and columns of the classification head's convolution."""
-
 
 def pooled_upscale(n_in: int, n_out: int) -> np.ndarray:
     """``U = P B`` [n_out, n_in]: bilinear upscaling B (end points onto end points), then the 3-tap
@@ -23,20 +20,20 @@ def pooled_upscale(n_in: int, n_out: int) -> np.ndarray:
     return band / 3 @ resize_matrix(n_in, n_out, align_corners=True)
 
 
-def shifted(u: np.ndarray) -> np.ndarray:
-    """``S_i U`` for each kernel row i [KERNEL, n_out, n_in]: row y of it is row ``y + i - 2`` of U,
-    zero outside, as a zero-padded convolution reads it."""
-    reach = KERNEL // 2
+def shifted(u: np.ndarray, kernel: int) -> np.ndarray:
+    """``S_i U`` for each of ``kernel`` (odd) rows i [kernel, n_out, n_in]: row y of it is row
+    ``y + i - kernel // 2`` of U, zero outside, as a zero-padded convolution reads it."""
+    reach = kernel // 2
     padded = np.pad(u, ((reach, reach), (0, 0)))
-    return np.stack([padded[i : i + len(u)] for i in range(KERNEL)])
+    return np.stack([padded[i : i + len(u)] for i in range(kernel)])
 
 
-def tap_rows(u: np.ndarray) -> np.ndarray:
-    """``V_h`` [n_out, KERNEL n_in] whose column i n_in + y belongs to kernel row i, low-res row y."""
-    return np.concatenate(list(shifted(u)), axis=1)
+def tap_rows(u: np.ndarray, kernel: int) -> np.ndarray:
+    """``V_h`` [n_out, kernel n_in] whose column i n_in + y belongs to kernel row i, low-res row y."""
+    return np.concatenate(list(shifted(u, kernel)), axis=1)
 
 
-def tap_columns(u: np.ndarray) -> np.ndarray:
-    """``V_w`` [n_out, n_in KERNEL] whose column x KERNEL + j belongs to low-res column x, kernel
+def tap_columns(u: np.ndarray, kernel: int) -> np.ndarray:
+    """``V_w`` [n_out, n_in kernel] whose column x kernel + j belongs to low-res column x, kernel
     column j."""
-    return shifted(u).transpose(1, 2, 0).reshape(len(u), -1)
+    return shifted(u, kernel).transpose(1, 2, 0).reshape(len(u), -1)

@@ -25,19 +25,30 @@ UNSUPERVISED_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 """The published code recommends its MVTec AD settings for one's own normal photos, and those of
 SensumSODF for labelled ones."""
 
+TRAINERS = ("positions", "photos")
+"""What a step sees: positions of the map drawn from all photos, or whole photos, as published."""
+
+CLS_WIDTH = 128
+"""The paper's."""
+
+MIN_GRID = 4
 MIN_SIZE = 32
 """Below this the map's Gaussian (25 taps) and the two strides leave nothing to look at."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``steps`` overrides ``epochs``; ``noise_std`` None means the backbone's default; ``perlin_threshold``
-    None the paper's for this supervision; ``bits`` of 16-bit photos, None what they use; ``orientation``: of
-    tags, always "applied" by now; ``false_alarms`` is the share of sound photos that may alarm (None: the
-    least that can be promised), on average or with ``confidence``; ``holdout`` is the share of normal photos
-    kept for calibrating the thresholds; ``cross_fit`` further trainings estimate them instead (None: where so
-    few can be kept that they promise nothing useful); ``selection`` is what was taken of the data set
-    (category, fold, ...)."""
+    """``trainer`` is one of :data:`TRAINERS`, which count ``batch`` photos or a number of positions as a
+    step; ``levels`` to ``cls_kernel`` are the fields of :class:`ssn_train.network.design.Design`
+    (``cls_width`` None: a classification head where labelled defects train it or it is to judge). ``steps``
+    overrides ``epochs``, and ``budget`` (seconds of steps) both; ``noise_std`` None means the backbone's
+    default; ``perlin_threshold`` None the paper's for this supervision; ``bits`` of 16-bit photos, None what
+    they use; ``orientation``: of tags, always "applied" by now; ``false_alarms`` is the share of sound photos
+    that may alarm (None: the least that can be promised), on average or with ``confidence``; ``holdout`` is
+    the share of normal photos kept for calibrating the thresholds; ``cross_fit`` further trainings estimate
+    them instead (None: where so few can be kept that they promise nothing useful); ``verdict_source`` None:
+    the score where there is a classification head, else the map's maximum; ``selection`` is what was taken of
+    the data set (category, fold, ...)."""
 
     backbone: str
     weights: Optional[str] = None
@@ -56,7 +67,15 @@ class Settings:
     false_alarms: Optional[float] = None
     confidence: Optional[float] = None
     cross_fit: Optional[int] = 0
-    verdict_source: str = "score"
+    verdict_source: Optional[str] = "score"
+    trainer: str = "photos"
+    levels: Tuple[str, ...] = ("8", "16")
+    grid: Optional[Tuple[int, int]] = None
+    scale: int = 2
+    seg_width: int = 1024
+    cls_width: Optional[int] = 128
+    cls_kernel: int = 5
+    budget: Optional[float] = None
     seed: int = 42
     plain: bool = False
     bfloat16: bool = False
@@ -70,10 +89,45 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"{name} is {value}; give a finite number")
+        if self.grid and min(self.grid) < MIN_GRID:
+            raise InputError(f"--grid {self.grid[0]}x{self.grid[1]}: at least {MIN_GRID}x{MIN_GRID}")
+        if self.cls_kernel % 2 == 0:
+            raise InputError(f"--cls-kernel {self.cls_kernel}: give an odd number, which has a middle")
+        if self.cls_width == 0 and self.verdict_source in ("score", "either"):
+            raise InputError(
+                f"--verdict-source {self.verdict_source}: --cls-width 0 leaves no classification head to judge by; "
+                "give map_max, or a width"
+            )
+        if self.trainer == "positions":
+            self._check_positions()
         if self.batch < 2:
             raise InputError(f"--batch {self.batch}: BatchNorm needs at least 2")
         if self.plain and self.bfloat16:
             raise InputError("--plain and --bfloat16: the plain step is the float32 reference")
+
+    def _check_positions(self) -> None:
+        for name in ("plain", "bfloat16", "ablation"):
+            if getattr(self, name):
+                raise InputError(
+                    f"--{name}: of steps on whole photos; give --trainer photos, or --published for the paper's run"
+                )
+
+    def settled(self, supervised: bool) -> Settings:
+        """With what depends on the supervision: whether there is a classification head, and what judges."""
+        width, source = self.cls_width, self.verdict_source
+        if width is None:
+            width = CLS_WIDTH if supervised or source in ("score", "either") else 0
+        if source is None:
+            source = "score" if width else "map_max"
+        return dataclasses.replace(self, cls_width=width, verdict_source=source)
+
+    def design(self, recipe: Recipe) -> Dict[str, Any]:
+        """Fields of :class:`ssn_train.network.design.Design` for ``recipe``."""
+        grid, scale = (self.grid, self.scale) if recipe.upscale else (None, 1)
+        return {
+            "levels": self.levels, "grid": grid, "scale": scale, "seg_width": self.seg_width,
+            "cls_width": self.cls_width, "cls_kernel": self.cls_kernel,
+        }
 
     @property
     def reading(self) -> Reading:
@@ -98,12 +152,13 @@ class Settings:
         """InputError naming the first setting that differs from a stored run's."""
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
-            "cross_fit": 0,
+            "cross_fit": 0, "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2, "seg_width": 1024,
+            "cls_width": 128, "cls_kernel": 5, "budget": None,
             **stored,
         }
         known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}
         for name, value in self.to_dict().items():
-            if (name, value) == ("bits", None):
+            if value is None and name in ("bits", "cls_width", "verdict_source"):
                 continue  # found in the photos
             if known.get(name) != value:
                 raise InputError(

@@ -22,8 +22,9 @@ from ssn_edge.files import PathLike, replacing
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.model import schema
 from ssn_edge.model.schema import METADATA_KEY, SCHEMA, Verdict
-from ssn_train.network import backbones
+from ssn_train.network import backbones, design
 from ssn_train.network.backbones import Backbone
+from ssn_train.network.design import Design
 from ssn_train.network.model import SuperSimpleNet
 
 MODEL_FILE = "model.safetensors"
@@ -33,7 +34,8 @@ RESUME_FILE = "resume.safetensors"
 @dataclass(frozen=True)
 class Header:
     """What a checkpoint says of itself. ``height`` and ``width`` are the input's, in pixels;
-    ``feature_mean`` and ``feature_std`` hold one figure per channel of both levels; ``calibration`` is what
+    ``feature_mean`` and ``feature_std`` hold one figure per channel of all levels; ``design`` is the
+    :class:`ssn_train.network.design.Design`; ``calibration`` is what
     the verdict is from (:mod:`ssn_edge.verdict.calibration`), None in files from before it was kept."""
 
     backbone: str
@@ -51,12 +53,18 @@ class Header:
     verdict: Optional[Verdict] = None
     calibration: Optional[Mapping[str, Any]] = None
     variant: str = "icpr"
+    design: Optional[Mapping[str, Any]] = None
     schema: int = SCHEMA
 
     @property
     def reading(self) -> Reading:
         """How photos became pixels; files from before there was a choice ignored orientation tags."""
         return Reading(self.settings.get("bits") or 16, self.settings.get("orientation", "ignored"))
+
+    @property
+    def shape(self) -> Design:
+        """What the heads are built of; files from before there was a choice have the paper's."""
+        return Design.of(self.design) if self.design else design.PAPER
 
     @property
     def calibrated(self) -> Verdict:
@@ -111,9 +119,10 @@ def load_model(run: PathLike) -> Tuple[SuperSimpleNet, Header, Backbone]:
     try:
         verdict = document.pop("verdict")
         header = Header(**document, verdict=Verdict(**verdict) if verdict else None)
-        backbone = backbones.create(header.backbone)
+        shape = header.shape
+        backbone = backbones.create(header.backbone, shape.levels)
         size = (header.height, header.width)
-        model = SuperSimpleNet(backbone.module, backbone.channels, size, variant=header.variant)
+        model = SuperSimpleNet(backbone.module, backbone.channels, size, variant=header.variant, shape=shape)
         model.load_state_dict(tensors)
         backbone = dataclasses.replace(backbone, mean=_three(header.mean), std=_three(header.std))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

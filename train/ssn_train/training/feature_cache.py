@@ -19,27 +19,29 @@ MEMORY_LIMIT_MIB = 2048
 
 
 class FeatureCache:
-    """Raw features of ``photos``, both levels, float32, in memory or in a mapped file.
+    """Raw features of ``photos``, all levels, float32, in memory or in a mapped file.
 
-    ``on_progress(n)`` is called as photos are done. Indexing with an index array [B] gives the two
-    levels [B, C2, h, w] and [B, C3, h', w'] as tensors.
+    ``on_progress(n)`` is called as photos are done. ``levels`` are channels-last, [N, h_l, w_l, C_l], since
+    positions are read singly; indexing with an index array [B] gives the levels as tensors [B, C_l, h_l,
+    w_l].
     """
 
     def __init__(
         self, loader: PhotoLoader, photos: Sequence[Photo], folder: PathLike,
         on_progress: Callable[[int], object] = lambda count: None,
     ):
-        self._levels: List[np.ndarray] = []
+        self.levels: List[np.ndarray] = []
         self._files: List[IO[bytes]] = []
         module = loader.backbone.module
         module.eval()  # or BatchNorm would mix the batch's photos into the features
         for part, images in loader.batches(photos):
             with torch.inference_mode():
                 levels = module(images)
-            if not self._levels:
-                self._allocate(len(photos), [level.shape[1:] for level in levels], folder)
-            for store, level in zip(self._levels, levels):
-                store[part] = level.cpu().numpy()
+            channels_last = [level.permute(0, 2, 3, 1).cpu().numpy() for level in levels]
+            if not self.levels:
+                self._allocate(len(photos), [level.shape[1:] for level in channels_last], folder)
+            for store, level in zip(self.levels, channels_last):
+                store[part] = level
             on_progress(len(images))
 
     def _allocate(self, count: int, shapes: Sequence[Sequence[int]], folder: PathLike) -> None:
@@ -55,33 +57,32 @@ class FeatureCache:
             if self.on_disk:
                 file = tempfile.NamedTemporaryFile(prefix=".features-", dir=folder)
                 self._files.append(file)  # deleted when the cache goes
-                self._levels.append(np.memmap(file, np.float32, "w+", shape=full))
+                self.levels.append(np.memmap(file, np.float32, "w+", shape=full))
             else:
-                self._levels.append(np.empty(full, np.float32))
+                self.levels.append(np.empty(full, np.float32))
 
     def __len__(self) -> int:
-        return len(self._levels[0])
+        return len(self.levels[0])
 
-    def __getitem__(self, index: np.ndarray) -> Tuple[Tensor, Tensor]:
-        level2, level3 = (torch.from_numpy(level[index]) for level in self._levels)
-        return level2, level3
+    def __getitem__(self, index: np.ndarray) -> List[Tensor]:
+        return [torch.from_numpy(level[index]).permute(0, 3, 1, 2) for level in self.levels]
 
     @property
-    def level2_size(self) -> Tuple[int, int]:
-        """(h, w) of the finer level."""
-        height, width = self._levels[0].shape[2:]
+    def first_size(self) -> Tuple[int, int]:
+        """(h, w) of the finest level."""
+        height, width = self.levels[0].shape[1:3]
         return height, width
 
     def statistics(self, rows: int) -> Tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel [C2 + C3] of the first ``rows`` photos, summed in
+        """Mean and standard deviation per channel [C] of the first ``rows`` photos, summed in
         float64."""
         means, stds = [], []
-        for level in self._levels:
-            total, squares = (np.zeros(level.shape[1]) for _ in range(2))
+        for level in self.levels:
+            total, squares = (np.zeros(level.shape[3]) for _ in range(2))
             for image in level[:rows]:
-                total += image.sum(axis=(1, 2), dtype=np.float64)
-                squares += np.square(image, dtype=np.float64).sum(axis=(1, 2))
-            n = level[:rows].size / level.shape[1]
+                total += image.sum(axis=(0, 1), dtype=np.float64)
+                squares += np.square(image, dtype=np.float64).sum(axis=(0, 1))
+            n = level[:rows].size / level.shape[3]
             means.append(total / n)
             stds.append(np.sqrt(np.maximum(squares / n - (total / n) ** 2, 1e-12)))
         mean, std = (torch.from_numpy(np.concatenate(parts)).float() for parts in (means, stds))

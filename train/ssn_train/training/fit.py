@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple, Union
+from typing import Callable, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -15,16 +15,27 @@ from tqdm import tqdm
 from ssn_edge.errors import InputError, SsnEdgeError
 from ssn_edge.signals import stop_on_signals
 from ssn_train.data.datasets import Sample
+from ssn_train.network.design import Design
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options.recipe import Recipe
 from ssn_train.options.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
-from ssn_train.training import training_step
+from ssn_train.steps import positions, training_step
+from ssn_train.steps.length import MEASURED, Plan, steps_in
 from ssn_train.training.feature_cache import FeatureCache
 from ssn_train.training.photo_loader import PhotoLoader
 from ssn_train.training.resume import Progress, ResumeFile
-from ssn_train.training.supervision import BalancedOrder, TargetStore, TrainingSet, training_set
+from ssn_train.training.supervision import (
+    BalancedOrder,
+    Targets,
+    TargetStore,
+    TrainingSet,
+    training_set,
+)
 
 SAVE_EVERY_S = 60.0
+
+CLASSIFY_EVERY = 4
+"""Steps on positions for one of the classification head, which costs several of them."""
 
 
 class Interrupted(SsnEdgeError):
@@ -61,24 +72,6 @@ Order = Union[ShuffledOrder, BalancedOrder]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run's length in steps and when the learning rates drop."""
-
-    steps: int
-    milestones: Tuple[int, ...]
-
-    @classmethod
-    def of(cls, settings: Settings, per_epoch: int, scheduled: bool) -> Plan:
-        if settings.steps is not None:
-            drops = training_step.milestones(settings.steps)
-            steps = settings.steps
-        else:
-            drops = [epoch * per_epoch for epoch in training_step.milestones(settings.epochs)]
-            steps = settings.epochs * per_epoch
-        return cls(steps, tuple(drops) if scheduled else ())
-
-
-@dataclass(frozen=True)
 class Setup:
     """What stays the same over a run's steps; ``statistics``: mean and standard deviation [C] of the normal
     photos' features."""
@@ -95,6 +88,10 @@ class Setup:
     @property
     def supervised(self) -> bool:
         return bool(self.data.defects)
+
+    @property
+    def map_hw(self) -> Tuple[int, int]:
+        return self.model.shape.map_size(self.cache.first_size)
 
     @property
     def noise_std(self) -> float:
@@ -129,6 +126,8 @@ def fit(
         progress = file.restore(setup.model, setup.optimizer, trained(setup.optimizer, setup.recipe))
     started, before = time.perf_counter(), progress.step
     _loop(setup, progress, file)
+    if settings.trainer == "positions":
+        _settle(setup)
     seconds = time.perf_counter() - started
     file.save(setup.model, setup.optimizer, progress)  # what comes behind it may be interrupted too
     if progress.step > before:
@@ -149,7 +148,7 @@ def _set_up(settings: Settings, loader: PhotoLoader, data: TrainingSet, cache: F
         settings.size,
         stop_grad=recipe.optimised and not data.defects,
         variant=settings.variant,
-        upscale=recipe.upscale,
+        shape=Design(**settings.design(recipe)),
     )
     if backbone.standardise:
         model.set_statistics(*statistics)
@@ -165,20 +164,34 @@ def trained(optimizer: torch.optim.Optimizer, recipe: Recipe) -> List[torch.Tens
     return [parameter for group in groups for parameter in group["params"]]
 
 
+TakeStep = Callable[[int], Tuple[float, ...]]
+"""One optimizer step, known by its number; the loss's terms."""
+
+
 def _loop(setup: Setup, progress: Progress, file: ResumeFile) -> None:
     """Steps until the plan's end; saves every minute, and when a signal asks to stop."""
-    order = setup.order()
-    plan = Plan.of(setup.settings, order.per_epoch, setup.recipe.optimised)
-    map_hw = setup.model.map_size(setup.cache.level2_size)
     settings = setup.settings
-    targets = TargetStore(setup.data, settings.size, map_hw, settings.geometry, settings.reading)
-    saved = time.monotonic()
-    bar = tqdm(total=plan.steps, initial=progress.step, desc="training", unit="step")
+    take, per_epoch = (_position_steps if settings.trainer == "positions" else _photo_steps)(setup)
+    scheduled = setup.recipe.optimised
+    plan = Plan.of(settings, per_epoch, scheduled, progress.planned)
+    saved = measured = time.monotonic()
+    bar = tqdm(total=plan and plan.steps, initial=progress.step, desc="training", unit="step")
     with bar, stop_on_signals(threading.Event()) as stop:
-        while progress.step < plan.steps:
+        begun = progress.step
+        while plan is None or progress.step < plan.steps:
             step = progress.step
-            training_step.set_rates(setup.optimizer, sum(step >= drop for drop in plan.milestones))
-            terms = _step(setup, step, order, targets)
+            if plan is None and step == begun + 1:
+                measured = time.monotonic()
+            if plan is None and step >= begun + MEASURED and settings.budget is not None:
+                per_step = (time.monotonic() - measured) / (MEASURED - 1)
+                progress.planned = steps_in(settings.budget, per_step)
+                plan = Plan.of(settings, per_epoch, scheduled, progress.planned)
+                assert plan is not None
+                bar.total = plan.steps
+                tqdm.write(f"a step takes {per_step:.3f} s: {plan.steps} in {settings.budget:.0f} s")
+            drops = sum(step >= drop for drop in plan.milestones) if plan else 0
+            training_step.set_rates(setup.optimizer, drops)
+            terms = take(step)
             progress.history.append(terms)
             progress.step += 1
             if not math.isfinite(sum(terms)):
@@ -189,24 +202,81 @@ def _loop(setup: Setup, progress: Progress, file: ResumeFile) -> None:
                 file.save(setup.model, setup.optimizer, progress)
                 saved = time.monotonic()
             if stop.is_set():
-                raise Interrupted(f"stopped after step {progress.step} of {plan.steps}")
+                of = f" of {plan.steps}" if plan else ""
+                raise Interrupted(f"stopped after step {progress.step}{of}")
 
 
-def _step(setup: Setup, step: int, order: Order, targets: TargetStore) -> Tuple[float, ...]:
-    """One optimizer step; the loss's terms."""
-    settings, recipe, device = setup.settings, setup.recipe, setup.loader.device
+def _targets(setup: Setup) -> TargetStore:
+    settings, map_hw = setup.settings, setup.map_hw
+    return TargetStore(setup.data, settings.size, map_hw, settings.geometry, settings.reading)
+
+
+def _photo_steps(setup: Setup) -> Tuple[TakeStep, int]:
+    """The published step on whole photos, and steps an epoch."""
+    settings, recipe = setup.settings, setup.recipe
+    order, targets = setup.order(), _targets(setup)
+    clip = training_step.CLIP_NORM if recipe.optimised and setup.supervised else None
+
+    def take(step: int) -> Tuple[float, ...]:
+        features, draws, goal = _whole_photos(setup, step, order, targets)
+        loss = training_step.batch_loss(
+            setup.model, features, draws, *goal, recipe=recipe, plain=settings.plain,
+            low_precision=settings.bfloat16,
+        )
+        training_step.take_step(setup.optimizer, loss.total, clip)
+        return tuple(float(term.detach()) for term in loss)
+
+    return take, order.per_epoch
+
+
+def _whole_photos(
+    setup: Setup, step: int, order: Order, targets: TargetStore
+) -> Tuple[List[torch.Tensor], training_step.Draws, Targets]:
+    """A batch: raw features, the random part, and what is right."""
+    settings, device = setup.settings, setup.loader.device
     index = order.indices(step)
     draws = training_step.draw(
-        order.batch, sum(setup.model.channels), setup.model.map_size(setup.cache.level2_size),
-        setup.noise_std, settings.mask_threshold(setup.supervised),
-        training_step.step_generator(settings.seed, step), recipe.anomalies,
+        order.batch, sum(setup.model.channels), setup.map_hw, setup.noise_std,
+        settings.mask_threshold(setup.supervised), training_step.step_generator(settings.seed, step),
+        setup.recipe.anomalies,
     )
     draws = training_step.Draws(*(part.to(device) for part in draws))
-    mask, label, segmented = (part.to(device) for part in targets[index])
-    loss = training_step.batch_loss(
-        setup.model, [level.to(device) for level in setup.cache[index]], draws, mask, label, segmented,
-        recipe=recipe, plain=settings.plain, low_precision=settings.bfloat16,
+    goal = Targets(*(part.to(device) for part in targets[index]))
+    return [level.to(device) for level in setup.cache[index]], draws, goal
+
+
+def _position_steps(setup: Setup) -> Tuple[TakeStep, int]:
+    """Steps on single positions, every few of them with one of the classification head on whole photos; and
+    steps that see as many positions as there are."""
+    settings, model = setup.settings, setup.model
+    order, targets = setup.order(), _targets(setup)
+    sampler = _sampler(setup, targets)
+    every = CLASSIFY_EVERY if model.discriminator.classifies else 0
+
+    def take(step: int) -> Tuple[float, ...]:
+        batch = sampler.draw(training_step.step_generator(settings.seed, step)).to(setup.loader.device)
+        loss = positions.loss(model, batch)
+        if every and step % every == 0:
+            features, draws, goal = _whole_photos(setup, step // every, order, targets)
+            focal = positions.classification_loss(model, features, draws, goal.mask, goal.label)
+            loss = loss._replace(focal_cls=focal)
+        training_step.take_step(setup.optimizer, loss.total)
+        return tuple(float(term.detach()) for term in loss)
+
+    count = setup.data.normals * setup.map_hw[0] * setup.map_hw[1]
+    return take, -(-count // positions.BATCH)
+
+
+def _sampler(setup: Setup, targets: TargetStore) -> positions.Sampler:
+    model = setup.model
+    reader = positions.Reader(setup.cache.levels, setup.map_hw, model.feature_shift, model.feature_scale)
+    return positions.Sampler(
+        reader, setup.data.normals, targets.masks, targets.segmented, setup.noise_std
     )
-    clip = training_step.CLIP_NORM if recipe.optimised and setup.supervised else None
-    training_step.take_step(setup.optimizer, loss.total, clip)
-    return tuple(float(term.detach()) for term in loss)
+
+
+def _settle(setup: Setup) -> None:
+    """BatchNorm's statistics at the end of steps on positions."""
+    sampler, device = _sampler(setup, _targets(setup)), setup.loader.device
+    generators = (training_step.step_generator(setup.settings.seed, -1 - n) for n in range(positions.SETTLING))
+    positions.settle(setup.model, (sampler.draw(generator).to(device) for generator in generators))

@@ -32,10 +32,12 @@ NAMED = 3
 
 @dataclass
 class Progress:
-    """What a resumed run needs besides weights and optimizer: steps done and their losses."""
+    """What a resumed run needs besides weights and optimizer: steps done, their losses, and how many were
+    ``planned`` where a budget was given."""
 
     step: int = 0
     history: List[Tuple[float, ...]] = field(default_factory=list)
+    planned: Optional[int] = None
 
 
 class PhotoRecord(NamedTuple):
@@ -95,6 +97,7 @@ class ResumeFile:
         header: Dict[str, Any] = {
             "schema": checkpoint.SCHEMA,
             "step": progress.step,
+            "planned": progress.planned,
             "settings": self.settings.to_dict(),
             "photos": self.photos,
         }
@@ -134,6 +137,9 @@ class ResumeFile:
         step = header.get("step")
         if type(step) is not int or step < 0:
             raise self._damaged(f"its step is {step!r}")
+        planned = header.get("planned")
+        if planned is not None and (type(planned) is not int or planned < 1):
+            raise self._damaged(f"its planned steps are {planned!r}")
         shapes = {name: tuple(value.shape) for name, value in _trainable(model).items()}
         shapes["history"] = (step, LOSS_TERMS)
         if step:
@@ -145,7 +151,7 @@ class ResumeFile:
         state = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
         model.load_state_dict(state, strict=False)  # the backbone has its weights already
         checkpoint.restore_optimizer(optimizer, tensors)
-        return Progress(step, [tuple(row) for row in history.tolist()])
+        return Progress(step, [tuple(row) for row in history.tolist()], planned)
 
     def _damaged(self, problem: str) -> ModelError:
         return ModelError(f"{self.path}: damaged ({problem}); start anew with another --out")

@@ -64,21 +64,22 @@ def training_set(samples: Sequence[Sample]) -> TrainingSet:
 
 
 class TargetStore:
-    """Targets of a training set, masks at the segmentation map's size."""
+    """Targets of a training set: ``masks`` [D, 1, H, W] uint8 of its labelled photos at the segmentation
+    map's size, ``segmented`` [D] whether there is one."""
 
     def __init__(
         self, data: TrainingSet, image_hw: Tuple[int, int], map_hw: Tuple[int, int],
         geometry: str = "stretch", reading: Reading = Reading(),  # noqa: B008 (frozen)
     ):
         self._normals, self._map_hw = data.normals, map_hw
-        self._masks = torch.zeros(data.defects, 1, *map_hw, dtype=torch.uint8)
-        self._segmented = torch.zeros(data.defects, dtype=torch.bool)
+        self.masks = torch.zeros(data.defects, 1, *map_hw, dtype=torch.uint8)
+        self.segmented = torch.zeros(data.defects, dtype=torch.bool)
         labelled = zip(data.samples[data.normals :], data.photos[data.normals :])
         for i, (sample, photo) in enumerate(labelled):
             if sample.mask is not None:
                 mask = fit_mask(read_truth(sample.mask, None, reading), image_hw, geometry)
-                self._masks[i] = shrink(np.flip(mask, photo.flip), map_hw)
-                self._segmented[i] = True
+                self.masks[i] = shrink(np.flip(mask, photo.flip), map_hw)
+                self.segmented[i] = True
 
     def __getitem__(self, index: np.ndarray) -> Targets:
         mask = torch.zeros(len(index), 1, *self._map_hw)
@@ -86,9 +87,9 @@ class TargetStore:
         segmented = torch.ones(len(index), dtype=torch.bool)
         bad = torch.from_numpy(index >= self._normals)
         rows = torch.from_numpy(index[index >= self._normals] - self._normals)
-        mask[bad] = self._masks[rows].float()
+        mask[bad] = self.masks[rows].float()
         label[bad] = 1.0
-        segmented[bad] = self._segmented[rows]
+        segmented[bad] = self.segmented[rows]
         return Targets(mask, label, segmented)
 
 

@@ -94,7 +94,9 @@ def estimated(
         left_out = set(inside)
         rest = [sample for i, sample in enumerate(good) if i not in left_out]
         learnt = without_parts(bad, [good[i] for i in inside])
-        own = dataclasses.replace(settings, seed=settings.seed + 1 + number)
+        own = dataclasses.replace(
+            settings, seed=settings.seed + 1 + number, steps=len(fitted.history), budget=None
+        )
         file = ResumeFile(run / f"cross-fit-{number + 1}.safetensors", own, ())
         other = fit(own, loader, [*rest, *learnt], file, file.path.exists())
         theirs = _scales(other, loader, rest, predict)
@@ -151,7 +153,7 @@ def _scales(fitted: Fitted, loader: PhotoLoader, known: Sequence[Sample], predic
 
 
 def _source(settings: Settings) -> str:
-    return settings.verdict_source if settings.recipe(True).cls_head else "map_max"
+    return settings.settled(True).verdict_source if settings.recipe(True).cls_head else "map_max"
 
 
 def count(samples: Sequence[Sample]) -> int:

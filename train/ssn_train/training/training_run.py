@@ -27,6 +27,7 @@ from ssn_train.data import checking, datasets
 from ssn_train.data.datasets import DataSet, Sample
 from ssn_train.network import backbones
 from ssn_train.network.backbones import Backbone
+from ssn_train.network.design import PAPER
 from ssn_train.network.losses import Loss
 from ssn_train.options.settings import Settings, fingerprint
 from ssn_train.parts import tables
@@ -54,12 +55,13 @@ def train(
     """
     _check_folder(run, resume)
     asked, given = settings, dataset
+    settings = settings.settled(any(sample.label for sample in dataset.train))
     if resume:
         dataset = proposed_parts.again(dataset, run, settings.selection)
         file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
         file.check()
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default cuDNN rounds to 10 bits
-    backbone = backbones.create(settings.backbone)
+    backbone = backbones.create(settings.backbone, settings.levels)
     source = backbones.load_weights(backbone, settings.weights)
     backbone.module.to(device).eval().requires_grad_(False)
     loader = PhotoLoader(backbone, settings.size, settings.geometry, device, workers)
@@ -80,6 +82,7 @@ def train(
         tqdm.write(f"thresholds by {folds} further trainings on parts of the photos: an estimate "
                    "(--cross-fit 0 holds photos back instead); for a promise run ssn-calibrate on the line")
     tqdm.write(f"training: {describe(bad)}")
+    tqdm.write(_network_words(backbone, settings))
     fitted = fit(settings, loader, [*rest, *bad], file, resume)
     if folds:
         calibrated = thresholds.estimated(fitted, loader, good, bad, settings, folds, run, _predict)
@@ -102,6 +105,14 @@ def train(
     file.path.unlink(missing_ok=True)
     thresholds.remove(run)
     return document
+
+
+def _network_words(backbone: Backbone, settings: Settings) -> str:
+    """What is trained: ``features at stride 8 (40 channels) and ...; heads of 1024 and 128 channels``."""
+    heads = f"heads of {settings.seg_width} and {settings.cls_width} channels"
+    if not settings.cls_width:
+        heads = f"a segmentation head of {settings.seg_width} channels, whose map's maximum is the score"
+    return f"{backbone.name}, features at {backbone.words()}; {heads}"
 
 
 def _with_parts(
@@ -233,6 +244,7 @@ def _header(
         feature_std=tuple(fitted.feature_std.tolist()),
         standardise=backbone.standardise,
         variant=settings.variant,
+        design=None if fitted.model.shape == PAPER else dataclasses.asdict(fitted.model.shape),
         settings=settings.to_dict(),
         data=fingerprint(samples),
         verdict=calibrated.verdict,

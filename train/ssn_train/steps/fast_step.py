@@ -6,7 +6,7 @@ Written plainly, a step convolves 2B upscaled maps. Three exact rewritings (docs
   input, so adaptor and first convolutions run once, at low resolution, composed.
 * The noise lives under the Perlin mask, K of 2BHW positions: only there is it drawn, multiplied
   with the weights, and added.
-* BatchNorm is per channel, so the segmentation head's 1024 channels go block by block, each block
+* BatchNorm is per channel, so the segmentation head's channels go block by block, each block
   from projection to logits while it is in the cache, and once more in the backward pass.
 
 Layout is channels-last throughout: position x channel matrices, no transposes.
@@ -15,6 +15,7 @@ Layout is channels-last throughout: position x channel matrices, no transposes.
 from __future__ import annotations
 
 import functools
+import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -24,8 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssn_train.network import operators
-from ssn_train.network.model import CLS_HIDDEN, LEAKY_SLOPE, SuperSimpleNet
-from ssn_train.network.operators import KERNEL
+from ssn_train.network.model import LEAKY_SLOPE, SuperSimpleNet
 
 BLOCK = {"cpu": 2 << 20, "cuda": 64 << 20}
 """Values of one block of hidden channels: 8 MiB of float32 stay in a CPU's cache."""
@@ -53,6 +53,8 @@ def heads(
     dtype = torch.bfloat16 if low_precision else features[0].dtype
     levels = [level.permute(0, 2, 3, 1).contiguous() for level in model.standardise(features)]
     seg_logits = _seg_logits(model, levels, noise, dtype)
+    if not model.discriminator.classifies:
+        return seg_logits, seg_logits.amax((1, 2, 3))
     seg = seg_logits.detach() if model.discriminator.stop_grad else seg_logits
     hidden = _cls_pre_activation(model, levels, noise, dtype)
     return seg_logits, model.discriminator.score(hidden, seg)
@@ -65,7 +67,7 @@ def _seg_logits(
     adaptor = model.feature_adaptor.projection
     weight = conv.weight[:, :, 0, 0]
     composed = (weight @ adaptor.weight[:, :, 0, 0]).split(model.channels, dim=1)
-    size = model.map_size(levels[0].shape[1:3])
+    size = model.shape.map_size(levels[0].shape[1:3])
     spatial = [_matrices("upscale", level, size) for level in levels]
     low = [_product(level, w.T, dtype) for level, w in zip(levels, composed)]
     delta = _product(noise.values, weight.T, dtype)
@@ -76,9 +78,9 @@ def _seg_logits(
     parts = (*low, delta, norm.weight, norm.bias, last.weight[0, :, 0, 0])
     base, rows = delta.new_zeros(one_copy), delta.new_zeros(len(delta))
     means, variances = [], []
-    for low2, low3, *rest in zip(*(part.split(step, dim=-1) for part in parts)):
+    for block in zip(*(part.split(step, dim=-1) for part in parts)):
         done = checkpoint(
-            _seg_block, [low2, low3], spatial, index, *rest, norm.eps,
+            _seg_block, block[: len(low)], spatial, index, *block[len(low) :], norm.eps,
             use_reentrant=False, preserve_rng_state=False,
         )
         base, rows = base + done[0], rows + done[1]
@@ -110,8 +112,11 @@ def _seg_block(
     Both copies equal the base but for the K rows, so sums over 2BHW positions are twice the
     base's plus what the noise changes.
     """
-    (low2, low3), (matrices2, matrices3) = low, spatial
-    hidden = _upscale(low2, matrices2, add_to=_upscale(low3, matrices3)).flatten(0, 1)
+    summed: Optional[Tensor] = None
+    for level, matrices in zip(reversed(low), reversed(spatial)):
+        summed = _upscale(level, matrices, add_to=summed)
+    assert summed is not None
+    hidden = summed.flatten(0, 1)
     unperturbed = hidden.index_select(0, index)
     perturbed = unperturbed + delta
     count = 2 * len(hidden)
@@ -132,56 +137,56 @@ def _cls_pre_activation(
     model: SuperSimpleNet, levels: List[Tensor], noise: Noise, dtype: torch.dtype
 ) -> Tensor:
     """The classification head's convolution of the features, without the map's part and the bias:
-    [2B, 128, H, W]."""
+    [2B, K, H, W]."""
     weight = model.discriminator.cls_layers[0].weight
-    taps = weight[:, :-1].permute(2, 3, 0, 1)  # [i, j, 128, C]; the last input is the map
+    taps = weight[:, :-1].permute(2, 3, 0, 1)  # [i, j, K, C]; the last input is the map
     flat = taps.reshape(-1, taps.shape[-1])
-    batch, (height, width) = len(levels[0]), model.map_size(levels[0].shape[1:3])
+    kernel, width_out = taps.shape[0], taps.shape[2]
+    batch, (height, width) = len(levels[0]), model.shape.map_size(levels[0].shape[1:3])
     composed, parts = flat, []
     if model.variant == "icpr":
         adaptor = model.feature_adaptor.projection
         composed = flat @ adaptor.weight[:, :, 0, 0]
         assert adaptor.bias is not None
-        parts.append(_border(flat @ adaptor.bias, (height, width)))
-    by_row = composed.view(KERNEL, KERNEL * CLS_HIDDEN, -1)
+        parts.append(_border((flat @ adaptor.bias).view(kernel, kernel, -1), (height, width)))
+    by_row = composed.view(kernel, kernel * width_out, -1)
     for level, w in zip(levels, by_row.split(model.channels, dim=2)):
-        rows, columns = _matrices("taps", level, (height, width))
+        rows, columns = _matrices("taps", level, (height, width), kernel)
         h, w_low = level.shape[1:3]
         low = _product(level.view(batch, 1, h * w_low, -1), w.transpose(1, 2), dtype)
-        left = _product(rows, low.view(batch, KERNEL * h, -1), dtype)  # [B, H, w j 128]
-        left = left.view(batch, height, w_low * KERNEL, CLS_HIDDEN)
-        parts.append(_product(columns, left, dtype))  # [B, H, W, 128]
+        left = _product(rows, low.view(batch, kernel * h, -1), dtype)  # [B, H, w j K]
+        left = left.view(batch, height, w_low * kernel, width_out)
+        parts.append(_product(columns, left, dtype))  # [B, H, W, K]
     return _add_noise(sum(parts[1:], parts[0]), noise, flat, dtype)
 
 
 def _border(tap_constants: Tensor, size: Tuple[int, int]) -> Tensor:
-    """A constant's way through the zero-padded kernel: [25 x 128] -> [H, W, 128].
+    """A constant's way through the zero-padded kernel: [kernel, kernel, K] -> [H, W, K].
 
     ``sum_ij (S_i 1)(S_j 1)^T q_ij``: less of it near the border.
     """
-    rows, columns = (
-        torch.from_numpy(operators.shifted(np.ones((n, 1)))[:, :, 0]).to(tap_constants) for n in size
-    )
-    q = tap_constants.view(KERNEL, KERNEL, -1)
-    return torch.einsum("iy,jx,ijk->yxk", rows, columns, q)
+    ones = (operators.shifted(np.ones((n, 1)), len(tap_constants))[:, :, 0] for n in size)
+    rows, columns = (torch.from_numpy(one).to(tap_constants) for one in ones)
+    return torch.einsum("iy,jx,ijk->yxk", rows, columns, tap_constants)
 
 
 def _add_noise(base: Tensor, noise: Noise, flat: Tensor, dtype: torch.dtype) -> Tensor:
-    """Both copies of ``base`` [B, H, W, 128] plus the 5x5 convolution of the noise: each perturbed
-    position adds to its 25 neighbours."""
+    """Both copies of ``base`` [B, H, W, K] plus the convolution of the noise by ``flat`` [kernel kernel K,
+    C]: each perturbed position adds to its neighbours."""
     batch, height, width, channels = base.shape
-    reach = KERNEL // 2
+    kernel = math.isqrt(len(flat) // channels)
+    reach = kernel // 2
     padded = F.pad(base, (0, 0, reach, reach, reach, reach))
     tall, wide = padded.shape[1:3]
     row = torch.div(noise.positions, width, rounding_mode="floor")  # over all images
     image = torch.div(row, height, rounding_mode="floor")
     corner = (image * tall + row % height) * wide + noise.positions % width
-    back = torch.arange(KERNEL - 1, -1, -1, device=corner.device)  # tap i moves by 2 - i
+    back = torch.arange(kernel - 1, -1, -1, device=corner.device)  # tap i moves by reach - i
     target = corner[:, None] + (back[:, None] * wide + back).flatten()
     spread = _product(noise.values, flat.T, dtype).view(-1, channels)
     both = torch.cat([padded, padded]).view(-1, channels)
     both = both.index_add(0, target.flatten(), spread).view(2 * batch, tall, wide, channels)
-    return both[:, reach:-reach, reach:-reach].permute(0, 3, 1, 2)
+    return both[:, reach : tall - reach, reach : wide - reach].permute(0, 3, 1, 2)
 
 
 def _upscale(
@@ -200,20 +205,22 @@ def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
 
 
-def _matrices(kind: str, level: Tensor, size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+def _matrices(
+    kind: str, level: Tensor, size: Tuple[int, int], kernel: int = 1
+) -> Tuple[Tensor, Tensor]:
     """Row and column matrices for a level [B, h, w, C]."""
     pairs = zip(("rows", "columns"), level.shape[1:3], size)
-    rows, columns = (_matrix(kind, *p, level.dtype, level.device) for p in pairs)
+    rows, columns = (_matrix(kind, *p, kernel, level.dtype, level.device) for p in pairs)
     return rows, columns
 
 
 @functools.lru_cache(maxsize=32)
 def _matrix(
-    kind: str, axis: str, n_in: int, n_out: int, dtype: torch.dtype, device: torch.device
+    kind: str, axis: str, n_in: int, n_out: int, kernel: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     matrix = operators.pooled_upscale(n_in, n_out)
     if kind == "taps":
-        matrix = (operators.tap_rows if axis == "rows" else operators.tap_columns)(matrix)
+        matrix = (operators.tap_rows if axis == "rows" else operators.tap_columns)(matrix, kernel)
     return torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
 
 

@@ -7,7 +7,7 @@ import torch
 from exact_model import random_model, step_inputs
 
 from ssn_train.network.model import VARIANTS, SuperSimpleNet
-from ssn_train.training import training_step
+from ssn_train.steps import training_step
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ssn_train.network import anomalies, losses, perlin
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.options.recipe import Recipe
-from ssn_train.training import fast_step
+from ssn_train.steps import fast_step
 
 SUPERSIMPLENET = Recipe()
 
@@ -83,7 +83,7 @@ def make_optimizer(model: SuperSimpleNet, rate_scale: float = 1.0) -> torch.opti
     groups = (
         list(model.feature_adaptor.parameters()),
         list(heads.seg.parameters()),
-        [*heads.dec_head.parameters(), *heads.fc_score.parameters()],
+        [*heads.dec_head.parameters(), *heads.fc_score.parameters()] if heads.classifies else [],
     )
     rates = [rate * rate_scale for rate in LEARNING_RATES]
     return torch.optim.AdamW(
@@ -125,7 +125,7 @@ def batch_loss(
     ``low_precision`` runs the heads' large products in bfloat16 (not with ``plain``); statistics,
     losses and weights stay in float32.
     """
-    batch, size = len(features[0]), model.map_size(features[0].shape[2:])
+    batch, size = len(features[0]), model.shape.map_size(features[0].shape[2:])
     if mask is None:
         mask = features[0].new_zeros(batch, 1, *size)
     if label is None:
