@@ -73,6 +73,8 @@ Examples:
 @click.option("--cls-width", type=click.IntRange(0, 4096),
               help="Channels of the classification head; 0: none, the map's maximum is the score.  [default: "
                    "128 with labelled defects or where it is to judge, else the backbone's]")
+@click.option("--adaptor/--no-adaptor", default=None,
+              help="Train the feature adaptor, as published, or leave it out.  [default: the backbone's]")
 @click.option("--cls-kernel", type=click.IntRange(1, 15), help="Its rows and columns, an odd number.")
 @click.option("--size", default="256x256", show_default=True, help="Model input, HxW in pixels.")
 @click.option("--layout", type=click.Choice(sorted(datasets.LAYOUTS)),

@@ -11,7 +11,8 @@ class Design:
     """``levels`` of the backbone, the finest first (:func:`ssn_train.network.backbones.create`); ``grid`` the
     segmentation map's (H, W), None for ``scale`` times the first level's; ``seg_width`` and ``cls_width``
     hidden channels of the heads, the latter's 0 for none; ``cls_kernel`` rows and columns of the
-    classification head's convolution. The defaults are the paper's (sections 3.1 and 3.4)."""
+    classification head's convolution; ``adaptor`` False keeps the
+    feature adaptor at the identity. The defaults are the paper's (sections 3.1 and 3.4)."""
 
     levels: Tuple[str, ...] = ("8", "16")
     grid: Optional[Tuple[int, int]] = None
@@ -19,6 +20,7 @@ class Design:
     seg_width: int = 1024
     cls_width: int = 128
     cls_kernel: int = 5
+    adaptor: bool = True
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Design:

@@ -135,6 +135,10 @@ class SuperSimpleNet(nn.Module):
         self.register_buffer("feature_scale", torch.ones(sum(channels)))
         self.feature_adaptor.apply(_initialise)
         self.discriminator.apply(_initialise)  # never the backbone: it comes with its weights
+        if not shape.adaptor:
+            nn.init.eye_(self.feature_adaptor.projection.weight[:, :, 0, 0])
+            nn.init.constant_(self.feature_adaptor.projection.bias, 0.0)
+            self.feature_adaptor.requires_grad_(False)
         if backbone is not None:
             backbone.requires_grad_(False).eval()
 

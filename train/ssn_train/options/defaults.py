@@ -14,18 +14,18 @@ from ssn_edge.values import size_hw
 
 PUBLISHED: Mapping[str, Any] = {
     "trainer": "photos", "levels": ("8", "16"), "grid": None, "scale": 2, "seg_width": 1024, "cls_width": 128,
-    "cls_kernel": 5, "batch": 32, "rate_scale": 1.0, "verdict_source": "score",
+    "cls_kernel": 5, "adaptor": True, "batch": 32, "rate_scale": 1.0, "verdict_source": "score",
 }
 """SuperSimpleNet's (sections 3 and 4.3)."""
 
 POSITIONS: Mapping[str, Any] = {
-    **PUBLISHED, "trainer": "positions", "cls_width": None, "batch": 8, "rate_scale": 3.0, "verdict_source": None,
+    **PUBLISHED, "trainer": "positions", "cls_width": None, "adaptor": False, "batch": 8, "rate_scale": 3.0, "verdict_source": None,
     "steps": 300,
 }
 """Of the trainer made for minutes, for any backbone."""
 
 LEAN: Mapping[str, Mapping[str, Any]] = {
-    "efficientnet_lite0": {**POSITIONS, "levels": ("block5", "block6"), "scale": 1},
+    "efficientnet_lite0": {**POSITIONS, "levels": ("block5", "block6"), "scale": 1, "seg_width": 512},
 }
 """Backbones whose choice was measured."""
 

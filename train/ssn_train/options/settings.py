@@ -39,7 +39,7 @@ MIN_SIZE = 32
 @dataclass(frozen=True)
 class Settings:
     """``trainer`` is one of :data:`TRAINERS`, which count ``batch`` photos or a number of positions as a
-    step; ``levels`` to ``cls_kernel`` are the fields of :class:`ssn_train.network.design.Design`
+    step; ``levels`` to ``adaptor`` are the fields of :class:`ssn_train.network.design.Design`
     (``cls_width`` None: a classification head where labelled defects train it or it is to judge). ``steps``
     overrides ``epochs``, and ``budget`` (seconds of steps) both; ``noise_std`` None means the backbone's
     default; ``perlin_threshold`` None the paper's for this supervision; ``bits`` of 16-bit photos, None what
@@ -75,6 +75,7 @@ class Settings:
     seg_width: int = 1024
     cls_width: Optional[int] = 128
     cls_kernel: int = 5
+    adaptor: bool = True
     budget: Optional[float] = None
     seed: int = 42
     plain: bool = False
@@ -126,7 +127,7 @@ class Settings:
         grid, scale = (self.grid, self.scale) if recipe.upscale else (None, 1)
         return {
             "levels": self.levels, "grid": grid, "scale": scale, "seg_width": self.seg_width,
-            "cls_width": self.cls_width, "cls_kernel": self.cls_kernel,
+            "cls_width": self.cls_width, "cls_kernel": self.cls_kernel, "adaptor": self.adaptor,
         }
 
     @property
@@ -153,7 +154,7 @@ class Settings:
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
             "cross_fit": 0, "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2, "seg_width": 1024,
-            "cls_width": 128, "cls_kernel": 5, "budget": None,
+            "cls_width": 128, "cls_kernel": 5, "adaptor": True, "budget": None,
             **stored,
         }
         known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}

@@ -138,8 +138,10 @@ def seg_logits(model: SuperSimpleNet, batch: Batch, momentum: float) -> Tensor:
     """The segmentation head's logits [K], in training mode; BatchNorm's running statistics follow the
     batch's by ``momentum``."""
     conv, norm, last = model.discriminator.seg_layers
-    adaptor = model.feature_adaptor.projection
-    adapted = F.linear(batch.features, adaptor.weight[:, :, 0, 0], adaptor.bias)
+    adapted = batch.features
+    if model.shape.adaptor:
+        adaptor = model.feature_adaptor.projection
+        adapted = F.linear(adapted, adaptor.weight[:, :, 0, 0], adaptor.bias)
     noisy = len(batch.noise)
     adapted = torch.cat([adapted[:noisy] + batch.noise, adapted[noisy:]])
     hidden = F.linear(adapted, conv.weight[:, :, 0, 0], conv.bias)

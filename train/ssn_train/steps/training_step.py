@@ -81,7 +81,7 @@ def make_optimizer(model: SuperSimpleNet, rate_scale: float = 1.0) -> torch.opti
     """
     heads = model.discriminator
     groups = (
-        list(model.feature_adaptor.parameters()),
+        list(model.feature_adaptor.parameters()) if model.shape.adaptor else [],
         list(heads.seg.parameters()),
         [*heads.dec_head.parameters(), *heads.fc_score.parameters()] if heads.classifies else [],
     )

@@ -61,6 +61,12 @@ class FeatureCache:
             else:
                 self.levels.append(np.empty(full, np.float32))
 
+    def chosen(self, rows: np.ndarray) -> FeatureCache:
+        """Some photos' features, copied, in the order of ``rows``."""
+        part = object.__new__(FeatureCache)
+        part.levels, part._files, part.on_disk = [level[rows] for level in self.levels], [], False
+        return part
+
     def __len__(self) -> int:
         return len(self.levels[0])
 

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -108,18 +108,21 @@ class Setup:
 
 
 def fit(
-    settings: Settings, loader: PhotoLoader, samples: Sequence[Sample], file: ResumeFile, resume: bool
+    settings: Settings, loader: PhotoLoader, samples: Sequence[Sample], file: ResumeFile, resume: bool,
+    cache: Optional[FeatureCache] = None,
 ) -> Fitted:
     """Train on normal photos, and on labelled defects where ``samples`` holds any; with ``resume`` go on
-    where ``file`` ends. Features that do not fit into memory lie beside it.
+    where ``file`` ends. Features that do not fit into memory lie beside it; ``cache`` has them already, in
+    :func:`training_set`'s order.
 
     Raises Interrupted after saving to ``file`` when a signal asks to stop.
     """
     data = training_set(samples)
     if data.normals < 2:
         raise InputError(f"{data.normals} good photo to train on; at least 2 are needed")
-    with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
-        cache = FeatureCache(loader, data.photos, file.path.parent, bar.update)
+    if cache is None:
+        with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
+            cache = FeatureCache(loader, data.photos, file.path.parent, bar.update)
     setup = _set_up(settings, loader, data, cache)
     progress = Progress()
     if resume:

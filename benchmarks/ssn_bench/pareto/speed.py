@@ -1,0 +1,58 @@
+"""How long a candidate's whole model takes on a frame: random weights, all candidates alternating."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Dict, Sequence
+
+import torch
+
+from ssn_bench.pareto.candidates import Candidate
+from ssn_edge.backends import installed
+from ssn_export.graph import plan_timing, tracing
+from ssn_export.graph.deployed import Deployed
+from ssn_export.graph.head_plans import PLANS
+from ssn_train.network import backbones
+from ssn_train.network.model import SuperSimpleNet
+
+
+def measure(
+    candidates: Sequence[Candidate], budget_s: float, log: Callable[[str], object]
+) -> Dict[str, Dict[str, Any]]:
+    """By back end and candidate: median and quartiles in ms of one run, and the plan that was fastest there.
+
+    Candidates of the same graph are timed once. Methods without heads of ours have no graph and no time.
+    """
+    kinds: Dict[Any, Candidate] = {}
+    for one in candidates:
+        if not one.method:
+            kinds.setdefault(_graph_of(one), one)
+    found: Dict[str, Dict[str, Any]] = {}
+    for backend in installed():
+        if backend == "tensorrt":
+            continue
+        runners, plans = {}, {}
+        for kind, one in kinds.items():
+            log(f"{backend}: {one.name} ...")
+            graphs = {plan: _trace(one, plan) for plan in PLANS}
+            plans[kind] = plan_timing.compare(graphs, backend)["fastest"]
+            runners[str(kind)] = plan_timing.runner(graphs[plans[kind]], backend)
+        times = plan_timing.alternate(runners, rounds=60, budget_s=budget_s)
+        found[backend] = {
+            one.name: {**times[str(_graph_of(one))], "plan": plans[_graph_of(one)]}
+            for one in candidates if not one.method
+        }
+    return found
+
+
+def _graph_of(candidate: Candidate) -> Any:
+    settings = candidate.settings()
+    return settings.backbone, settings.size, dataclasses.astuple(candidate.design)
+
+
+def _trace(candidate: Candidate, plan: str) -> Any:
+    settings = candidate.settings()
+    torch.manual_seed(0)
+    backbone = backbones.create(settings.backbone, settings.levels)
+    model = SuperSimpleNet(backbone.module, backbone.channels, settings.size, shape=candidate.design).eval()
+    return tracing.trace(Deployed(model, backbone, plan), settings.size)
