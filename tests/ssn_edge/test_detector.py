@@ -3,12 +3,13 @@
 import json
 import sys
 import threading
-import time
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 import tiny
+import waiting
 
 from ssn_edge import BackendError, Detector, InputError, ModelError, backends
 from ssn_edge.files import sha256
@@ -188,20 +189,21 @@ def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(detector, mon
 
 def test_threads_share_a_detector_until_it_is_closed(tmp_path):
     detector = Detector.open(tiny.write_model(tmp_path / "m.onnx"))
-    wrong, ends = [], []
+    wrong, ends, judged = [], [], Counter()
 
     def work(value):
         try:
             while True:
                 if detector.detect(np.full((20, 30), value, np.uint8)).map_max != value:
                     wrong.append(value)
+                judged[value] += 1
         except ModelError as error:
             ends.append(str(error))
 
     threads = [threading.Thread(target=work, args=(50 * n,)) for n in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    waiting.until(lambda: len(judged) == 4 and min(judged.values()) > 5)
     detector.close()
     for thread in threads:
         thread.join(20)

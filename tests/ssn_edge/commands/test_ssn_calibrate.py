@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import commands
 import cv2
@@ -14,9 +13,11 @@ import numpy as np
 import pytest
 import tiny
 from commands import ssn_run
+from waiting import PATIENCE_S, in_thread
 
 from ssn_edge import Detector
 from ssn_edge.model import bundle
+from ssn_edge.sources import watched_folder
 from ssn_edge.verdict import in_bundle
 
 
@@ -45,6 +46,40 @@ def photos(folder, values, shots=1):
 
 def manifest(path):
     return (path / bundle.MANIFEST).read_bytes()
+
+
+@pytest.fixture
+def arriving(monkeypatch):
+    """Files that come into a folder once it is watched, one after the other, until the block ends."""
+    watched, find = threading.Event(), watched_folder.find
+
+    def found(*arguments):
+        source = find(*arguments)  # what lies there is known from here on
+        watched.set()
+        return source
+
+    monkeypatch.setattr(watched_folder, "find", found)
+
+    @contextlib.contextmanager
+    def comes(files, folder):
+        folder.mkdir()
+        ended = threading.Event()
+
+        def arrive():
+            assert watched.wait(PATIENCE_S)
+            for file in files:
+                if not ended.wait(0.02):
+                    shutil.copy(file, folder / f".{file.name}")
+                    (folder / f".{file.name}").rename(folder / file.name)
+
+        thread = in_thread(arrive)
+        try:
+            yield folder
+        finally:
+            ended.set()
+            thread.join()
+
+    return comes
 
 
 def test_a_folder_becomes_a_promise(path, tmp_path):
@@ -139,7 +174,7 @@ def test_a_part_of_which_a_photo_was_not_judged_is_left_out(path, tmp_path):
     assert one.promise.n == 19 and one.values[0] == np.float32(21 / 255)
 
 
-def test_all_photos_of_a_part_count_wherever_they_lie(path, tmp_path):
+def test_all_photos_of_a_part_count_wherever_they_lie(path, tmp_path, arriving):
     """Side views behind all top views, of which the side is the worse; a stream's must not be like that."""
     sound = tmp_path / "sound"
     sound.mkdir()
@@ -234,46 +269,30 @@ def test_a_stream_counts_frames_and_says_that_neighbours_are_alike(path, tmp_pat
     assert "20 sound frames" in result.output
 
 
-@contextlib.contextmanager
-def arriving(files, folder):
-    """Files that come into a folder one after the other, until the block ends."""
-    folder.mkdir()
-    ended = threading.Event()
-
-    def arrive():
-        ended.wait(0.5)
-        for file in files:
-            if not ended.wait(0.02):
-                shutil.copy(file, folder / f".{file.name}")
-                (folder / f".{file.name}").rename(folder / file.name)
-
-    thread = threading.Thread(target=arrive)
-    thread.start()
-    try:
-        yield folder
-    finally:
-        ended.set()
-        thread.join()
-
-
-def test_a_watched_folder_ends_with_enough_parts(path, tmp_path):
+def test_a_watched_folder_ends_with_enough_parts(path, tmp_path, arriving):
     sound = photos(tmp_path / "sound", range(20, 50))
     with arriving(sorted(sound.iterdir()), tmp_path / "incoming") as incoming:
         result = calibrate(path, f"watch:{incoming}", "--parts", 24, "--name", "w")
     assert result.exit_code == 0 and "24 sound photos" in result.output, result.output
 
 
+WATCHING = """
+from ssn_edge.commands.ssn_calibrate import main
+from ssn_edge.sources import watched_folder
+frames = watched_folder._Watch.frames
+watched_folder._Watch.frames = lambda self, stop: print("the first look", flush=True) or frames(self, stop)
+main()
+"""
+
+
 def test_interrupted_nothing_is_written(path, tmp_path):
     sound, before = tmp_path / "incoming", manifest(path)
     sound.mkdir()
-    code = "from ssn_edge.commands.ssn_calibrate import main; main()"
-    code = f"import sys; sys.path[:0] = {sys.path!r}; {code}"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(path), f"watch:{sound}"], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {WATCHING}", str(path),
+         f"watch:{sound}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
-    assert "onnxruntime" in child.stdout.readline()
-    time.sleep(1)
+    assert any("the first look" in line for line in iter(child.stdout.readline, ""))
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=30)
     assert child.returncode == 130 and "the bundle is as it was" in out, out

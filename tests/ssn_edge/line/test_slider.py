@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import shutil
+import socket
 import threading
 import time
 import urllib.error
@@ -280,7 +281,9 @@ def test_a_slow_write_holds_nobody_up(tmp_path, monkeypatch):
         view.write(one)
         assert view.figures(-1)["number"] == 7 and ask(view, "promise?threshold=0.1")[0] == 200
         assert save(view, "y", at) == (409, "another page is saving; try again")
-        threading.Event().wait(1.5)  # longer than a request may take
+        host, port = view.address.split("/")[2].split(":")
+        with socket.create_connection((host, int(port)), timeout=waiting.PATIENCE_S) as idle:
+            assert idle.recv(1) == b""  # a later one has had its time
         done.set()
         thread.join()
         assert answers == [(200, "x")] and view.figures(-1)["calibration"] == "x"

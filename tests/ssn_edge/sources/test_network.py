@@ -6,7 +6,6 @@ import hashlib
 import http.server
 import re
 import threading
-import time
 
 import pytest
 from clips import LEVELS, STRICT, clip, jpeg
@@ -237,20 +236,23 @@ def test_a_silent_camera_is_lost_and_a_stop_ends_the_wait(detector, serve, monke
 
 
 def test_bytes_without_a_picture_are_a_warning(serve, monkeypatch, caplog):
+    """One, however long it goes on."""
     monkeypatch.setattr(network, "TIMEOUT_MS", 300)
-    stop = threading.Event()
+    stop, noted, note = threading.Event(), [], network._Fruitless.note
+    monkeypatch.setattr(network._Fruitless, "note", lambda self: (note(self), noted.append(self)))
 
     def answer(request):
         request.start(**PARTS)
-        while not stop.is_set():
+        while not stop.wait(0.01):
             request.wfile.write(b"no picture ")
-            time.sleep(0.01)
 
     frames = sources.find(f"http://u:secret@{serve(answer)}/x").open(stop)
     found = []
     thread = in_thread(lambda: found.extend(frames))
     until(lambda: "sends data, but no picture" in caplog.text)
-    time.sleep(0.5)
+    monkeypatch.setattr(network, "TIMEOUT_MS", -1)  # from now on every read is late
+    count = len(noted)
+    until(lambda: len(noted) > count + 3)
     stop.set()
     thread.join(PATIENCE_S)
     assert len(caplog.records) == 1 and not found and "secret" not in caplog.text
@@ -258,18 +260,19 @@ def test_bytes_without_a_picture_are_a_warning(serve, monkeypatch, caplog):
 
 def test_a_stop_between_trickling_bytes(serve):
     """A camera that is not silent, but never ends its part."""
-    ended, stop = threading.Event(), threading.Event()
+    ended, stop, sent = threading.Event(), threading.Event(), []
 
     def answer(request):
         request.start(**PARTS)
         request.wfile.write(b"--next\r\n\r\n")
-        while not ended.is_set():
+        while not ended.wait(0.01):
             request.wfile.write(b"x")
-            time.sleep(0.01)
+            sent.append(1)
 
     frames = sources.find(f"http://{serve(answer)}/x").open(stop)
     found = []
     thread = in_thread(lambda: found.extend(frames))
+    until(lambda: len(sent) > 3)
     stop.set()
     thread.join(PATIENCE_S)
     assert not thread.is_alive() and not found
