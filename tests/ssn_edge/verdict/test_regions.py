@@ -1,5 +1,8 @@
 """Regions of a mask against a flood fill of our own, and their bound."""
 
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,10 +31,12 @@ def flooded(mask):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 24), st.integers(1, 24)), density=st.floats(0, 1), seed=st.integers(0, 999)
+    shape=st.tuples(st.integers(1, 24), st.integers(1, 24)), density=st.floats(0, 1),
+    seed=st.integers(0, 999), looked_at=st.sampled_from([1, 20, 4096]),
 )
-def test_they_are_what_a_flood_fill_finds(shape, density, seed):
-    """At the frame's own scale: every box, peak and area; the 32 highest of any number."""
+def test_they_are_what_a_flood_fill_finds(shape, density, seed, looked_at):
+    """At the frame's own scale: every box, peak and area; the 32 highest of any number, however many pixels
+    are looked at first."""
     rng = np.random.default_rng(seed)
     anomaly_map = rng.permutation(shape[0] * shape[1]).astype(np.float32).reshape(shape)  # no ties
     mask = (rng.random(shape) < density).astype(np.uint8)
@@ -43,7 +48,8 @@ def test_they_are_what_a_flood_fill_finds(shape, density, seed):
             max(float(anomaly_map[pixel]) for pixel in pixels), len(pixels), len(pixels),
         ))
     truth.sort(key=lambda region: -region.peak)
-    found = find_regions(anomaly_map, mask, Placement(shape, shape))
+    with mock.patch.object(regions, "LOOKED_AT", looked_at):
+        found = find_regions(anomaly_map, mask, Placement(shape, shape))
     assert (found.highest, found.count) == (tuple(truth[:MOST_REGIONS]), len(truth))
 
 
@@ -78,8 +84,23 @@ def test_regions_stay_inside_the_frame(mask, frame, geometry):
         assert 0 <= region.y < region.y + region.height <= frame[0]
 
 
-def test_a_hundred_thousand_regions_are_counted_and_not_walked(monkeypatch):
-    """A noisy canvas: the highest are placed in the frame one by one, all others only counted."""
+@pytest.fixture
+def compared(monkeypatch):
+    """How many values were compared one by one, label by label: slow, above all in numpy before 1.25."""
+    counts = []
+
+    def at(peaks, labels, values):
+        counts.append(len(values))
+        np.maximum.at(peaks, labels, values)
+
+    maximum = SimpleNamespace(at=at, reduceat=np.maximum.reduceat)
+    monkeypatch.setattr(regions, "np", SimpleNamespace(**{**vars(np), "maximum": maximum}))
+    return counts
+
+
+def test_a_hundred_thousand_regions_are_counted_and_not_walked(monkeypatch, compared):
+    """A noisy canvas: the highest are placed in the frame one by one, all others only counted; nearly all
+    pixels are below a value that enough regions reach, and are not compared further."""
     rng = np.random.default_rng(0)
     anomaly_map = rng.standard_normal((1080, 1920)).astype(np.float32)
     mask = (anomaly_map > 1.28).astype(np.uint8)
@@ -90,18 +111,26 @@ def test_a_hundred_thousand_regions_are_counted_and_not_walked(monkeypatch):
     assert found.count > 100_000 and len(found.highest) == len(placed) == MOST_REGIONS
     peaks = [region.peak for region in found.highest]
     assert peaks == sorted(peaks, reverse=True) and peaks[0] == anomaly_map.max()
+    assert sum(compared) < 0.03 * mask.sum()
 
 
-@pytest.mark.parametrize("background", [1900, 10])
-@pytest.mark.parametrize("boxes", [(1, 2), (50, 40)])
-def test_every_way_to_the_peaks_agrees(background, boxes):
-    """Box by box; every pixel; and of those only what is not background: by what the boxes and areas say."""
+def test_large_regions_one_above_the_other_are_compared_line_by_line(compared):
+    """The highest pixels are all in the first of them, so that every pixel has to be looked at."""
     rng = np.random.default_rng(1)
-    anomaly_map = rng.standard_normal((40, 50)).astype(np.float32)
-    labels = np.zeros((40, 50), np.int32)
-    places = {1: (3, 4), 2: (10, 20), 3: (30, 40)}
-    for label, (y, x) in places.items():
-        labels[y : y + 2, x] = label
-    stats = np.array([[0, 0, 50, 40, background], *([x, y, *boxes, 2] for y, x in places.values())], np.int32)
-    truth = [anomaly_map[labels == label].max() for label in places]
-    assert regions._peaks(anomaly_map, labels, stats)[1:].tolist() == truth
+    level = np.repeat(np.arange(50.0), 20)[:, None]
+    anomaly_map = (level + rng.random((1000, 900))).astype(np.float32)
+    mask = np.ones((1000, 900), np.uint8)
+    mask[19::20] = 0
+    found = find_regions(anomaly_map, mask, Placement(mask.shape, mask.shape))
+    truth = [float(anomaly_map[20 * n : 20 * n + 19].max()) for n in range(49, 49 - MOST_REGIONS, -1)]
+    assert [region.peak for region in found.highest] == truth and found.count == 50
+    assert sum(compared) < 0.03 * mask.sum()
+
+
+def test_equal_peaks_are_told_in_the_order_of_their_places():
+    anomaly_map = np.zeros((40, 40), np.float32)
+    anomaly_map[::4, ::4] = 5
+    mask = (anomaly_map > 0).astype(np.uint8)
+    found = find_regions(anomaly_map, mask, Placement(mask.shape, mask.shape))
+    assert found.count == 100
+    assert [(r.y, r.x) for r in found.highest] == [(n // 10 * 4, n % 10 * 4) for n in range(MOST_REGIONS)]
