@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import click
 import numpy as np
@@ -19,7 +19,7 @@ from ssn_edge.model.schema import Verdict
 from ssn_export.gates import parity
 from ssn_export.graph import float64_reference, half_precision, plan_timing, tracing
 from ssn_export.graph.deployed import Deployed
-from ssn_export.graph.head_plans import PLANS, feature_sizes, trained
+from ssn_export.graph.head_plans import PLANS, shapes_of, trained
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step
 from ssn_train.training.photo_loader import normalise
@@ -36,10 +36,12 @@ class _Heads(nn.Module):
 
     def __init__(self, subject: Subject, plan: str):
         super().__init__()
-        self.heads = PLANS[plan](trained(subject.model, subject.mean), feature_sizes(subject.model))
+        self.heads = PLANS[plan](trained(subject.model, subject.mean), shapes_of(subject.model))
 
-    def forward(self, level2: torch.Tensor, level3: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        return self.heads([level2, level3])
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor, third: Optional[torch.Tensor] = None
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        return self.heads([first, second] if third is None else [first, second, third])
 
 
 def bench(name: str, size: Tuple[int, int], step: bool, half_seeds: int) -> Dict[str, Any]:
@@ -140,15 +142,14 @@ def _trace(subject: Subject, plan: str, centred: bool = True) -> Any:
 
 
 def _trace_heads(subject: Subject, plan: str) -> Any:
-    sizes = feature_sizes(subject.model)
-    features = tuple(torch.zeros(2, c, *hw) for c, hw in zip(subject.model.channels, sizes))
-    return tracing.trace_module(
-        _Heads(subject, plan), features, ("level2", "level3"), ("seg_logits", "score_logit")
-    )
+    levels = zip(subject.model.channels, shapes_of(subject.model).levels)
+    features = tuple(torch.zeros(2, c, *hw) for c, hw in levels)
+    names = [f"level{n}" for n in range(len(features))]
+    return tracing.trace_module(_Heads(subject, plan), features, names, ("seg_logits", "score_logit"))
 
 
 def _heads_runner(graph: Any, backend: str) -> Callable[[], object]:
-    """The heads take two float inputs, so they go around the runtime's own image interface."""
+    """The heads take a float input for each level, so they go around the runtime's own image interface."""
     rng = np.random.default_rng(0)
     feeds = {}
     for value in graph.graph.input:
@@ -201,12 +202,12 @@ def _steps(subject: Subject) -> Dict[str, Any]:
     """One optimizer step, plain and fast in turn, features given."""
     batch = STEP_BATCH.get(subject.backbone.name, 8)
     click.echo("timing the training step ...", err=True)
-    sizes, channels = feature_sizes(subject.model), subject.model.channels
-    features = [torch.randn(batch, c, *hw) for c, hw in zip(channels, sizes)]
-    model = SuperSimpleNet(None, channels, subject.model.image_size).train()
-    map_hw = model.map_size(sizes[0])
+    shapes, channels = shapes_of(subject.model), subject.model.channels
+    features = [torch.randn(batch, c, *hw) for c, hw in zip(channels, shapes.levels)]
+    model = SuperSimpleNet(None, channels, subject.model.image_size, shape=subject.model.shape).train()
     optimizer = training_step.make_optimizer(model)
-    draws = training_step.draw(batch, sum(channels), map_hw, 0.3, 0.2, training_step.step_generator(0, 0))
+    generator = training_step.step_generator(0, 0)
+    draws = training_step.draw(batch, sum(channels), shapes.map, 0.3, 0.2, generator)
 
     def step(plain: bool) -> None:
         loss = training_step.batch_loss(model, features, draws, plain=plain)

@@ -7,10 +7,9 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ssn_export.graph import folding
 from ssn_export.graph.backbone_folding import deployable
 from ssn_export.graph.camera_resize import FRONTS
-from ssn_export.graph.head_plans import PLANS, constants, feature_sizes, trained
+from ssn_export.graph.head_plans import PLANS, constants, shapes_of, trained
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.map_matrices import map_matrix
 from ssn_train.network.model import SuperSimpleNet
@@ -50,14 +49,13 @@ class Deployed(nn.Module):
         self.front = FRONTS[options.front](options.frame, model.image_size) if options.frame else None
         assert model.backbone is not None
         self.backbone, pixel_mean = deployable(model.backbone, backbone, model.image_size)
-        sizes = feature_sizes(model)
-        self.heads = PLANS[plan](trained(model, mean), sizes)
-        map_hw = folding.map_size(sizes)
+        shapes = shapes_of(model)
+        self.heads = PLANS[plan](trained(model, mean), shapes)
         constants(
             self,
             pixel_mean=pixel_mean,
-            map_rows=map_matrix(map_hw[0], height),
-            map_columns=map_matrix(map_hw[1], width).T,
+            map_rows=map_matrix(shapes.map[0], height),
+            map_columns=map_matrix(shapes.map[1], width).T,
         )
 
     def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:

@@ -1,27 +1,39 @@
 """The fusion's algebra: trained weights to folded ones, pure functions in float64.
 
 Names as in docs/fusion.md: X_l features of level l with C_l channels on h_l x w_l, map size H x W,
-U_l the pooled upscaling of one axis, S_i the shift of kernel row i. Arrays are channels-last.
+U_l the pooled upscaling of one axis, S_i the shift of kernel row i; S and K hidden channels of the
+segmentation and the classification head, k x k the latter's kernel. Without a classification head K is 0.
+Arrays are channels-last.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ssn_train.network.operators import KERNEL, pooled_upscale, shifted
+from ssn_train.network.operators import pooled_upscale, shifted
+
+Size = Tuple[int, int]
+
+
+class Shapes(NamedTuple):
+    """Heights and widths: of all ``levels``' features, the finest first, and of the ``map`` of logits."""
+
+    levels: Tuple[Size, ...]
+    map: Size
 
 
 @dataclass(frozen=True)
 class Trained:
     """Float64 weights of a trained model's heads, BatchNorm already folded.
 
-    ``adaptor`` [C, C] with ``adaptor_bias`` [C]; ``seg`` [1024, C] with ``seg_bias``, ``last``
-    [1024]; ``taps`` [KERNEL, KERNEL, 128, C] with ``cls_bias`` [128], ``map_taps`` [KERNEL,
-    KERNEL, 128] for the map's channel. ``shift`` and ``scale`` [C] standardise the features, which
-    have ``mean`` [C] on training images. ``adapted_cls`` is false for the variant jims.
+    ``adaptor`` [C, C] with ``adaptor_bias`` [C]; ``seg`` [S, C] with ``seg_bias``, ``last`` [S];
+    ``taps`` [k, k, K, C] with ``cls_bias`` [K], ``map_taps`` [k, k, K] for the map's channel; ``score``
+    [2K + 2] with ``score_bias`` [1] of the last layer, both empty where K is 0. ``shift`` and ``scale`` [C]
+    standardise the features, which have ``mean`` [C] on training images; ``channels`` are each level's C_l.
+    ``adapted_cls`` is false for the variant jims.
     """
 
     adaptor: np.ndarray
@@ -32,20 +44,32 @@ class Trained:
     taps: np.ndarray
     cls_bias: np.ndarray
     map_taps: np.ndarray
+    score: np.ndarray
+    score_bias: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
     mean: np.ndarray
-    channels: Tuple[int, int]
+    channels: Tuple[int, ...]
     adapted_cls: bool
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there is a classification head; else the score's logit is the map's maximum."""
+        return len(self.cls_bias) > 0
+
+    @property
+    def kernel(self) -> int:
+        """Rows and columns of the classification head's kernel, odd."""
+        return len(self.taps)
 
 
 @dataclass(frozen=True)
 class Level:
     """One level's folded weights, for features from which ``centre`` [C_l] was subtracted.
 
-    ``adapt`` [C, C_l], ``seg`` [1024, C_l], ``taps`` [KERNEL, KERNEL, 128, C_l]. ``offset`` [C_l]
-    is the centre minus the standardisation's shift: what the weights make of it is constant and
-    returned by :func:`constant_map` or by a bias at low resolution. ``part`` are the level's channels.
+    ``adapt`` [C, C_l], ``seg`` [S, C_l], ``taps`` [k, k, K, C_l]. ``offset`` [C_l] is the centre minus the
+    standardisation's shift: what the weights make of it is constant and returned by :func:`constant_map` or
+    by a bias at low resolution. ``part`` are the level's channels.
     """
 
     part: slice
@@ -84,15 +108,16 @@ def half_exact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float16).astype(np.float64)
 
 
-def levels(trained: Trained) -> Tuple[Level, Level]:
+def levels(trained: Trained) -> Tuple[Level, ...]:
     """``W_l`` of all heads for ``X_l - mu_l``: standardising ``(X - shift) scale`` is
     ``scale (X - mu) + scale (mu - shift)``, so each weight takes ``diag(scale)`` and the second
     part is the constant ``offset``. Composition: ``W_s W_a``, ``W_c[i, j] W_a``."""
     centre = half_exact(trained.mean)
     seg = trained.seg @ trained.adaptor
     taps = trained.taps @ trained.adaptor if trained.adapted_cls else trained.taps
-    split, found = trained.channels[0], []
-    for part in (slice(None, split), slice(split, None)):
+    ends = np.cumsum(trained.channels).tolist()
+    found = []
+    for part in (slice(end - count, end) for end, count in zip(ends, trained.channels)):
         scale = trained.scale[part]
         found.append(
             Level(
@@ -104,52 +129,45 @@ def levels(trained: Trained) -> Tuple[Level, Level]:
                 taps=taps[..., part] * scale,
             )
         )
-    return found[0], found[1]
+    return tuple(found)
 
 
-def edges(size: Tuple[int, int], level_hw: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+def edges(size: Size, level_hw: Size) -> Tuple[np.ndarray, np.ndarray]:
     """``u_h, u_w = U 1`` of rows and columns: a constant 1 that passes upscaling and zero-padded
     pooling lies as ``u_h u_w^T`` on the map, 2/3 on an edge."""
     u_h, u_w = (pooled_upscale(n, m).sum(axis=1) for n, m in zip(level_hw, size))
     return u_h, u_w
 
 
-def seg_constant(trained: Trained, folded: Sequence[Level], sizes: Sequence[Tuple[int, int]]) -> np.ndarray:
-    """``W_s b + beta_s`` plus the centres' part ``sum_l (W_s W_l mu_l) u_l u_l^T``: [H, W, 1024]."""
-    size = map_size(sizes)
-    constant = np.ones(size)[..., None] * (trained.seg @ trained.adaptor_bias + trained.seg_bias)
-    for level, hw in zip(folded, sizes):
-        constant = constant + np.outer(*edges(size, hw))[..., None] * (level.seg @ level.offset)
+def seg_constant(trained: Trained, folded: Sequence[Level], shapes: Shapes) -> np.ndarray:
+    """``W_s b + beta_s`` plus the centres' part ``sum_l (W_s W_l mu_l) u_l u_l^T``: [H, W, S]."""
+    constant = np.ones(shapes.map)[..., None] * (trained.seg @ trained.adaptor_bias + trained.seg_bias)
+    for level, hw in zip(folded, shapes.levels):
+        constant = constant + np.outer(*edges(shapes.map, hw))[..., None] * (level.seg @ level.offset)
     return constant
 
 
-def constant_map(trained: Trained, folded: Sequence[Level], sizes: Sequence[Tuple[int, int]]) -> np.ndarray:
-    """``K`` [H, W, 128]: ``beta_c`` and every constant that enters the zero-padded 5x5 kernel.
+def constant_map(trained: Trained, folded: Sequence[Level], shapes: Shapes) -> np.ndarray:
+    """``K`` [H, W, K]: ``beta_c`` and every constant that enters the zero-padded kernel.
 
     A constant ``a`` that lies as ``e_h e_w^T`` on the map leaves the kernel as
     ``sum_ij (W_ij a) (S_i e_h)(S_j e_w)^T``, which is less near the border.
     """
-    size = map_size(sizes)
     entering = []
     if trained.adapted_cls:
-        entering.append((trained.taps @ trained.adaptor_bias, tuple(np.ones(n) for n in size)))
-    for level, hw in zip(folded, sizes):
-        entering.append((level.taps @ level.offset, edges(size, hw)))
-    constant = np.zeros((*size, len(trained.cls_bias))) + trained.cls_bias
-    for value, (rows, columns) in entering:
-        by_row, by_column = (shifted(e[:, None])[..., 0] for e in (rows, columns))  # [KERNEL, n]
+        entering.append((trained.taps @ trained.adaptor_bias, tuple(np.ones(n) for n in shapes.map)))
+    for level, hw in zip(folded, shapes.levels):
+        entering.append((level.taps @ level.offset, edges(shapes.map, hw)))
+    constant = np.zeros((*shapes.map, len(trained.cls_bias))) + trained.cls_bias
+    for value, axes in entering:
+        by_row, by_column = (shifted(e[:, None], trained.kernel)[..., 0] for e in axes)  # [k, n] each
         constant += np.einsum("iy,jx,ijk->yxk", by_row, by_column, value, optimize=True)
     return constant
 
 
-def map_size(sizes: Sequence[Tuple[int, int]]) -> Tuple[int, int]:
-    """Height and width of the map: twice level 2's."""
-    height, width = sizes[0]
-    return 2 * height, 2 * width
-
-
 def row_kernels(level: Level) -> np.ndarray:
-    """Taps as 1x5 convolutions, kernel rows stacked as output channels: [KERNEL 128, C_l, 1,
-    KERNEL]; row i 128 + k holds ``W_ij`` of kernel row i."""
-    stacked = level.taps.transpose(0, 2, 3, 1)  # [i, k, C_l, j]
-    return stacked.reshape(KERNEL * stacked.shape[1], stacked.shape[2], 1, KERNEL)
+    """Taps as 1 x k convolutions, kernel rows stacked as output channels: [k K, C_l, 1, k]; row i K + c
+    holds channel c of kernel row i."""
+    kernel, _, width, channels = level.taps.shape
+    stacked = level.taps.transpose(0, 2, 3, 1)  # [i, K, C_l, j]
+    return stacked.reshape(kernel * width, channels, 1, kernel)

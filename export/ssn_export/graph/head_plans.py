@@ -1,8 +1,10 @@
 """The plans: where the linear part between features and heads is computed.
 
-All compute the same numbers (docs/fusion.md). A plan is a module from the two raw feature levels
-to map logits [N, H, W] and score logits [N]. The folded ones are channels-last: positions x
-channels matrices, no large transposes.
+All compute the same numbers (docs/fusion.md). A plan is a module from the raw feature levels, the finest
+first, to map logits [N, H, W] and score logits [N]. The folded ones are channels-last: positions x
+channels matrices, no large transposes. A model without classification head has no node of one in any plan:
+its score's logit is the largest of the map's. S, K and k are the heads' widths and the kernel, as in
+:mod:`.folding`.
 """
 
 from __future__ import annotations
@@ -15,17 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssn_export.graph import folding
-from ssn_train.network.model import CLS_HIDDEN, LEAKY_SLOPE, SuperSimpleNet
-from ssn_train.network.operators import KERNEL, pooled_upscale, tap_columns, tap_rows
-
-Sizes = Tuple[Tuple[int, int], ...]
-Weights = Tuple[folding.Trained, Tuple[np.ndarray, np.ndarray]]
+from ssn_export.graph.folding import Shapes, Trained
+from ssn_train.network.model import LEAKY_SLOPE, SuperSimpleNet
+from ssn_train.network.operators import pooled_upscale, tap_columns, tap_rows
 
 
-def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Weights:
-    """The heads' weights with their BatchNorm folded, and the last layer's weight [258] and bias
-    [1]; ``mean`` [C] of raw features (default: the shift of the standardisation)."""
+def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Trained:
+    """The heads' weights with their BatchNorm folded; ``mean`` [C] of raw features (default: the shift of
+    the standardisation)."""
     p = {k: v.double().numpy() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    heads = model.discriminator
 
     def folded(head: str, norm: nn.BatchNorm2d) -> Tuple[np.ndarray, np.ndarray]:
         name = f"discriminator.{head}"
@@ -35,9 +36,13 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> We
         weight, bias = p[f"{name}.0.weight"], p[f"{name}.0.bias"]
         return folding.batch_norm(weight, bias, gamma, beta, mean, var, norm.eps)
 
-    seg, seg_bias = folded("seg", model.discriminator.seg_layers[1])
-    cls, cls_bias = folded("dec_head", model.discriminator.cls_layers[1])
-    weights = folding.Trained(
+    seg, seg_bias = folded("seg", heads.seg_layers[1])
+    if heads.classifies:
+        cls, cls_bias = folded("dec_head", heads.cls_layers[1])
+        score, score_bias = p["discriminator.fc_score.weight"][0], p["discriminator.fc_score.bias"]
+    else:
+        cls, cls_bias, score, score_bias = np.zeros((0, sum(model.channels) + 1, 1, 1)), *[np.zeros(0)] * 3
+    return Trained(
         adaptor=p["feature_adaptor.projection.weight"][:, :, 0, 0],
         adaptor_bias=p["feature_adaptor.projection.bias"],
         seg=seg[:, :, 0, 0],
@@ -46,30 +51,36 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> We
         taps=cls[:, :-1].transpose(2, 3, 0, 1),
         cls_bias=cls_bias,
         map_taps=cls[:, -1].transpose(1, 2, 0),
+        score=score,
+        score_bias=score_bias,
         shift=p["feature_shift"],
         scale=p["feature_scale"],
         mean=p["feature_shift"] if mean is None else np.asarray(mean, np.float64),
         channels=model.channels,
         adapted_cls=model.variant == "icpr",
     )
-    return weights, (p["discriminator.fc_score.weight"][0], p["discriminator.fc_score.bias"])
 
 
 class _Score(nn.Module):
-    """Pooled statistics and the linear layer: hidden [N, 128, ...], map [N, ...] -> logits [N]."""
+    """Pooled statistics and the linear layer: hidden [N, K, ...], map [N, ...] -> logits [N]."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weights: Weights):
+    def __init__(self, w: Trained):
         super().__init__()
-        constants(self, weight=weights[1][0][:, None], bias=weights[1][1])
+        constants(self, weight=w.score[:, None], bias=w.score_bias)
 
     def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int]) -> Tensor:
         hidden = torch.relu(hidden)
-        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, 128] each
+        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, K] each
         pooled += [seg.amax((1, 2))[:, None], seg.mean((1, 2))[:, None]]  # [N, 1] each
-        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 258] -> [N]
+        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2K + 2] -> [N]
+
+
+def _maximum(seg: Tensor) -> Tensor:
+    """The score's logits [N] of a model without classification head, from map logits [N, H, W]."""
+    return seg.amax((1, 2))
 
 
 class AsTrained(nn.Module):
@@ -86,11 +97,11 @@ class AsTrained(nn.Module):
     taps: Tensor
     cls_bias: Tensor
 
-    def __init__(self, weights: Weights, sizes: Sizes, early: bool = False):
+    def __init__(self, w: Trained, shapes: Shapes, early: bool = False):
         super().__init__()
-        w = weights[0]
-        self.early, self.adapted_cls = early, w.adapted_cls
-        self.upscale = _Upscale(sizes)
+        self.early, self.classifies = early, w.classifies
+        self.shows_pooled = w.classifies and not w.adapted_cls
+        self.upscale = _Upscale(shapes)
         levels = folding.levels(w)
         for n, level in enumerate(levels):
             constants(
@@ -103,26 +114,29 @@ class AsTrained(nn.Module):
                     f"offset{n}": level.adapt @ level.offset,
                 },
             )
-        taps = np.concatenate([w.taps, w.map_taps[..., None]], axis=3).transpose(2, 3, 0, 1)
         constants(
             self,
             adaptor=w.adaptor[:, :, None, None], adaptor_bias=w.adaptor_bias,
-            seg=w.seg[:, :, None, None], seg_bias=w.seg_bias,
-            last=w.last[None, :, None, None], taps=taps, cls_bias=w.cls_bias,
+            seg=w.seg[:, :, None, None], seg_bias=w.seg_bias, last=w.last[None, :, None, None],
         )
-        self.score = _Score(weights)
+        if w.classifies:
+            taps = np.concatenate([w.taps, w.map_taps[..., None]], axis=3).transpose(2, 3, 0, 1)
+            constants(self, taps=taps, cls_bias=w.cls_bias)
+            self.score = _Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         if self.early:
             adapted = self._adapt_early(features)  # [N, C, H, W]
-            pooled = adapted if self.adapted_cls else self._pool(features)
+            pooled = self._pool(features) if self.shows_pooled else adapted
         else:
             pooled = self._pool(features)  # [N, C, H, W]
             adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
-        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)  # [N, 1024, H, W]
+        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)  # [N, S, H, W]
         seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
-        seen = torch.cat([adapted if self.adapted_cls else pooled, seg], dim=1)  # [N, C + 1, H, W]
-        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=KERNEL // 2)  # [N, 128, H, W]
+        if not self.classifies:
+            return seg[:, 0], _maximum(seg[:, 0])
+        seen = torch.cat([pooled if self.shows_pooled else adapted, seg], dim=1)  # [N, C + 1, H, W]
+        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=self.taps.shape[2] // 2)  # [N, K, H, W]
         return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
 
     def _pool(self, features: Sequence[Tensor]) -> Tensor:
@@ -140,7 +154,7 @@ class AsTrained(nn.Module):
             centred = x - self.get_buffer(f"centre{n}")  # [N, C_l, h_l, w_l]
             low = F.conv2d(centred, self.get_buffer(f"adapt{n}"), self.get_buffer(f"offset{n}"))
             parts.append(self.upscale(low, n))  # [N, C, h_l, w_l] -> [N, C, H, W]
-        return parts[0] + parts[1] + self.adaptor_bias[:, None, None]
+        return sum(parts[1:], parts[0]) + self.adaptor_bias[:, None, None]
 
 
 class Full(nn.Module):
@@ -153,60 +167,70 @@ class Full(nn.Module):
     last: Tensor
     constant: Tensor
 
-    def __init__(self, weights: Weights, sizes: Sizes):
+    def __init__(self, w: Trained, shapes: Shapes):
         super().__init__()
-        w, levels = weights[0], folding.levels(weights[0])
-        self.sizes, self.map_hw = sizes, folding.map_size(sizes)
+        levels = folding.levels(w)
+        self.sizes, self.map_hw = shapes
+        self.classifies, self.kernel, self.cls_width = w.classifies, w.kernel, len(w.cls_bias)
         columns, tap_cols = [], []
-        for n, (level, hw) in enumerate(zip(levels, sizes)):
-            rows_u, columns_u = (pooled_upscale(*pair) for pair in zip(hw, self.map_hw))
-            taps = level.taps.transpose(0, 3, 1, 2).reshape(KERNEL, level.taps.shape[3], -1)
-            constants(
-                self,
-                **{
-                    f"centre{n}": level.centre[:, None, None],
-                    f"seg{n}": level.seg.T, f"taps{n}": taps,
-                    f"rows{n}": rows_u, f"tap_rows{n}": tap_rows(rows_u),
-                },
-            )
+        for n, (level, hw) in enumerate(zip(levels, shapes.levels)):
+            rows_u, columns_u = (pooled_upscale(*pair) for pair in zip(hw, shapes.map))
+            constants(self, **{f"centre{n}": level.centre[:, None, None], f"seg{n}": level.seg.T,
+                               f"rows{n}": rows_u})
             columns.append(columns_u)
-            tap_cols.append(tap_columns(columns_u))
+            if w.classifies:
+                taps = level.taps.transpose(0, 3, 1, 2).reshape(w.kernel, level.taps.shape[3], -1)
+                constants(self, **{f"taps{n}": taps, f"tap_rows{n}": tap_rows(rows_u, w.kernel)})
+                tap_cols.append(tap_columns(columns_u, w.kernel))
         constants(
             self,
             columns=np.concatenate(columns, axis=1),
-            tap_columns=np.concatenate(tap_cols, axis=1),
-            seg_constant=_low_bias(self, w, levels, sizes),
+            seg_constant=_low_bias(self, w, levels, shapes),
             last=w.last[:, None],
-            constant=folding.constant_map(w, levels, sizes),
         )
-        self.map_part = _MapPart(w)
-        self.score = _Score(weights)
+        if w.classifies:
+            constants(self, tap_columns=np.concatenate(tap_cols, axis=1),
+                      constant=folding.constant_map(w, levels, shapes))
+            self.map_part = _MapPart(w)
+            self.score = _Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        height = self.map_hw[0]
         seg, cls = [], []
-        for n, (feature, (h, w)) in enumerate(zip(features, self.sizes)):
+        for n, feature in enumerate(features):
             centred = feature - self.get_buffer(f"centre{n}")  # [N, C_l, h, w]
             x = centred.flatten(2).transpose(1, 2)  # [N, hw, C_l]
-            low = x @ self.get_buffer(f"seg{n}")  # [N, hw, 1024]
-            if hasattr(self, f"low{n}"):
-                low = low + self.get_buffer(f"low{n}")
-            left = self.get_buffer(f"rows{n}") @ low.reshape(-1, h, w * low.shape[-1])  # [N, H, w 1024]
-            seg.append(left.reshape(-1, height, w, low.shape[-1]))  # [N, H, w, 1024]
-            low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, KERNEL, hw, KERNEL 128]
-            left = self.get_buffer(f"tap_rows{n}") @ low.reshape(-1, KERNEL * h, w * low.shape[-1])
-            cls.append(left.reshape(-1, height, w * KERNEL, CLS_HIDDEN))  # [N, H, w KERNEL, 128]
-        hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, 1024]
+            seg.append(self._seg_rows(n, x))
+            if self.classifies:
+                cls.append(self._tap_rows(n, x))
+        hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, S]
         seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]  # [N, H, W]
-        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, 128]
+        if not self.classifies:
+            return seg_logits, _maximum(seg_logits)
+        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, K]
         hidden = hidden + self.map_part(seg_logits)
         return seg_logits, self.score(hidden, seg_logits, (1, 2))
+
+    def _seg_rows(self, n: int, x: Tensor) -> Tensor:
+        """The segmentation head's product of level n [N, hw, C_l], upscaled along rows: [N, H, w, S]."""
+        h, w = self.sizes[n]
+        low = x @ self.get_buffer(f"seg{n}")  # [N, hw, S]
+        if hasattr(self, f"low{n}"):
+            low = low + self.get_buffer(f"low{n}")
+        left = self.get_buffer(f"rows{n}") @ low.reshape(-1, h, w * low.shape[-1])  # [N, H, w S]
+        return left.reshape(-1, self.map_hw[0], w, low.shape[-1])
+
+    def _tap_rows(self, n: int, x: Tensor) -> Tensor:
+        """The same of all taps of the classification head: [N, H, w k, K]."""
+        h, w = self.sizes[n]
+        low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, k, hw, k K]
+        left = self.get_buffer(f"tap_rows{n}") @ low.reshape(-1, self.kernel * h, w * low.shape[-1])
+        return left.reshape(-1, self.map_hw[0], w * self.kernel, self.cls_width)
 
 
 class RowFirst(nn.Module):
     """Plan ``row-first``: convolutions instead of matrix products where the work is, for light
     backbones and INT8. Features are widened to the map's width; the segmentation head is one
-    composed 1x1 convolution at full size; the classification head one 1x5 convolution per kernel
+    composed 1x1 convolution at full size; the classification head one 1 x k convolution per kernel
     row at the features' height, then one product along columns."""
 
     seg: Tensor
@@ -215,29 +239,27 @@ class RowFirst(nn.Module):
     constant: Tensor
     map_kernel: Tensor
 
-    def __init__(self, weights: Weights, sizes: Sizes):
+    def __init__(self, w: Trained, shapes: Shapes):
         super().__init__()
-        w, levels = weights[0], folding.levels(weights[0])
-        map_hw = folding.map_size(sizes)
-        for n, (level, hw) in enumerate(zip(levels, sizes)):
-            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, map_hw))
-            constants(
-                self,
-                **{
-                    f"centre{n}": level.centre[:, None, None],
-                    f"rows{n}": rows, f"columns{n}": columns.T,
-                    f"kernel{n}": folding.row_kernels(level), f"tap_rows{n}": tap_rows(rows),
-                },
-            )
+        levels = folding.levels(w)
+        self.classifies, self.kernel, self.cls_width = w.classifies, w.kernel, len(w.cls_bias)
+        for n, (level, hw) in enumerate(zip(levels, shapes.levels)):
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, shapes.map))
+            constants(self, **{f"centre{n}": level.centre[:, None, None], f"rows{n}": rows,
+                               f"columns{n}": columns.T})
+            if w.classifies:
+                constants(self, **{f"kernel{n}": folding.row_kernels(level),
+                                   f"tap_rows{n}": tap_rows(rows, w.kernel)})
         constants(
             self,
             seg=np.concatenate([level.seg for level in levels], axis=1)[:, :, None, None],
-            seg_constant=folding.seg_constant(w, levels, sizes).transpose(2, 0, 1),
+            seg_constant=folding.seg_constant(w, levels, shapes).transpose(2, 0, 1),
             last=w.last[None, :, None, None],
-            constant=folding.constant_map(w, levels, sizes).transpose(2, 0, 1),
-            map_kernel=w.map_taps.transpose(2, 0, 1)[:, None],
         )
-        self.score = _Score(weights)
+        if w.classifies:
+            constants(self, constant=folding.constant_map(w, levels, shapes).transpose(2, 0, 1),
+                      map_kernel=w.map_taps.transpose(2, 0, 1)[:, None])
+            self.score = _Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         wide = [
@@ -245,66 +267,69 @@ class RowFirst(nn.Module):
             for n, x in enumerate(features)
         ]
         full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)  # [N, C, H, W]
-        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)  # [N, 1024, H, W]
+        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)  # [N, S, H, W]
         seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
-        total = self.constant + F.conv2d(seg, self.map_kernel, padding=KERNEL // 2)  # [N, 128, H, W]
+        if not self.classifies:
+            return seg[:, 0], _maximum(seg[:, 0])
+        total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, K, H, W]
         for n, x in enumerate(wide):
             kernel = self.get_buffer(f"kernel{n}")
-            by_row = F.conv2d(x, kernel, padding=(0, KERNEL // 2))  # [N, KERNEL 128, h, W]
-            parts = by_row.reshape(-1, KERNEL, CLS_HIDDEN, *by_row.shape[2:]).transpose(1, 2)
-            stacked = parts.reshape(-1, CLS_HIDDEN, KERNEL * by_row.shape[2], by_row.shape[3])
-            total = total + self.get_buffer(f"tap_rows{n}") @ stacked  # of [N, 128, KERNEL h, W]
+            by_row = F.conv2d(x, kernel, padding=(0, self.kernel // 2))  # [N, k K, h, W]
+            parts = by_row.reshape(-1, self.kernel, self.cls_width, *by_row.shape[2:]).transpose(1, 2)
+            stacked = parts.reshape(-1, self.cls_width, self.kernel * by_row.shape[2], by_row.shape[3])
+            total = total + self.get_buffer(f"tap_rows{n}") @ stacked  # of [N, K, k h, W]
         return seg[:, 0], self.score(total, seg[:, 0], (2, 3))
 
 
 class _MapPart(nn.Module):
-    """The map's own channel through the 5x5 kernel: [N, H, W] -> [N, H, W, 128]."""
+    """The map's own channel through the k x k kernel: [N, H, W] -> [N, H, W, K]."""
 
     unfold: Tensor
     weight: Tensor
 
-    def __init__(self, w: folding.Trained):
+    def __init__(self, w: Trained):
         super().__init__()
-        unfold = np.eye(KERNEL * KERNEL).reshape(KERNEL * KERNEL, 1, KERNEL, KERNEL)
-        constants(self, unfold=unfold, weight=w.map_taps.reshape(KERNEL * KERNEL, -1))
+        self.reach, taps = w.kernel // 2, w.kernel**2
+        unfold = np.eye(taps).reshape(taps, 1, w.kernel, w.kernel)
+        constants(self, unfold=unfold, weight=w.map_taps.reshape(taps, -1))
 
     def forward(self, seg_logits: Tensor) -> Tensor:
-        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=KERNEL // 2)  # [N, 25, H, W]
+        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=self.reach)  # [N, k k, H, W]
         return neighbours.permute(0, 2, 3, 1) @ self.weight
 
 
 class _Upscale(nn.Module):
-    """``U_h X U_w^T`` of either level, [N, C, h, w] -> [N, C, H, W]."""
+    """``U_h X U_w^T`` of any level, [N, C, h, w] -> [N, C, H, W]."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, shapes: Shapes):
         super().__init__()
-        for n, hw in enumerate(sizes):
-            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, folding.map_size(sizes)))
+        for n, hw in enumerate(shapes.levels):
+            rows, columns = (pooled_upscale(*pair) for pair in zip(hw, shapes.map))
             constants(self, **{f"rows{n}": rows, f"columns{n}": columns.T})
 
     def forward(self, x: Tensor, n: int) -> Tensor:
         return self.get_buffer(f"rows{n}") @ x @ self.get_buffer(f"columns{n}")
 
 
-PLANS: Dict[str, Callable[[Weights, Sizes], nn.Module]] = {
+PLANS: Dict[str, Callable[[Trained, Shapes], nn.Module]] = {
     "none": AsTrained,
-    "adaptor": lambda weights, sizes: AsTrained(weights, sizes, early=True),
+    "adaptor": lambda weights, shapes: AsTrained(weights, shapes, early=True),
     "full": Full,
     "row-first": RowFirst,
 }
 
 
 def _low_bias(
-    module: nn.Module, w: folding.Trained, levels: Sequence[folding.Level], sizes: Sizes
+    module: nn.Module, w: Trained, levels: Sequence[folding.Level], shapes: Shapes
 ) -> np.ndarray:
     """Where the segmentation head's constants go.
 
     Standardised features have centres that are zero but for rounding: their rest is added at low
-    resolution (``low0``, ``low1``) and a vector [1024] is left. Otherwise the constants are a map
-    [H, W, 1024], since an offset at low resolution is what centring removes.
+    resolution (``low0``, ``low1``, ...) and a vector [S] is left. Otherwise the constants are a map
+    [H, W, S], since an offset at low resolution is what centring removes.
     """
     if max(float(np.abs(w.scale[level.part] * level.offset).max()) for level in levels) > 1e-2:
-        return folding.seg_constant(w, levels, sizes)
+        return folding.seg_constant(w, levels, shapes)
     for n, level in enumerate(levels):
         constants(module, **{f"low{n}": level.seg @ level.offset})
     return w.seg @ w.adaptor_bias + w.seg_bias
@@ -316,10 +341,11 @@ def constants(module: nn.Module, **arrays: np.ndarray) -> None:
         module.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array, np.float64)))
 
 
-def feature_sizes(model: SuperSimpleNet) -> Sizes:
-    """Height and width of both feature levels for the model's input size."""
+def shapes_of(model: SuperSimpleNet) -> Shapes:
+    """Of the features and of the segmentation map for the model's input size."""
     assert model.backbone is not None
     parameter = next(model.backbone.parameters())
     with torch.inference_mode():
         levels: List[Tensor] = model.backbone(parameter.new_zeros(1, 3, *model.image_size))
-    return tuple((level.shape[2], level.shape[3]) for level in levels)
+    sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+    return Shapes(sizes, model.shape.map_size(sizes[0]))

@@ -26,18 +26,17 @@ def test_batch_norm_is_torchs(bias):
 
 def test_constants_lose_at_the_border_what_padding_takes():
     model, _ = random_model("resnet18", (64, 80))
-    from ssn_export.graph.head_plans import feature_sizes, trained
+    from ssn_export.graph.head_plans import shapes_of, trained
 
-    weights, sizes = trained(model)[0], feature_sizes(model)
-    size = tuple(2 * n for n in sizes[0])
-    ours = folding.constant_map(weights, folding.levels(weights), sizes)
+    weights, shapes = trained(model), shapes_of(model)
+    ours = folding.constant_map(weights, folding.levels(weights), shapes)
     level_constants = [
         level.offset[:, None, None] * np.ones((1, *hw))
-        for level, hw in zip(folding.levels(weights), sizes)
+        for level, hw in zip(folding.levels(weights), shapes.levels)
     ]
     raw = [torch.from_numpy(c * 1.0)[None] for c in level_constants]
     pooled = model.double().pool(torch.cat(
-        [F.interpolate(x * s[:, None, None], size, mode="bilinear", align_corners=True)
+        [F.interpolate(x * s[:, None, None], shapes.map, mode="bilinear", align_corners=True)
          for x, s in zip(raw, model.feature_scale.split(model.channels))], dim=1))
     adapted = model.feature_adaptor(pooled).detach()
     taps = torch.from_numpy(weights.taps.transpose(2, 3, 0, 1).copy())
