@@ -2,14 +2,15 @@
 
 import torch
 
+from ssn_train.network.design import PAPER
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step
 
 
-def random_model(channels, image_size, seed=0, variant="icpr"):
+def random_model(channels, image_size, seed=0, variant="icpr", shape=PAPER):
     """A float64 model whose every parameter and statistic is away from its initial value."""
     torch.manual_seed(seed)
-    model = SuperSimpleNet(None, channels, image_size, variant=variant).double().eval()
+    model = SuperSimpleNet(None, channels, image_size, variant=variant, shape=shape).double().eval()
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.1 * torch.randn_like(value))
@@ -21,17 +22,19 @@ def random_model(channels, image_size, seed=0, variant="icpr"):
     return model
 
 
-def step_inputs(batch, channels, level2, seed, supervised):
-    """float64 features, draws, and real defects (one of them without a mask left)."""
+def step_inputs(batch, model, sizes, seed, supervised):
+    """float64 features of levels of ``sizes``, draws, and real defects (one of them without a mask left)."""
     generator = torch.Generator().manual_seed(seed)
-    h, w = level2
-    shapes = ((batch, channels[0], h, w), (batch, channels[1], -(-h // 2), -(-w // 2)))
-    features = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
-    draws = training_step.draw(batch, sum(channels), (2 * h, 2 * w), 0.3, 0.2, generator)
+    features = [
+        torch.randn(batch, count, *size, generator=generator, dtype=torch.float64)
+        for count, size in zip(model.channels, sizes)
+    ]
+    map_hw = model.shape.map_size(sizes[0])
+    draws = training_step.draw(batch, sum(model.channels), map_hw, 0.3, 0.2, generator)
     draws = training_step.Draws(*(d.double() for d in draws))
     mask = label = None
     if supervised:
-        mask = (torch.rand(batch, 1, 2 * h, 2 * w, generator=generator) > 0.7).double()
+        mask = (torch.rand(batch, 1, *map_hw, generator=generator) > 0.7).double()
         mask[0] = 0
         label = torch.ones(batch, dtype=torch.float64)
     return features, draws, mask, label

@@ -41,33 +41,35 @@ def _norm(x, p, name, batch_statistics=False):
     return (x - mean.reshape(1, -1, 1, 1)) * scale.reshape(1, -1, 1, 1) + bias
 
 
-def pooled_and_adapted(features, p):
-    """Both [B, C, H, W] from two raw levels."""
-    size = tuple(2 * n for n in features[0].shape[2:])
+def pooled_and_adapted(features, p, size=None):
+    """Both [B, C, H, W] from raw levels, on a map of ``size``: the paper's by default."""
+    size = size or tuple(2 * n for n in features[0].shape[2:])
     pooled = pool(np.concatenate([upscale(f, size) for f in features], 1))
     adapted = _conv1x1(pooled, p["feature_adaptor.projection.weight"])
     return pooled, adapted + p["feature_adaptor.projection.bias"][None, :, None, None]
 
 
-def heads(features, p, variant="icpr"):
-    """(seg logits, cls features [B, 258], score logits) in evaluation mode from two raw levels."""
-    pooled, adapted = pooled_and_adapted(features, p)
+def heads(features, p, variant="icpr", size=None):
+    """(seg logits, cls features [B, 2 K + 2], score logits) in evaluation mode from raw levels."""
+    pooled, adapted = pooled_and_adapted(features, p, size)
     return discriminate(adapted, adapted if variant == "icpr" else pooled, p)
 
 
 def discriminate(for_seg, for_cls, p, batch_statistics=False):
-    """The two heads on what each of them sees."""
+    """The two heads on what each of them sees; with the first alone its maximum is the score."""
     hidden = _conv1x1(for_seg, p["discriminator.seg.0.weight"])
     hidden = hidden + p["discriminator.seg.0.bias"][None, :, None, None]
     hidden = _norm(hidden, p, "discriminator.seg.1", batch_statistics)
     seg = _conv1x1(np.where(hidden > 0, hidden, 0.2 * hidden), p["discriminator.seg.3.weight"])
-    x = np.pad(np.concatenate([for_cls, seg], 1), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    if "discriminator.dec_head.0.weight" not in p:
+        return seg, None, seg.max((1, 2, 3))
     weight = p["discriminator.dec_head.0.weight"]
-    h, w = seg.shape[2:]
+    kernel, (h, w) = weight.shape[2], seg.shape[2:]
+    x = np.pad(np.concatenate([for_cls, seg], 1), ((0, 0), (0, 0), *[(kernel // 2,) * 2] * 2))
     conv = sum(
         np.einsum("oc,bchw->bohw", weight[:, :, i, j], x[:, :, i : i + h, j : j + w])
-        for i in range(5)
-        for j in range(5)
+        for i in range(kernel)
+        for j in range(kernel)
     )
     conv = conv + p["discriminator.dec_head.0.bias"][None, :, None, None]
     conv = np.maximum(_norm(conv, p, "discriminator.dec_head.1", batch_statistics), 0)

@@ -3,6 +3,7 @@
 import numpy as np
 import reference
 import torch
+from designs import builts
 from exact_model import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,22 +14,21 @@ from ssn_train.steps import training_step
 
 @given(
     batch=st.integers(1, 2),
-    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
-    level2=st.tuples(st.integers(4, 11), st.integers(4, 11)),
+    built=builts(),
+    image_size=st.tuples(st.integers(16, 88), st.integers(16, 88)),
     seed=st.integers(0, 2**20),
     variant=st.sampled_from(VARIANTS),
 )
-@settings(max_examples=15, deadline=None)
-def test_forward_matches_reference(batch, channels, level2, seed, variant):
-    image_size = tuple(8 * n for n in level2)
-    level3 = tuple(-(-n // 2) for n in level2)  # ceil: 15 -> 8
-    model = random_model(channels, image_size, seed, variant)
+@settings(max_examples=30, deadline=None)
+def test_forward_matches_reference(batch, built, image_size, seed, variant):
+    channels, sizes, shape = built
+    model = random_model(channels, image_size, seed, variant, shape)
     rng = np.random.default_rng(seed)
-    arrays = [rng.normal(size=(batch, c, *hw)) for c, hw in zip(channels, (level2, level3))]
+    arrays = [rng.normal(size=(batch, c, *hw)) for c, hw in zip(channels, sizes)]
     with torch.no_grad():
         final_map, score = model.predict([torch.from_numpy(a) for a in arrays])
     p = {k: v.numpy() for k, v in model.state_dict().items()}
-    seg, _, logit = reference.heads(arrays, p, variant)
+    seg, _, logit = reference.heads(arrays, p, variant, shape.map_size(sizes[0]))
     np.testing.assert_allclose(final_map, reference.anomaly_map(seg, image_size), atol=1e-10)
     np.testing.assert_allclose(score, 1 / (1 + np.exp(-logit)), atol=1e-10)
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from designs import builts
 from exact_model import random_model, step_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,20 +22,19 @@ def _losses_and_gradients(model, inputs, plain):
 
 @given(
     batch=st.integers(1, 3),
-    channels=st.tuples(st.integers(1, 4), st.integers(1, 5)),
-    level2=st.tuples(st.integers(2, 11), st.integers(2, 11)),
+    built=builts(),
     seed=st.integers(0, 2**20),
     variant=st.sampled_from(VARIANTS),
     supervised=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
-def test_fast_step_is_the_plain_step(batch, channels, level2, seed, variant, supervised):
+@settings(max_examples=60, deadline=None)
+def test_fast_step_is_the_plain_step(batch, built, seed, variant, supervised):
     """Same loss, gradients and running statistics up to float64 rounding."""
-    size = tuple(8 * n for n in level2)
-    model = random_model(channels, size, seed, variant)
+    channels, sizes, shape = built
+    model = random_model(channels, (64, 64), seed, variant, shape)
     model.discriminator.stop_grad = not supervised
     model.set_statistics(torch.randn(sum(channels)), torch.rand(sum(channels)) + 0.5)
-    inputs = step_inputs(batch, channels, level2, seed, supervised)
+    inputs = step_inputs(batch, model, sizes, seed, supervised)
     plain_loss, plain_parameters, plain_buffers = _losses_and_gradients(model, inputs, True)
     fast_loss, fast_parameters, fast_buffers = _losses_and_gradients(model, inputs, False)
     assert fast_loss == pytest.approx(plain_loss, rel=1e-11)

@@ -15,7 +15,7 @@ def test_step_matches_reference(variant):
     """The whole loss from NumPy's definitions, for jims too, which has no golden vectors: one
     noise draw and one mask, added to what either head sees."""
     model = random_model((2, 3), (48, 40), 5, variant).train()
-    features, draws, mask, label = step_inputs(3, (2, 3), (6, 5), 5, supervised=True)
+    features, draws, mask, label = step_inputs(3, model, ((6, 5), (3, 3)), 5, supervised=True)
     p = {k: v.numpy().copy() for k, v in model.state_dict().items()}
     drawn = (mask.numpy(), label.numpy(), draws.dense().numpy(), draws.perlin_mask.numpy())
     pooled, adapted = reference.pooled_and_adapted([f.numpy() for f in features], p)
