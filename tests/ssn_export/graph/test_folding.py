@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from random_model import random_model
+from random_model import LEAN, random_model
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ssn_export.graph import folding
+from ssn_export.graph.head_plans import shapes_of, trained
+from ssn_train.network.design import PAPER
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -24,12 +26,12 @@ def test_batch_norm_is_torchs(bias):
         np.testing.assert_allclose(ours, value.detach(), rtol=1e-13)
 
 
-def test_constants_lose_at_the_border_what_padding_takes():
-    model, _ = random_model("resnet18", (64, 80))
-    from ssn_export.graph.head_plans import shapes_of, trained
-
-    weights, shapes = trained(model), shapes_of(model)
-    ours = folding.constant_map(weights, folding.levels(weights), shapes)
+@pytest.mark.parametrize("name, shape", [("resnet18", PAPER), *LEAN])
+def test_constants_lose_at_the_border_what_padding_takes(name, shape):
+    model, _ = random_model(name, (64, 80), shape)
+    mean = np.linspace(-1, 2, sum(model.channels))
+    weights, shapes = trained(model, mean), shapes_of(model)
+    assert shapes.map == shape.map_size(shapes.levels[0]) and len(shapes.levels) == len(shape.levels)
     level_constants = [
         level.offset[:, None, None] * np.ones((1, *hw))
         for level, hw in zip(folding.levels(weights), shapes.levels)
@@ -39,7 +41,14 @@ def test_constants_lose_at_the_border_what_padding_takes():
         [F.interpolate(x * s[:, None, None], shapes.map, mode="bilinear", align_corners=True)
          for x, s in zip(raw, model.feature_scale.split(model.channels))], dim=1))
     adapted = model.feature_adaptor(pooled).detach()
-    taps = torch.from_numpy(weights.taps.transpose(2, 3, 0, 1).copy())
-    expected = F.conv2d(adapted, taps, torch.from_numpy(weights.cls_bias), padding=2)[0]
+    seg = torch.from_numpy(weights.seg[:, :, None, None])
+    expected = F.conv2d(adapted, seg, torch.from_numpy(weights.seg_bias))[0]
+    ours = folding.seg_constant(weights, folding.levels(weights), shapes)
     np.testing.assert_allclose(ours.transpose(2, 0, 1), expected, atol=1e-11)
-    assert not np.allclose(ours[0, 0], ours[5, 5])
+    if shape.cls_width:
+        taps = torch.from_numpy(weights.taps.transpose(2, 3, 0, 1).copy())
+        bias = torch.from_numpy(weights.cls_bias)
+        expected = F.conv2d(adapted, taps, bias, padding=shape.cls_kernel // 2)[0]
+        ours = folding.constant_map(weights, folding.levels(weights), shapes)
+        np.testing.assert_allclose(ours.transpose(2, 0, 1), expected, atol=1e-11)
+        assert not np.allclose(ours[0, 0], ours[3, 3])
