@@ -27,7 +27,7 @@ lint: .venv/dev  ## ruff, and that the folders without torch stay within Python 
 
 # docs/architecture.md: all but the folders that need torch, the demo and its surfaces.
 PY38 = $(shell find ssn_edge train export benchmarks -name '*.py' | \
-         grep -vE '/(network|training|graph|methods|demo|promises)/')
+         grep -vE '/(network|steps|training|graph|methods|demo|promises)/')
 
 types: .venv/dev  ## mypy
 	.venv/bin/mypy --strict ssn_edge

@@ -39,7 +39,8 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "options": {"data"},
         "network": set(),
         "report": {"data"},
-        "training": {"data", "options", "network", "parts", "report"},
+        "steps": {"data", "options", "network"},
+        "training": {"data", "options", "network", "parts", "report", "steps"},
         "": {"data", "options", "report", "training"},
     },
     "ssn_export": {
@@ -71,7 +72,8 @@ SHARED = {
 """ssn_edge's own modules. Rooms below the detector do not import it."""
 
 WITH_TORCH = {
-    ("ssn_train", "network"), ("ssn_train", "training"), ("ssn_export", "graph"), ("ssn_bench", "methods"),
+    ("ssn_train", "network"), ("ssn_train", "steps"), ("ssn_train", "training"), ("ssn_export", "graph"),
+    ("ssn_bench", "methods"),
 }
 """All other rooms run without, and on Python 3.8."""
 
