@@ -7,7 +7,7 @@
 | projection | products over channels: adaptor, both heads' first layers, the map's last one |
 | spatial | products with upscaling and pooling matrices, and what is done at the map's size behind them |
 | classification | convolution kernels larger than 1x1, pooling, the linear layer |
-| post | the map's resize and blur, sigmoid, thresholds |
+| post | the map's resize and blur, its maximum where that is the score, sigmoid, thresholds |
 | copies | data moved or laid out anew inside the network |
 """
 
@@ -25,6 +25,9 @@ from ssn_export.tensorrt.engine_layers import OUR_NODES
 STAGES = ("input", "backbone", "projection", "spatial", "classification", "post", "copies")
 
 MOVES = {"Transpose", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Gather", "Slice", "Flatten"}
+
+COLUMNS = re.compile(r"heads\.(rows|columns)\d")
+"""Upscaling matrices that stand on the right of a product; of two that are equal a graph keeps the first."""
 
 LAID_OUT_ANEW = re.compile(r"reorder|transpose|reformat", re.I)
 """Layers that a library adds for its own layouts."""
@@ -92,11 +95,11 @@ class Graph:
             return "backbone"
         if scope in ("heads.score", "heads.map_part"):
             return "classification"
-        if not scope.startswith("heads"):
-            return "post"
+        if not scope.startswith("heads") or (scope == "heads" and node.op_type == "ReduceMax"):
+            return "post"  # the maximum: of a model without classification head
         if node.op_type in MOVES:
             return "copies"
-        if scope == "heads.upscale" or (node.op_type == "MatMul" and node.input[0] in self._constants):
+        if scope == "heads.upscale" or (node.op_type == "MatMul" and self._upscales(node)):
             return "spatial"
         if node.op_type == "Conv":
             kernel = self._kernel(node)
@@ -104,6 +107,10 @@ class Graph:
         if node.op_type in macs.PRODUCTS:
             return "projection"
         return self._stage_before(node)
+
+    def _upscales(self, node: Any) -> bool:
+        left, right = node.input
+        return left in self._constants or (right in self._constants and COLUMNS.match(right) is not None)
 
     def _stage_before(self, node: Any) -> str:
         """Element-wise work belongs to the product before it."""

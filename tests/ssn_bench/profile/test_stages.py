@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="methods are built with torch")
+from random_model import random_model  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from ssn_bench.measure import (  # noqa: E402
@@ -13,6 +14,7 @@ from ssn_bench.methods import random_models  # noqa: E402
 from ssn_bench.profile.stages import STAGES, Graph, totals  # noqa: E402
 from ssn_export.graph import plan_timing, tracing  # noqa: E402
 from ssn_export.graph.deployed import Deployed  # noqa: E402
+from ssn_train.network.design import Design  # noqa: E402
 
 
 @pytest.mark.parametrize("plan", ["none", "adaptor", "full", "row-first"])
@@ -30,6 +32,22 @@ def test_every_node_has_a_stage_and_the_work_adds_up(plan):
     nodes = [name for name, stage in graph.stage.items() if stage == "input"]
     assert nodes and all("backbone" not in name and "heads" not in name for name in nodes)
     assert np.isfinite(plan_timing.runner(model, "onnxruntime")()).all()
+
+
+@pytest.mark.parametrize("plan", ["none", "full", "row-first"])
+def test_without_classification_head_there_is_no_such_stage(plan):
+    """Three levels: each has its products, and the map's maximum belongs to what comes behind the map."""
+    shape = Design(("layer2", "layer3", "layer4"), grid=(9, 10), seg_width=32, cls_width=0)
+    model, backbone = random_model("resnet18", (64, 96), shape)
+    graph = Graph(tracing.trace(Deployed(model, backbone, plan), (64, 96)))
+    assert set(graph.stage.values()) == set(STAGES) - {"classification"}
+    (maximum,) = [name for name, node in graph.nodes.items() if node.op_type == "ReduceMax"]
+    assert graph.stage[maximum] == "post"
+    products = [name for name in graph.work if name.startswith("heads")]
+    spatial = [name for name in products if graph.stage[name] == "spatial"]
+    assert len(spatial) == (4 if plan == "full" else 6)  # plan full does the columns of all levels at once
+    by_channel = {"none": 3, "full": 4, "row-first": 2}  # adaptor, head, map; a level each, map; head, map
+    assert len(products) - len(spatial) == by_channel[plan]
 
 
 def test_layers_of_libraries_find_their_stage():
