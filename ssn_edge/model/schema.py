@@ -37,7 +37,8 @@ class Verdict:
     """How a frame is judged (:class:`ssn_edge.verdict.judge.Judge` does it): NG where ``source`` reaches its
     threshold. A value equal to a threshold reaches it.
 
-    ``score`` is the classification head's sigmoid, ``map_max`` the maximum of the anomaly map's logits:
+    ``score`` is the classification head's sigmoid (without one, that of the largest logit before the map is
+    resized), ``map_max`` the maximum of the anomaly map's logits:
     ``image_threshold`` is that source's. With ``either`` it is the score's, and ``map_threshold`` the
     map's: one of the two is enough. Map pixels that reach ``pixel_threshold`` (a logit) form the mask.
     ``method`` says how the thresholds were found and what they promise, ``n`` from how many sound parts.

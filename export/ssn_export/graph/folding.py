@@ -1,8 +1,8 @@
 """The fusion's algebra: trained weights to folded ones, pure functions in float64.
 
 Names as in docs/fusion.md: X_l features of level l with C_l channels on h_l x w_l, map size H x W,
-U_l the pooled upscaling of one axis, S_i the shift of kernel row i; S and K hidden channels of the
-segmentation and the classification head, k x k the latter's kernel. Without a classification head K is 0.
+U_l the pooled upscaling of one axis, S_i the shift of kernel row i; S and Q hidden channels of the
+segmentation and the classification head, k x k the latter's kernel. Without a classification head Q is 0.
 Arrays are channels-last.
 """
 
@@ -30,8 +30,8 @@ class Trained:
     """Float64 weights of a trained model's heads, BatchNorm already folded.
 
     ``adaptor`` [C, C] with ``adaptor_bias`` [C]; ``seg`` [S, C] with ``seg_bias``, ``last`` [S];
-    ``taps`` [k, k, K, C] with ``cls_bias`` [K], ``map_taps`` [k, k, K] for the map's channel; ``score``
-    [2K + 2] with ``score_bias`` [1] of the last layer, both empty where K is 0. ``shift`` and ``scale`` [C]
+    ``taps`` [k, k, Q, C] with ``cls_bias`` [Q], ``map_taps`` [k, k, Q] for the map's channel; ``score``
+    [2Q + 2] with ``score_bias`` [1] of the last layer, both empty where Q is 0. ``shift`` and ``scale`` [C]
     standardise the features, which have ``mean`` [C] on training images; ``channels`` are each level's C_l.
     ``adapted_cls`` is false for the variant jims.
     """
@@ -67,7 +67,7 @@ class Trained:
 class Level:
     """One level's folded weights, for features from which ``centre`` [C_l] was subtracted.
 
-    ``adapt`` [C, C_l], ``seg`` [S, C_l], ``taps`` [k, k, K, C_l]. ``offset`` [C_l] is the centre minus the
+    ``adapt`` [C, C_l], ``seg`` [S, C_l], ``taps`` [k, k, Q, C_l]. ``offset`` [C_l] is the centre minus the
     standardisation's shift: what the weights make of it is constant and returned by :func:`constant_map` or
     by a bias at low resolution. ``part`` are the level's channels.
     """
@@ -148,7 +148,7 @@ def seg_constant(trained: Trained, folded: Sequence[Level], shapes: Shapes) -> n
 
 
 def constant_map(trained: Trained, folded: Sequence[Level], shapes: Shapes) -> np.ndarray:
-    """``K`` [H, W, K]: ``beta_c`` and every constant that enters the zero-padded kernel.
+    """``K`` [H, W, Q]: ``beta_c`` and every constant that enters the zero-padded kernel.
 
     A constant ``a`` that lies as ``e_h e_w^T`` on the map leaves the kernel as
     ``sum_ij (W_ij a) (S_i e_h)(S_j e_w)^T``, which is less near the border.
@@ -166,8 +166,8 @@ def constant_map(trained: Trained, folded: Sequence[Level], shapes: Shapes) -> n
 
 
 def row_kernels(level: Level) -> np.ndarray:
-    """Taps as 1 x k convolutions, kernel rows stacked as output channels: [k K, C_l, 1, k]; row i K + c
+    """Taps as 1 x k convolutions, kernel rows stacked as output channels: [k Q, C_l, 1, k]; row i Q + c
     holds channel c of kernel row i."""
     kernel, _, width, channels = level.taps.shape
-    stacked = level.taps.transpose(0, 2, 3, 1)  # [i, K, C_l, j]
+    stacked = level.taps.transpose(0, 2, 3, 1)  # [i, Q, C_l, j]
     return stacked.reshape(kernel * width, channels, 1, kernel)

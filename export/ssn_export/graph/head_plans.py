@@ -3,7 +3,7 @@
 All compute the same numbers (docs/fusion.md). A plan is a module from the raw feature levels, the finest
 first, to map logits [N, H, W] and score logits [N]. The folded ones are channels-last: positions x
 channels matrices, no large transposes. A model without classification head has no node of one in any plan:
-its score's logit is the largest of the map's. S, K and k are the heads' widths and the kernel, as in
+its score's logit is the largest of the map's. S, Q and k are the heads' widths and the kernel, as in
 :mod:`.folding`.
 """
 
@@ -62,7 +62,7 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Tr
 
 
 class _Score(nn.Module):
-    """Pooled statistics and the linear layer: hidden [N, K, ...], map [N, ...] -> logits [N]."""
+    """Pooled statistics and the linear layer: hidden [N, Q, ...], map [N, ...] -> logits [N]."""
 
     weight: Tensor
     bias: Tensor
@@ -73,9 +73,9 @@ class _Score(nn.Module):
 
     def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int]) -> Tensor:
         hidden = torch.relu(hidden)
-        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, K] each
+        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, Q] each
         pooled += [seg.amax((1, 2))[:, None], seg.mean((1, 2))[:, None]]  # [N, 1] each
-        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2K + 2] -> [N]
+        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2Q + 2] -> [N]
 
 
 def _maximum(seg: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class AsTrained(nn.Module):
         if not self.classifies:
             return seg[:, 0], _maximum(seg[:, 0])
         seen = torch.cat([pooled if self.shows_pooled else adapted, seg], dim=1)  # [N, C + 1, H, W]
-        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=self.taps.shape[2] // 2)  # [N, K, H, W]
+        hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=self.taps.shape[2] // 2)  # [N, Q, H, W]
         return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
 
     def _pool(self, features: Sequence[Tensor]) -> Tensor:
@@ -206,7 +206,7 @@ class Full(nn.Module):
         seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]  # [N, H, W]
         if not self.classifies:
             return seg_logits, _maximum(seg_logits)
-        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, K]
+        hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, Q]
         hidden = hidden + self.map_part(seg_logits)
         return seg_logits, self.score(hidden, seg_logits, (1, 2))
 
@@ -220,9 +220,9 @@ class Full(nn.Module):
         return left.reshape(-1, self.map_hw[0], w, low.shape[-1])
 
     def _tap_rows(self, n: int, x: Tensor) -> Tensor:
-        """The same of all taps of the classification head: [N, H, w k, K]."""
+        """The same of all taps of the classification head: [N, H, w k, Q]."""
         h, w = self.sizes[n]
-        low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, k, hw, k K]
+        low = x[:, None] @ self.get_buffer(f"taps{n}")  # [N, k, hw, k Q]
         left = self.get_buffer(f"tap_rows{n}") @ low.reshape(-1, self.kernel * h, w * low.shape[-1])
         return left.reshape(-1, self.map_hw[0], w * self.kernel, self.cls_width)
 
@@ -271,18 +271,18 @@ class RowFirst(nn.Module):
         seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
         if not self.classifies:
             return seg[:, 0], _maximum(seg[:, 0])
-        total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, K, H, W]
+        total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, Q, H, W]
         for n, x in enumerate(wide):
             kernel = self.get_buffer(f"kernel{n}")
-            by_row = F.conv2d(x, kernel, padding=(0, self.kernel // 2))  # [N, k K, h, W]
+            by_row = F.conv2d(x, kernel, padding=(0, self.kernel // 2))  # [N, k Q, h, W]
             parts = by_row.reshape(-1, self.kernel, self.cls_width, *by_row.shape[2:]).transpose(1, 2)
             stacked = parts.reshape(-1, self.cls_width, self.kernel * by_row.shape[2], by_row.shape[3])
-            total = total + self.get_buffer(f"tap_rows{n}") @ stacked  # of [N, K, k h, W]
+            total = total + self.get_buffer(f"tap_rows{n}") @ stacked  # of [N, Q, k h, W]
         return seg[:, 0], self.score(total, seg[:, 0], (2, 3))
 
 
 class _MapPart(nn.Module):
-    """The map's own channel through the k x k kernel: [N, H, W] -> [N, H, W, K]."""
+    """The map's own channel through the k x k kernel: [N, H, W] -> [N, H, W, Q]."""
 
     unfold: Tensor
     weight: Tensor
