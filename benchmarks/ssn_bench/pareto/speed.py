@@ -16,6 +16,9 @@ from ssn_train.network import backbones
 from ssn_train.network.model import SuperSimpleNet
 
 
+QUICK, ROUNDS = 7, 60
+
+
 def measure(
     candidates: Sequence[Candidate], budget_s: float, log: Callable[[str], object]
 ) -> Dict[str, Dict[str, Any]]:
@@ -28,18 +31,22 @@ def measure(
         if not one.method:
             kinds.setdefault(_graph_of(one), one)
     found: Dict[str, Dict[str, Any]] = {}
-    for backend in installed():
-        if backend == "tensorrt":
-            continue
-        runners, plans = {}, {}
-        for kind, one in kinds.items():
-            log(f"{backend}: {one.name} ...")
-            graphs = {plan: _trace(one, plan) for plan in PLANS}
-            plans[kind] = plan_timing.compare(graphs, backend)["fastest"]
-            runners[str(kind)] = plan_timing.runner(graphs[plans[kind]], backend)
-        times = plan_timing.alternate(runners, rounds=60, budget_s=budget_s)
+    libraries = [name for name in installed() if name != "tensorrt"]
+    runners: Dict[str, Dict[str, Callable[[], object]]] = {name: {} for name in libraries}
+    plans: Dict[Any, str] = {}
+    for kind, one in kinds.items():
+        log(f"  {one.name}: which plan is fastest")
+        graphs = {plan: _trace(one, plan) for plan in PLANS}
+        for backend in libraries:
+            calls = {plan: plan_timing.runner(graph, backend) for plan, graph in graphs.items()}
+            quick = plan_timing.alternate(calls, rounds=QUICK)
+            plans[backend, kind] = min(quick, key=lambda plan: quick[plan]["median_ms"])
+            runners[backend][str(kind)] = calls[plans[backend, kind]]
+    for backend in libraries:
+        log(f"  {backend}: all of them in turn")
+        times = plan_timing.alternate(runners[backend], rounds=ROUNDS, budget_s=budget_s)
         found[backend] = {
-            one.name: {**times[str(_graph_of(one))], "plan": plans[_graph_of(one)]}
+            one.name: {**times[str(_graph_of(one))], "plan": plans[backend, _graph_of(one)]}
             for one in candidates if not one.method
         }
     return found
