@@ -30,9 +30,10 @@ class Detection:
     """The verdict on one frame.
 
     ``score`` 0..1 from the classification head, or from the map where the model has none, and ``map_max``,
-    the map's highest logit (the highest of all tiles, where the frame was cut); ``anomaly_map`` float32 [H, W] logits and ``mask`` uint8
-    [H, W] 0/1, both at the model's size (at the canvas's with tiles); ``regions`` in the frame's own
-    pixels, the 32 highest peaks of ``region_count``. ``placement.to_frame(mask)`` has the frame's size.
+    the map's highest logit (the highest of all tiles, where the frame was cut); ``anomaly_map`` float32
+    [H, W] logits and ``mask`` uint8 [H, W] 0/1, both at the model's size (at the canvas's with tiles);
+    ``regions`` in the frame's own pixels, the 32 highest peaks of ``region_count``.
+    ``placement.to_frame(mask)`` has the frame's size.
     """
 
     score: float
