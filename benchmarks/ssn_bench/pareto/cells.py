@@ -203,7 +203,7 @@ def _judge(
     known = np.array([not s.label or s.mask is not None for s in (shop.samples[row] for row in tested)])
     write_json(path, {
         "candidate": cell.candidate.name, "split": cell.split, "seed": cell.seed, "asked_photos": cell.photos,
-        "verdict_source": cell.candidate.settings().verdict_source, **about,
+        "verdict_source": cell.candidate.settings().verdict_source, "device": shop.device, **about,
         "settings": cell.candidate.settings(cell.seed).to_dict(),
         "AUPRO": metrics.aupro(maps[known], shop.masks[tested][known]),
         "labels": shop.labels[tested].tolist(),

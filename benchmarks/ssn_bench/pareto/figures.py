@@ -97,7 +97,10 @@ def summary(documents: Sequence[Document]) -> Dict[str, Any]:
         "I-AUROC by map": float(resampled(documents, source="map_max")[0]),
         "I-AUROC by score": float(resampled(documents, source="score")[0]),
         "AUPRO": float(np.mean([one["AUPRO"] for one in documents])),
-        "seconds": float(np.median([one["seconds"] for one in documents])),
+        "seconds": {
+            device: float(np.median([one["seconds"] for one in documents if one["device"] == device]))
+            for device in sorted({one["device"] for one in documents})
+        },
     }
     for rate in RATES:
         found[f"caught at {rate}"] = interval(resampled(documents, f"caught at {rate}"))

@@ -53,6 +53,11 @@ class Trained:
     adapted_cls: bool
 
     @property
+    def adapts(self) -> bool:
+        """Whether the adaptor is anything but the identity."""
+        return bool(self.adaptor_bias.any()) or not np.array_equal(self.adaptor, np.eye(len(self.adaptor)))
+
+    @property
     def classifies(self) -> bool:
         """Whether there is a classification head; else the score's logit is the map's maximum."""
         return len(self.cls_bias) > 0

@@ -101,6 +101,7 @@ class AsTrained(nn.Module):
         super().__init__()
         self.early, self.classifies = early, w.classifies
         self.shows_pooled = w.classifies and not w.adapted_cls
+        self.adapts = w.adapts
         self.upscale = _Upscale(shapes)
         levels = folding.levels(w)
         for n, level in enumerate(levels):
@@ -130,7 +131,9 @@ class AsTrained(nn.Module):
             pooled = self._pool(features) if self.shows_pooled else adapted
         else:
             pooled = self._pool(features)  # [N, C, H, W]
-            adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
+            adapted = pooled
+            if self.adapts:
+                adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
         hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)  # [N, S, H, W]
         seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
         if not self.classifies:

@@ -25,7 +25,7 @@ POSITIONS: Mapping[str, Any] = {
 """Of the trainer made for minutes, for any backbone."""
 
 LEAN: Mapping[str, Mapping[str, Any]] = {
-    "efficientnet_lite0": {**POSITIONS, "levels": ("block5", "block6"), "scale": 1, "seg_width": 512},
+    "efficientnet_lite0": {**POSITIONS, "levels": ("block5", "block6")},
 }
 """Backbones whose choice was measured."""
 

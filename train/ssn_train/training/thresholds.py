@@ -153,7 +153,8 @@ def _scales(fitted: Fitted, loader: PhotoLoader, known: Sequence[Sample], predic
 
 
 def _source(settings: Settings) -> str:
-    return settings.settled(True).verdict_source if settings.recipe(True).cls_head else "map_max"
+    source = settings.settled(supervised=True).verdict_source
+    return source if source and settings.recipe(True).cls_head else "map_max"
 
 
 def count(samples: Sequence[Sample]) -> int:
