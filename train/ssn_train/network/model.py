@@ -137,7 +137,7 @@ class SuperSimpleNet(nn.Module):
         self.discriminator.apply(_initialise)  # never the backbone: it comes with its weights
         if not shape.adaptor:
             nn.init.eye_(self.feature_adaptor.projection.weight[:, :, 0, 0])
-            nn.init.constant_(self.feature_adaptor.projection.bias, 0.0)
+            nn.init.zeros_(cast(Tensor, self.feature_adaptor.projection.bias))
             self.feature_adaptor.requires_grad_(False)
         if backbone is not None:
             backbone.requires_grad_(False).eval()
