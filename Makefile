@@ -27,7 +27,7 @@ lint: .venv/dev  ## ruff, and that the folders without torch stay within Python 
 
 # docs/architecture.md: all but the folders that need torch, the demo and its surfaces.
 PY38 = $(shell find ssn_edge train export benchmarks -name '*.py' | \
-         grep -vE '/(network|steps|training|graph|methods|demo|promises)/')
+         grep -vE '/(network|steps|training|graph|methods|pareto|demo|promises)/')
 
 types: .venv/dev  ## mypy
 	.venv/bin/mypy --strict ssn_edge
@@ -125,4 +125,4 @@ soak/ssn-lite0-b1.onnx: | .venv/demo
 	.venv/bin/ssn-bench ssn-lite0 --keep soak --budget 1 --out soak/bench.json
 
 clean:  ## remove environments, demo results and build leftovers
-	rm -rf .venv .venv-* .nox demo promises soak build dist site *.egg-info
+	rm -rf .venv .venv-* .nox demo pareto promises soak build dist site *.egg-info

@@ -60,7 +60,8 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "soak": {"measure", "report"},
         "demo": set(),
         "promises": {"demo", "measure"},
-        "": {"measure", "methods", "profile", "report"},
+        "pareto": {"report"},
+        "": {"measure", "methods", "pareto", "profile", "report"},
     },
 }
 LAZY = {("ssn_bench", "comparison", "methods"), ("ssn_bench", "measure", "methods")}
@@ -73,7 +74,7 @@ SHARED = {
 
 WITH_TORCH = {
     ("ssn_train", "network"), ("ssn_train", "steps"), ("ssn_train", "training"), ("ssn_export", "graph"),
-    ("ssn_bench", "methods"),
+    ("ssn_bench", "methods"), ("ssn_bench", "pareto"),
 }
 """All other rooms run without, and on Python 3.8."""
 

@@ -34,6 +34,7 @@ Examples:
   ssn-bench model.ssn --profile --predict AGX-Orin-64GB
   ssn-bench model.ssn --data photos/ --run runs/first
   ssn-bench --compare old.json new.json           # exit code 1 if anything got slower
+  ssn-bench --pareto photos/ --part '^([^_]+)_'   # which settings are worth their time, on your photos
   ssn-bench wide_resnet50_2 --plans               # the fusion's plans, random weights
   ssn-bench --self-test                           # the harness on sleeps of known length"""
 )
@@ -64,6 +65,12 @@ Examples:
 @click.option("--c", "program", type=path, help="With --overhead: build/c/c_camera_loop, beside Python.")
 @click.option("--compare", "comparing", is_flag=True, help="MODELS are two bench.json: old and new.")
 @click.option("--self-test", is_flag=True, help="Is the harness right on this machine?")
+@click.option("--pareto", type=path, metavar="DATA",
+              help="Train and time candidates on labelled photos: an hour, taken up where it stopped. "
+                   "ssn-train --target takes the result.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2), help="With --pareto.")
+@click.option("--weights", help="With --pareto: as ssn-train's.")
+@click.option("--device", default="auto", show_default=True, help="With --pareto: what trains.")
 @click.option("--plans", is_flag=True, help="Compare the fusion's plans; a run folder, or a backbone.")
 @click.option("--size", default="256x256", show_default=True, help="With --plans BACKBONE.")
 @click.option("--step", is_flag=True, help="With --plans: time the training step too.")
@@ -80,6 +87,9 @@ def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> 
     """
     if options["self_test"]:
         _self_test()
+        return
+    if options["pareto"] is not None:
+        _pareto(options)
         return
     if not models:
         raise InputError("give a model file, a run folder or a method; ssn-bench --help has examples")
@@ -211,6 +221,31 @@ def _self_test() -> None:
         click.echo("off by more than 2 %: this machine is too busy to measure on, or its clock is wrong")
         raise SystemExit(1)
     click.echo("right within 2 %")
+
+
+def _pareto(options: Dict[str, Any]) -> None:
+    out: Path = options["out"] or Path("pareto")
+    check_writable(out / "pareto.json")
+    with needs("demo", "--pareto"):
+        import matplotlib  # noqa: F401  (for the picture at the end)
+
+        from ssn_bench.measure import environment
+        from ssn_bench.pareto import candidates, report, speed, study
+        from ssn_train.data.samples import Selection
+        from ssn_train.training.devices import chosen
+    settings = study.Options(options["seeds"], chosen(options["device"]), weights=options["weights"])
+    log = partial(click.echo, err=True)
+    data = options["pareto"]
+    select = Selection(layout=options["layout"], part=options["part"])
+    document = study.run(data, select, out, settings, log)
+    log("times of all candidates on this device")
+    document["latency"] = speed.measure(candidates.CANDIDATES, options["budget"] or 60.0, log)
+    document["environment"] = environment.describe()
+    write_json(out / "pareto.json", document)
+    report.write_csv(document, out / "pareto.csv")
+    report.picture(document, out / "pareto.png")
+    click.echo(report.text(document))
+    click.echo(f"wrote {out / 'pareto.json'}, {out / 'pareto.csv'}, {out / 'pareto.png'}")
 
 
 def _plans(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ssn_edge.verdict.promise import Promise
 from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
-from ssn_train.options import defaults
+from ssn_train.options import defaults, known
 from ssn_train.options.settings import TRAINERS, Settings, presets
 from ssn_train.report import line_figures
 
@@ -91,16 +91,23 @@ Examples:
 @click.option("--geometry", default="stretch", show_default=True, type=click.Choice(GEOMETRIES),
               help="How photos get that size: as published, or with proportions kept and a border.")
 @click.option("--trainer", type=click.Choice(TRAINERS),
-              help="What a step sees: 2,048 positions drawn from all photos, which takes minutes, or whole photos, "
-                   "as published.  [default: positions for efficientnet_lite0, else photos]")
+              help="What a step sees: 2,048 positions drawn from all photos, which takes minutes, or whole "
+                   "photos, as published.  [default: positions for efficientnet_lite0, else photos]")
 @click.option("--published", is_flag=True,
               help="The paper's levels, map, heads, step and schedule, with any backbone: hours on a CPU.")
 @click.option("--budget", metavar="TIME",
               help="Length as the time that the steps take, such as 60s or 10m: measured, then planned.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Length in epochs.  [default: 300 on whole photos]")
+@click.option("--target", metavar="TIME",
+              help="The best known setting that takes at most TIME a frame, such as '10 ms', on the device "
+                   "where ssn-bench --pareto measured it.")
+@click.option("--known", default=known.FILE, show_default=True, type=click.Path(path_type=Path),
+              help="With --target: what ssn-bench --pareto wrote.")
+@click.option("--epochs", type=click.IntRange(min=1),
+              help="Length in epochs.  [default: 300 on whole photos]")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps.  [default: 300 on positions]")
-@click.option("--batch", type=click.IntRange(min=2), help="Photos of a step.  [default: 32; on positions 8, for "
-              "the classification head]")
+@click.option("--batch", type=click.IntRange(min=2),
+              help="Photos of a step.  [default: 32; on positions 8, for the classification head]"
+              )
 @click.option("--lr-scale", "rate_scale", type=click.FloatRange(min=0, min_open=True),
               help="Factor on the paper's learning rates; 3 suits short runs.  [default: 1; on positions 3]")
 @click.option("--noise", "noise_std", type=click.FloatRange(min=0, min_open=True),
@@ -118,8 +125,8 @@ Examples:
                    "auto: 3 where fewer than 9 could be held back, which promise nothing useful; 0: never.")
 @click.option("--verdict-source", type=click.Choice(VERDICT_SOURCES),
               help="What decides OK or NG: classification score, the map's maximum, or either of them, "
-                   "each with its threshold. A value at its threshold is NG.  [default: the score where there is "
-                   "a classification head]")
+                   "each with its threshold. A value at its threshold is NG.  [default: the score where "
+                   "there is a classification head]")
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="CPUs",
@@ -134,7 +141,7 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
          categories: Optional[str], folds: str, seeds: Optional[int], ablation: Optional[str],
          unsupervised: bool, segmented: Optional[int], size: str, seed: int, device: str,
          workers: int, resume: bool, layout: Optional[str], part: Optional[str], strict: bool, bits: str,
-         false_alarms: str, cross_fit: str, published: bool,
+         false_alarms: str, cross_fit: str, published: bool, target: Optional[str],
          **options: Any) -> None:
     """Train SuperSimpleNet on the photos in DATA and evaluate it on the labelled test photos.
 
@@ -151,14 +158,18 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     with needs("train"):
         import torch
 
-        from ssn_train.training import many_runs
+        from ssn_train.training import devices, many_runs
         from ssn_train.training.fit import Interrupted
+    found = _known(options.pop("known"), target, options["backbone"], published or preset is not None)
+    options["size"] = size_hw("--size", size, square=True)
+    if context.get_parameter_source("size") is ParameterSource.DEFAULT and found:
+        options["size"] = found["size"]
     settings = Settings(
-        size=size_hw("--size", size, square=True), seed=seed,
+        seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented, layout, part),
         bits=None if bits == "auto" else int(bits), cross_fit=_trainings(cross_fit),
         false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms),
-        **defaults.filled(options, published or preset is not None or ablation is not None),
+        **defaults.filled(options, published or preset is not None or ablation is not None, found),
     )
     seed_list = range(seed, seed + (seeds or 1))
     cells = many_runs.cells(scanned, categories, folds, ablation, seed_list)
@@ -177,15 +188,26 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     out = run or Path("runs") / (preset or data.resolve().name)
     try:
         if single:
-            _one_run(task, dataset, out, _device(device), workers, resume, strict)
+            _one_run(task, dataset, out, devices.chosen(device), workers, resume, strict)
         else:
-            _many_runs(task, data, out, _device(device), workers, resume)
+            _many_runs(task, data, out, devices.chosen(device), workers, resume)
     except Interrupted as stop:
         again = " and --resume" if single else ""
         click.echo(f"{stop}; go on with the same command{again}", err=True)
         sys.exit(130)
     except torch.OutOfMemoryError:
         raise InputError(f"--batch {settings.batch}: out of GPU memory; halve it") from None
+
+
+def _known(path: Path, target: Optional[str], backbone: str, published: bool) -> Dict[str, Any]:
+    """What ``--target`` decides; nothing without."""
+    if target is None:
+        return {}
+    if published:
+        raise InputError("--target with --published or --preset: those settings are the paper's; give one")
+    choice = known.best(path, known.milliseconds(target), backbone)
+    click.echo(choice.words)
+    return choice.settings
 
 
 def _trainings(text: str) -> Optional[int]:
@@ -201,7 +223,7 @@ def _changed(context: click.Context, preset: Dict[str, Any]) -> List[str]:
     if not preset:
         return []
     harmless = {"data", "run", "preset", "categories", "seeds", "ablation", "device", "workers",
-                "resume", "verdict_source", "false_alarms", "confidence", "cross_fit", "strict"}
+                "resume", "verdict_source", "false_alarms", "confidence", "cross_fit", "strict", "known"}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     given = [
         name for name in context.params
@@ -243,18 +265,6 @@ def _many_runs(task: Any, data: Path, out: Path, device: str, workers: int, resu
         if path.suffix == ".md":
             click.echo(path.read_text(encoding="utf-8"))
     click.echo("written: " + ", ".join(str(path) for path in paths))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0][:100]}; use cpu") from None
-    return name
 
 
 def _print(document: Dict[str, Any], run: Path) -> None:

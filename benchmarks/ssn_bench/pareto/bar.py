@@ -2,7 +2,8 @@
 
 They see what the segmentation head sees: standardised features, upscaled and pooled, at each position of the
 map. Their maps are resized and blurred as ours. Covariances are Ledoit's and Wolf's, which choose their
-shrinkage: on the magnetic tiles PaDiM was better with them than with a hundredth of the identity, as published.
+shrinkage: on the magnetic tiles PaDiM was better with them than with a hundredth of the identity, as
+published.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def gaussian(train: np.ndarray, test: np.ndarray, seed: int) -> Maps:
 
 
 def neighbours(train: np.ndarray, test: np.ndarray, seed: int) -> Maps:
-    """The distance to the nearest of MEMORY positions of ``train``, drawn by ``seed``; else as :func:`padim`."""
+    """The distance to the nearest of MEMORY positions of ``train``, drawn by ``seed``; else as
+    :func:`padim`."""
     from sklearn.neighbors import NearestNeighbors
 
     rows = train.reshape(-1, train.shape[-1])

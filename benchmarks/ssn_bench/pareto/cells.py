@@ -152,7 +152,8 @@ def _maps(cell: Cell, shop: Workshop) -> Callable[[], Made]:
 
 
 def _trained(
-    cell: Cell, shop: Workshop, loader: PhotoLoader, known: FeatureCache, tested: FeatureCache, rows: np.ndarray
+    cell: Cell, shop: Workshop, loader: PhotoLoader, known: FeatureCache, tested: FeatureCache,
+    rows: np.ndarray,
 ) -> Made:
     settings = cell.candidate.settings(cell.seed)
     path = shop.out / "cells" / f"{cell.file}.safetensors"
@@ -170,7 +171,8 @@ def _trained(
 
 
 def _remembered(
-    cell: Cell, shop: Workshop, loader: PhotoLoader, known: FeatureCache, tested: FeatureCache, rows: np.ndarray
+    cell: Cell, shop: Workshop, loader: PhotoLoader, known: FeatureCache, tested: FeatureCache,
+    rows: np.ndarray,
 ) -> Made:
     settings, backbone = cell.candidate.settings(cell.seed), loader.backbone
     model = SuperSimpleNet(None, backbone.channels, settings.size, shape=cell.candidate.design).eval()
@@ -221,7 +223,9 @@ def with_seeds(names: Sequence[Candidate], splits: Sequence[str], seeds: int) ->
     ]
 
 
-def of(cells: Dict[Cell, Dict[str, Any]], name: str, splits: Sequence[str], seeds: int) -> List[Dict[str, Any]]:
+def of(
+    cells: Dict[Cell, Dict[str, Any]], name: str, splits: Sequence[str], seeds: int
+) -> List[Dict[str, Any]]:
     """The documents of one candidate's cells, all photos."""
     return [
         document for cell, document in cells.items()

@@ -1,13 +1,13 @@
 """Figures of a candidate and of differences between two, with intervals by resampling parts.
 
 A part's photos are drawn together: they are no independent witnesses. Differences are paired, the same parts
-drawn for both. Splits and seeds are averaged inside each resample, so that an interval is of the mean over the
-trainings that were done; the spread of trainings stands beside it.
+drawn for both. Splits and seeds are averaged inside each resample, so that an interval is of the mean over
+the trainings that were done; the spread of trainings stands beside it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -81,14 +81,16 @@ def resampled(
     for document in documents:
         tested = Tested(document, source)
         weights = drawn(tested, RESAMPLES)
-        rows.append(
-            tested.aurocs(weights) if figure == "I-AUROC" else tested.caught(weights, float(figure.split()[-1]))
-        )
+        if figure == "I-AUROC":
+            rows.append(tested.aurocs(weights))
+        else:
+            rows.append(tested.caught(weights, float(figure.split()[-1])))
     return np.mean(rows, axis=0)
 
 
 def summary(documents: Sequence[Document]) -> Dict[str, Any]:
-    """A candidate's figures: of what its verdict is by, with intervals; means of what has none."""
+    """A candidate's figures: of what its verdict is by, with intervals; means of what has none;
+    AUPRO None without masks."""
     by_document = [float(Tested(one).aurocs(np.ones((1, len(one["labels"]))))[0]) for one in documents]
     found: Dict[str, Any] = {
         "runs": len(documents),
@@ -96,7 +98,7 @@ def summary(documents: Sequence[Document]) -> Dict[str, Any]:
         "deviation": float(np.std(by_document, ddof=1)) if len(by_document) > 1 else 0.0,
         "I-AUROC by map": float(resampled(documents, source="map_max")[0]),
         "I-AUROC by score": float(resampled(documents, source="score")[0]),
-        "AUPRO": float(np.mean([one["AUPRO"] for one in documents])),
+        "AUPRO": None if None in (known := [one["AUPRO"] for one in documents]) else float(np.mean(known)),
         "seconds": {
             device: float(np.median([one["seconds"] for one in documents if one["device"] == device]))
             for device in sorted({one["device"] for one in documents})
@@ -107,22 +109,12 @@ def summary(documents: Sequence[Document]) -> Dict[str, Any]:
     return found
 
 
-def difference(ours: Sequence[Document], theirs: Sequence[Document], figure: str = "I-AUROC") -> Dict[str, float]:
-    """``ours`` less ``theirs``, paired by parts."""
-    return interval(resampled(ours, figure) - resampled(theirs, figure))
+def difference(ours: Sequence[Document], theirs: Sequence[Document]) -> Dict[str, float]:
+    """``ours`` less ``theirs`` in I-AUROC, paired by parts."""
+    return interval(resampled(ours) - resampled(theirs))
 
 
 def score_against_map(documents: Sequence[Document]) -> Dict[str, float]:
     """The classification score's I-AUROC less the map maximum's of the same runs."""
     return interval(resampled(documents, source="score") - resampled(documents, source="map_max"))
 
-
-def front(rows: List[Dict[str, Any]], cost: str) -> List[str]:
-    """Names of the candidates that no other beats in I-AUROC at no more ``cost``."""
-    known = [row for row in rows if row.get(cost) is not None]
-    return [
-        row["name"] for row in known
-        if not any(
-            other["I-AUROC"]["value"] > row["I-AUROC"]["value"] and other[cost] <= row[cost] for other in known
-        )
-    ]

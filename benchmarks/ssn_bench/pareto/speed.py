@@ -15,7 +15,6 @@ from ssn_export.graph.head_plans import PLANS
 from ssn_train.network import backbones
 from ssn_train.network.model import SuperSimpleNet
 
-
 QUICK, ROUNDS = 7, 60
 
 

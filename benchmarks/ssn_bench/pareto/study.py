@@ -9,7 +9,16 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ssn_bench.pareto import cells, figures
 from ssn_bench.pareto.candidates import (
-    CANDIDATES, GAUSSIAN, NEIGHBOURS, PADIM, TODAY, WITH_SCORE, Candidate, default, longer, named,
+    CANDIDATES,
+    GAUSSIAN,
+    NEIGHBOURS,
+    PADIM,
+    TODAY,
+    WITH_SCORE,
+    Candidate,
+    default,
+    longer,
+    named,
 )
 from ssn_bench.pareto.cells import Cell, Workshop
 from ssn_edge.errors import InputError
@@ -35,20 +44,31 @@ def folds_of(root: Path, selection: Selection) -> List[List[Sample]]:
     layout = datasets.scan(root, False, selection.layout)
     if layout.name == "magnetic tiles":
         opened = [
-            datasets.open_dataset(root, Selection(fold=fold, layout=selection.layout)) for fold in range(3)
+            datasets.open_dataset(root, Selection(fold=fold, layout=selection.layout))
+            for fold in range(3)
         ]
         return [list(one.test) for one in opened]
     dataset = datasets.open_dataset(root, selection)
     samples = [*dataset.train, *dataset.test]
     if not any(sample.label for sample in samples):
-        raise InputError(f"{root}: no defective photo to compare by; add some in a folder beside the good ones")
-    parts = list(dict.fromkeys(sample.part or str(sample.path) for sample in samples))
-    random.Random(0).shuffle(parts)
-    fold = {part: number % 3 for number, part in enumerate(parts)}
-    return [[s for s in samples if fold[s.part or str(s.path)] == number] for number in range(3)]
+        raise InputError(f"{root}: no defective photo to compare by; add some in a folder of their own")
+    bad = {_part(sample) for sample in samples if sample.label}
+    fold: Dict[str, int] = {}
+    for wanted in (True, False):  # defective parts are few: dealt apart
+        parts = sorted({_part(sample) for sample in samples if (_part(sample) in bad) == wanted})
+        random.Random(0).shuffle(parts)
+        fold.update({part: number % 3 for number, part in enumerate(parts)})
+    return [[sample for sample in samples if fold[_part(sample)] == number] for number in range(3)]
 
 
-def run(root: Path, selection: Selection, out: Path, options: Options, log: Callable[[str], object]) -> Dict[str, Any]:
+def _part(sample: Sample) -> str:
+    """A photo of which nothing is known is a part of its own."""
+    return sample.part or str(sample.path)
+
+
+def run(
+    root: Path, selection: Selection, out: Path, options: Options, log: Callable[[str], object]
+) -> Dict[str, Any]:
     """All cells, those that are there already from their files; the study's document without speeds."""
     shop = Workshop(folds_of(root, selection), out, options.weights, options.device, options.workers)
     _check(shop, root)
@@ -66,9 +86,8 @@ def run(root: Path, selection: Selection, out: Path, options: Options, log: Call
         default(), *ranked[:BEST], *map(named, (TODAY, PADIM, WITH_SCORE, NEIGHBOURS, GAUSSIAN)),
     ]))
     again = made(cells.with_seeds(finalists, CHOOSING, options.seeds), f"the best, {options.seeds} seeds")
-    last = made(
-        cells.with_seeds([*finalists, longer(default())], CONFIRMING, options.seeds), "confirmed on the third fold"
-    )
+    tested = [*finalists, longer(default())]
+    last = made(cells.with_seeds(tested, CONFIRMING, options.seeds), "confirmed on the third fold")
     curve: Dict[Cell, Dict[str, Any]] = {}
     if options.curve:
         wanted = [
@@ -87,17 +106,22 @@ def _check(shop: Workshop, root: Path) -> None:
     for number, rows in enumerate(shop.rows):
         labels = shop.labels[rows]
         if labels.all() or not labels.any():
-            raise InputError(f"{root}: fold {number} of three lacks good or defective photos; add some of both")
+            raise InputError(f"{root}: fold {number} of three lacks good or defective photos; add both")
 
 
 def document(
-    done: Dict[Cell, Dict[str, Any]], curve: Dict[Cell, Dict[str, Any]], finalists: Sequence[Candidate], seeds: int
+    done: Dict[Cell, Dict[str, Any]], curve: Dict[Cell, Dict[str, Any]], finalists: Sequence[Candidate],
+    seeds: int,
 ) -> Dict[str, Any]:
     """Tables: candidates by one seed, finalists by all, the third fold, differences, the curve."""
 
     def rows(candidates: Sequence[Candidate], splits: Sequence[str], count: int) -> List[Dict[str, Any]]:
         return [
-            {"name": one.name, **figures.summary(cells.of(done, one.name, splits, count))} for one in candidates
+            {
+                "name": one.name, "settings": one.settings().to_dict(),
+                **figures.summary(cells.of(done, one.name, splits, count)),
+            }
+            for one in candidates
         ]
 
     found: Dict[str, Any] = {

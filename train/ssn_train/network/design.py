@@ -27,7 +27,8 @@ class Design:
         """From what ``dataclasses.asdict`` made of one, through JSON; TypeError for other fields."""
         grid = document.get("grid")
         return cls(**{
-            **document, "levels": tuple(document["levels"]), "grid": None if grid is None else (grid[0], grid[1])
+            **document, "levels": tuple(document["levels"]),
+            "grid": None if grid is None else (grid[0], grid[1]),
         })
 
     def map_size(self, first_level_hw: Sequence[int]) -> Tuple[int, int]:

@@ -13,14 +13,15 @@ from ssn_edge.errors import InputError
 from ssn_edge.values import size_hw
 
 PUBLISHED: Mapping[str, Any] = {
-    "trainer": "photos", "levels": ("8", "16"), "grid": None, "scale": 2, "seg_width": 1024, "cls_width": 128,
-    "cls_kernel": 5, "adaptor": True, "batch": 32, "rate_scale": 1.0, "verdict_source": "score",
+    "trainer": "photos", "levels": ("8", "16"), "grid": None, "scale": 2, "seg_width": 1024,
+    "cls_width": 128, "cls_kernel": 5, "adaptor": True, "batch": 32, "rate_scale": 1.0,
+    "verdict_source": "score",
 }
 """SuperSimpleNet's (sections 3 and 4.3)."""
 
 POSITIONS: Mapping[str, Any] = {
-    **PUBLISHED, "trainer": "positions", "cls_width": None, "adaptor": False, "batch": 8, "rate_scale": 3.0, "verdict_source": None,
-    "steps": 300,
+    **PUBLISHED, "trainer": "positions", "cls_width": None, "adaptor": False, "batch": 8, "rate_scale": 3.0,
+    "verdict_source": None, "steps": 300,
 }
 """Of the trainer made for minutes, for any backbone."""
 
@@ -33,9 +34,12 @@ LEAN: Mapping[str, Mapping[str, Any]] = {
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-def filled(options: Mapping[str, Any], published: bool) -> Dict[str, Any]:
+def filled(
+    options: Mapping[str, Any], published: bool, known: Mapping[str, Any] = {}  # noqa: B006 (only read)
+) -> Dict[str, Any]:
     """Settings from the command line's ``options`` (texts, None where nothing was said): what was said, else
-    the backbone's. ``published``: the paper's, whatever the backbone. InputError for what cannot be read."""
+    what is ``known`` to be fast enough (:mod:`.known`), else the backbone's. ``published``: the paper's,
+    whatever the backbone. InputError for what cannot be read."""
     given = {name: value for name, value in options.items() if value is not None}
     if "budget" in given:
         rivals = [f"--{name}" for name in ("steps", "epochs") if name in given]
@@ -52,7 +56,9 @@ def filled(options: Mapping[str, Any], published: bool) -> Dict[str, Any]:
         chosen = dict(LEAN.get(options["backbone"], chosen))
     if "epochs" in given or "budget" in given:
         chosen.pop("steps", None)
-    return {**chosen, **given}
+    if "epochs" in given or "budget" in given:
+        known = {name: value for name, value in known.items() if name != "steps"}
+    return {**chosen, **known, **given}
 
 
 def _grid(text: str) -> Dict[str, Any]:

@@ -96,8 +96,8 @@ class Settings:
             raise InputError(f"--cls-kernel {self.cls_kernel}: give an odd number, which has a middle")
         if self.cls_width == 0 and self.verdict_source in ("score", "either"):
             raise InputError(
-                f"--verdict-source {self.verdict_source}: --cls-width 0 leaves no classification head to judge by; "
-                "give map_max, or a width"
+                f"--verdict-source {self.verdict_source}: --cls-width 0 leaves no classification head to "
+                "judge by; give map_max, or a width"
             )
         if self.trainer == "positions":
             self._check_positions()
@@ -110,7 +110,8 @@ class Settings:
         for name in ("plain", "bfloat16", "ablation"):
             if getattr(self, name):
                 raise InputError(
-                    f"--{name}: of steps on whole photos; give --trainer photos, or --published for the paper's run"
+                    f"--{name}: of steps on whole photos; give --trainer photos, or --published for the "
+                    "paper's run"
                 )
 
     def settled(self, supervised: bool) -> Settings:
@@ -153,8 +154,8 @@ class Settings:
         """InputError naming the first setting that differs from a stored run's."""
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
-            "cross_fit": 0, "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2, "seg_width": 1024,
-            "cls_width": 128, "cls_kernel": 5, "adaptor": True, "budget": None,
+            "cross_fit": 0, "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2,
+            "seg_width": 1024, "cls_width": 128, "cls_kernel": 5, "adaptor": True, "budget": None,
             **stored,
         }
         known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}

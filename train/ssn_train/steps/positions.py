@@ -94,7 +94,8 @@ class Sampler:
     """
 
     def __init__(
-        self, reader: Reader, normals: int, masks: Tensor, segmented: Tensor, noise_std: float, batch: int = BATCH
+        self, reader: Reader, normals: int, masks: Tensor, segmented: Tensor, noise_std: float,
+        batch: int = BATCH,
     ):
         self._reader, self._normals, self._noise_std, self._batch = reader, normals, noise_std, batch
         self._masks = masks.flatten(1)
