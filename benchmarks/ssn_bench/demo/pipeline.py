@@ -38,10 +38,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
 SIZE = "128x128"
-TRAINING = ["--size", SIZE, "--batch", "8", "--lr-scale", "3"]
-"""A short run with larger steps than the paper's."""
+TRAINING = ["--size", SIZE]
 
-STEPS = 300
 BENCH_SECONDS = 24
 SITE = "clip"
 """The calibration on sound frames of the film whose rest is judged."""
@@ -55,9 +53,9 @@ CLIP_DEFECT_PIXELS = 200
 @click.option("--textures", default="fabric", show_default=True,
               help=f"Comma-separated of {', '.join(surfaces.TEXTURES)}; or all.")
 @click.option("--data", type=click.Path(path_type=Path), help="Your own photos instead.")
-@click.option("--steps", default=STEPS, show_default=True, type=click.IntRange(min=1))
+@click.option("--steps", type=click.IntRange(min=1), help="[default: ssn-train's]")
 @one_line_errors
-def main(out: Path, textures: str, data: Optional[Path], steps: int) -> None:
+def main(out: Path, textures: str, data: Optional[Path], steps: Optional[int]) -> None:
     """Photos to verdicts in a few minutes: train, export, benchmark, run."""
     started = time.perf_counter()
     if data is not None:
@@ -80,7 +78,7 @@ def _names(textures: str) -> List[str]:
     return names
 
 
-def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
+def _texture(name: str, out: Path, steps: Optional[int]) -> Dict[str, Any]:
     """Data, clip and pipeline of one texture."""
     data, clip = out / "data" / name, out / "data" / f"{name}.avi"
     sound = clip.with_suffix(".sound.avi")
@@ -104,13 +102,14 @@ def _texture(name: str, out: Path, steps: int) -> Dict[str, Any]:
 
 
 def _pipeline(
-    data: Path, folder: Path, steps: int, clip: Optional[Path], sound: Optional[Path] = None
+    data: Path, folder: Path, steps: Optional[int], clip: Optional[Path], sound: Optional[Path] = None
 ) -> Dict[str, Any]:
     """Train, export, benchmark, calibrate on a sound stretch of the film, run; returns the table's row."""
     run, model, bench = folder / "run", folder / "model.ssn", folder / "bench.json"
     if not (run / "model.safetensors").exists():
         resume = ["--resume"] if (run / "resume.safetensors").exists() else []
-        command("ssn-train", data, "--out", run, *TRAINING, "--steps", steps, *resume)
+        length = [] if steps is None else ["--steps", steps]
+        command("ssn-train", data, "--out", run, *TRAINING, *length, *resume)
     if not (model / MANIFEST).exists():
         command("ssn-export", run, "--out", model, "--fp16")
     if not bench.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import click
 
@@ -23,16 +23,16 @@ def main() -> None:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", default="promises/tiles", show_default=True, type=click.Path(path_type=Path))
 @click.option("--splits", default=5, show_default=True, type=click.IntRange(1, 100))
-@click.option("--steps", default=300, show_default=True, type=click.IntRange(min=1))
-@click.option("--size", default="256x256", show_default=True)
+@click.argument("more", nargs=-1)
 @one_line_errors
-def tiles(data: Path, out: Path, splits: int, steps: int, size: str) -> None:
-    """Magnetic tiles in DATA, split anew by tile: trained, calibrated and tested on others."""
+def tiles(data: Path, out: Path, splits: int, more: Tuple[str, ...]) -> None:
+    """Magnetic tiles in DATA, split anew by tile: trained, calibrated and tested on others. MORE are options of
+    ssn-train's, behind --."""
     from ssn_bench.promises import tiles as experiment
 
     check_writable(out / "promises.json")
-    rows = experiment.run(data, out, splits, steps, size)
-    _write(out / "promises.json", rows, {"splits": splits, "steps": steps, "size": size})
+    rows = experiment.run(data, out, splits, more)
+    _write(out / "promises.json", rows, {"splits": splits, "training": list(more)})
 
 
 @main.command()

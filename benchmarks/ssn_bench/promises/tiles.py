@@ -26,8 +26,9 @@ LEVELS = (0.05, 0.1)
 PART = r"^tile(\d+)_"
 
 
-def run(data: Path, out: Path, splits: int, steps: int, size: str) -> List[Row]:
-    """A training a split, judged by the runtime; finished splits are not made again."""
+def run(data: Path, out: Path, splits: int, more: Sequence[str]) -> List[Row]:
+    """A training a split, with ``more`` of ssn-train's options, judged by the runtime; finished splits are not
+    made again."""
     sound, bad = _photos(data)
     rows: List[Row] = []
     for number in range(splits):
@@ -35,8 +36,7 @@ def run(data: Path, out: Path, splits: int, steps: int, size: str) -> List[Row]:
         _lay_out(folder, data, sound, bad, number)
         model = folder / "model.ssn"
         if not (folder / "run" / "model.safetensors").exists():
-            command("ssn-train", folder / "train", "--out", folder / "run", "--size", size, "--batch", 8,
-                    "--lr-scale", 3, "--steps", steps, "--holdout", 0, "--seed", number)
+            command("ssn-train", folder / "train", "--out", folder / "run", "--holdout", 0, "--seed", number, *more)
         if not (model / MANIFEST).exists():
             command("ssn-export", folder / "run", "--out", model, "--plan", "none")
         rows += _rows(model, folder)
@@ -88,9 +88,13 @@ def _rows(model: Path, folder: Path) -> List[Row]:
         known = judged.observed(detector, folder / "train" / "good", PART)
     seen["defects"].parts = [""] * len(seen["defects"].parts)
     scales = calibrating.scales_of(*known.arrays())
-    rows = [judged.quantile_row(source, seen["before"], seen["test"], seen["defects"])
-            for source in ("score", "map_max")]
-    for source in judged.SOURCES:
+        by_map = detector.info.verdict.source == "map_max"  # without a head of its own the score is the map's
+    kinds = ("map_max",) if by_map else judged.SOURCES
+    rows = [
+        judged.quantile_row(source, seen["before"], seen["test"], seen["defects"])
+        for source in kinds if source != "either"
+    ]
+    for source in kinds:
         for level in LEVELS:
             rows.append(
                 judged.row(source, scales, seen["calibrate"], seen["test"], seen["defects"], level)
