@@ -106,8 +106,7 @@ Examples:
               help="Length in epochs.  [default: 300 on whole photos]")
 @click.option("--steps", type=click.IntRange(min=1), help="Length in steps.  [default: 300 on positions]")
 @click.option("--batch", type=click.IntRange(min=2),
-              help="Photos of a step.  [default: 32; on positions 8, for the classification head]"
-              )
+              help="Photos of a step.  [default: 32; on positions 8, for the classification head]")
 @click.option("--lr-scale", "rate_scale", type=click.FloatRange(min=0, min_open=True),
               help="Factor on the paper's learning rates; 3 suits short runs.  [default: 1; on positions 3]")
 @click.option("--noise", "noise_std", type=click.FloatRange(min=0, min_open=True),
@@ -164,12 +163,16 @@ def main(context: click.Context, data: Path, run: Optional[Path], preset: Option
     options["size"] = size_hw("--size", size, square=True)
     if context.get_parameter_source("size") is ParameterSource.DEFAULT and found:
         options["size"] = found["size"]
+    if published and options["trainer"] == "positions":
+        raise InputError("--published and --trainer positions: the published step sees whole photos")
     settings = Settings(
         seed=seed,
         selection=datasets.Selection(None, 0, unsupervised, segmented, layout, part),
         bits=None if bits == "auto" else int(bits), cross_fit=_trainings(cross_fit),
         false_alarms=None if false_alarms == "auto" else share("--false-alarms", false_alarms),
-        **defaults.filled(options, published or preset is not None or ablation is not None, found),
+        **defaults.filled(
+            _length(context, options), published or bool(preset) or ablation is not None, found
+        ),
     )
     seed_list = range(seed, seed + (seeds or 1))
     cells = many_runs.cells(scanned, categories, folds, ablation, seed_list)
@@ -208,6 +211,14 @@ def _known(path: Path, target: Optional[str], backbone: str, published: bool) ->
     choice = known.best(path, known.milliseconds(target), backbone)
     click.echo(choice.words)
     return choice.settings
+
+
+def _length(context: click.Context, options: Dict[str, Any]) -> Dict[str, Any]:
+    """The options, without a preset's epochs where a budget is given by hand."""
+    of_preset = context.get_parameter_source("epochs") is ParameterSource.DEFAULT_MAP
+    if options["budget"] is not None and of_preset:
+        return {**options, "epochs": None}
+    return options
 
 
 def _trainings(text: str) -> Optional[int]:

@@ -56,9 +56,11 @@ def filled(
         chosen = dict(LEAN.get(options["backbone"], chosen))
     if "epochs" in given or "budget" in given:
         chosen.pop("steps", None)
-    if "epochs" in given or "budget" in given:
         known = {name: value for name, value in known.items() if name != "steps"}
-    return {**chosen, **known, **given}
+    chosen.update(known)
+    if given.get("cls_width") == 0:
+        chosen["verdict_source"] = None  # the map's maximum, unless something else is asked for
+    return {**chosen, **given}
 
 
 def _grid(text: str) -> Dict[str, Any]:

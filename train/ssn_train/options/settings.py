@@ -92,6 +92,10 @@ class Settings:
                 raise InputError(f"{name} is {value}; give a finite number")
         if self.grid and min(self.grid) < MIN_GRID:
             raise InputError(f"--grid {self.grid[0]}x{self.grid[1]}: at least {MIN_GRID}x{MIN_GRID}")
+        if self.grid and (self.grid[0] > self.size[0] or self.grid[1] > self.size[1]):
+            raise InputError(
+                f"--grid {self.grid[0]}x{self.grid[1]}: finer than the photos' {self.size[0]}x{self.size[1]}"
+            )
         if self.cls_kernel % 2 == 0:
             raise InputError(f"--cls-kernel {self.cls_kernel}: give an odd number, which has a middle")
         if self.cls_width == 0 and self.verdict_source in ("score", "either"):
@@ -159,12 +163,15 @@ class Settings:
             **stored,
         }
         known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}
-        for name, value in self.to_dict().items():
-            if value is None and name in ("bits", "cls_width", "verdict_source"):
+        ours = self.to_dict()
+        for name in sorted(ours, key=lambda name: name != "trainer"):  # others' defaults depend on it
+            value, before = ours[name], known.get(name)
+            if (name, value) == ("bits", None):
                 continue  # found in the photos
-            if known.get(name) != value:
+            if before != value:
+                option = f" (--trainer {before})" if name == "trainer" else ""
                 raise InputError(
-                    f"{where} {name} is {value}, the run was started with {known.get(name)}; "
+                    f"{where} {name} is {value}, the run was started with {before}{option}; "
                     "give the same options, or another --out"
                 )
 

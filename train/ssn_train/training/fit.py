@@ -281,5 +281,6 @@ def _sampler(setup: Setup, targets: TargetStore) -> positions.Sampler:
 def _settle(setup: Setup) -> None:
     """BatchNorm's statistics at the end of steps on positions."""
     sampler, device = _sampler(setup, _targets(setup)), setup.loader.device
-    draws = (training_step.step_generator(setup.settings.seed, -1 - n) for n in range(positions.SETTLING))
-    positions.settle(setup.model, (sampler.draw(generator).to(device) for generator in draws))
+    seed = setup.settings.seed
+    generators = (training_step.step_generator(seed, -1 - n) for n in range(positions.SETTLING))
+    positions.settle(setup.model, (sampler.draw(generator).to(device) for generator in generators))

@@ -142,7 +142,8 @@ def run_all(task: Task, data: Path, out: Path, device: str, workers: int, log) -
 def _check_finished(run: Path, settings: Settings, dataset: DataSet) -> None:
     """InputError unless the finished run had these settings and these files."""
     document = _metrics(run)
-    settings.check_same(document["run"]["settings"], f"{run}: finished already, but")
+    stored = document["run"]
+    settings.settled(stored["supervised"]).check_same(stored["settings"], f"{run}: finished already, but")
     if document.get("data") != fingerprint([*dataset.train, *dataset.test]):
         raise InputError(
             f"{run}: finished already with other files than {dataset.root}; choose another --out"

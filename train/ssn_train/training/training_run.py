@@ -55,7 +55,6 @@ def train(
     """
     _check_folder(run, resume)
     asked, given = settings, dataset
-    settings = settings.settled(any(sample.label for sample in dataset.train))
     if resume:
         dataset = proposed_parts.again(dataset, run, settings.selection)
         file = ResumeFile(run / RESUME_FILE, asked, photos_of(dataset))
@@ -66,6 +65,7 @@ def train(
     backbone.module.to(device).eval().requires_grad_(False)
     loader = PhotoLoader(backbone, settings.size, settings.geometry, device, workers)
     usable, test, settings = _check(dataset, settings, strict)
+    settings = settings.settled(any(sample.label for sample in usable))
     _make_folder(run)  # only now: nothing is left of data that cannot be used
     loader = dataclasses.replace(loader, reading=settings.reading)
     if not resume:
