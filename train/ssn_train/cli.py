@@ -20,7 +20,7 @@ from ssn_train.data import accounts, datasets
 from ssn_train.data.checking import BITS
 from ssn_train.data.datasets import DataSet
 from ssn_train.options import defaults, known
-from ssn_train.options.settings import TRAINERS, Settings, presets
+from ssn_train.options.settings import METHODS, TRAINERS, Settings, presets
 from ssn_train.report import line_figures
 
 MOST_FOLDS = 20
@@ -90,6 +90,9 @@ Examples:
               help="Those in use of 16-bit photos, as Mono12's 12; kept in the model.")
 @click.option("--geometry", default="stretch", show_default=True, type=click.Choice(GEOMETRIES),
               help="How photos get that size: as published, or with proportions kept and a border.")
+@click.option("--method", type=click.Choice(METHODS),
+              help="Trained heads, or the distance of features from those of good photos, which is fitted in "
+                   "seconds and good where photos are few.  [default: trained]")
 @click.option("--trainer", type=click.Choice(TRAINERS),
               help="What a step sees: 2,048 positions drawn from all photos, which takes minutes, or whole "
                    "photos, as published.  [default: positions for efficientnet_lite0, else photos]")

@@ -16,6 +16,7 @@ BACKBONE = "efficientnet_lite0"
 
 POSITIONS_512: Mapping[str, Any] = {
     **POSITIONS, "levels": ("block5", "block6"), "scale": 1, "seg_width": 512,
+    "steps": 300,
 }
 """What the candidates' changes are changes of."""
 
@@ -65,6 +66,7 @@ CANDIDATES = (
     Candidate("1024 wide", {"seg_width": 1024}),
     Candidate("512 wide at 2x", {"scale": 2}),
     Candidate("1024 wide at 2x", {"scale": 2, "seg_width": 1024}),
+    Candidate("1024 wide at 2x, 1000 steps", {"scale": 2, "seg_width": 1024, "steps": 1000}),
     Candidate("512 wide at 8x8", {"grid": (8, 8)}),
     Candidate("block3,block5,block6 at 1x", {"levels": ("block3", "block5", "block6")}),
     Candidate("block4,block6", {"levels": ("block4", "block6")}),
@@ -97,8 +99,7 @@ def default() -> Candidate:
     return next(one for one in CANDIDATES if not one.method and one.settings(wanted.seed) == wanted)
 
 
-def longer(candidate: Candidate) -> Candidate:
-    """Ten times as long."""
-    steps = candidate.settings().steps
-    assert steps is not None
-    return Candidate(f"{candidate.name}, ten times as long", {**candidate.changes, "steps": 10 * steps})
+def long_run() -> Candidate:
+    """The default, three times as long."""
+    steps = 3 * (default().settings().steps or 0)
+    return Candidate(f"{default().name.rpartition(', ')[0]}, {steps} steps", {**default().changes, "steps": steps})

@@ -33,7 +33,7 @@ class Trained:
     ``taps`` [k, k, Q, C] with ``cls_bias`` [Q], ``map_taps`` [k, k, Q] for the map's channel; ``score``
     [2Q + 2] with ``score_bias`` [1] of the last layer, both empty where Q is 0. ``shift`` and ``scale`` [C]
     standardise the features, which have ``mean`` [C] on training images; ``channels`` are each level's C_l.
-    ``adapted_cls`` is false for the variant jims.
+    ``adapted_cls`` is false for the variant jims; ``distance``: the map is a root of a sum of squares.
     """
 
     adaptor: np.ndarray
@@ -51,6 +51,7 @@ class Trained:
     mean: np.ndarray
     channels: Tuple[int, ...]
     adapted_cls: bool
+    distance: bool = False
 
     @property
     def adapts(self) -> bool:

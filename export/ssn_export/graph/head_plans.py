@@ -58,6 +58,7 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Tr
         mean=p["feature_shift"] if mean is None else np.asarray(mean, np.float64),
         channels=model.channels,
         adapted_cls=model.variant == "icpr",
+        distance=model.shape.distance,
     )
 
 
@@ -76,6 +77,15 @@ class _Score(nn.Module):
         pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, Q] each
         pooled += [seg.amax((1, 2))[:, None], seg.mean((1, 2))[:, None]]  # [N, 1] each
         return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2Q + 2] -> [N]
+
+
+def _activated(hidden: Tensor, distance: bool) -> Tensor:
+    """The segmentation head's non-linearity."""
+    return hidden * hidden if distance else F.leaky_relu(hidden, LEAKY_SLOPE)
+
+
+def _map_logits(summed: Tensor, distance: bool) -> Tensor:
+    return summed.sqrt() if distance else summed
 
 
 def _maximum(seg: Tensor) -> Tensor:
@@ -99,7 +109,7 @@ class AsTrained(nn.Module):
 
     def __init__(self, w: Trained, shapes: Shapes, early: bool = False):
         super().__init__()
-        self.early, self.classifies = early, w.classifies
+        self.early, self.classifies, self.distance = early, w.classifies, w.distance
         self.shows_pooled = w.classifies and not w.adapted_cls
         self.adapts = w.adapts
         self.upscale = _Upscale(shapes)
@@ -134,8 +144,8 @@ class AsTrained(nn.Module):
             adapted = pooled
             if self.adapts:
                 adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
-        hidden = F.leaky_relu(F.conv2d(adapted, self.seg, self.seg_bias), LEAKY_SLOPE)  # [N, S, H, W]
-        seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
+        hidden = _activated(F.conv2d(adapted, self.seg, self.seg_bias), self.distance)  # [N, S, H, W]
+        seg = _map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
             return seg[:, 0], _maximum(seg[:, 0])
         seen = torch.cat([pooled if self.shows_pooled else adapted, seg], dim=1)  # [N, C + 1, H, W]
@@ -174,7 +184,8 @@ class Full(nn.Module):
         super().__init__()
         levels = folding.levels(w)
         self.sizes, self.map_hw = shapes
-        self.classifies, self.kernel, self.cls_width = w.classifies, w.kernel, len(w.cls_bias)
+        self.classifies, self.distance = w.classifies, w.distance
+        self.kernel, self.cls_width = w.kernel, len(w.cls_bias)
         columns, tap_cols = [], []
         for n, (level, hw) in enumerate(zip(levels, shapes.levels)):
             rows_u, columns_u = (pooled_upscale(*pair) for pair in zip(hw, shapes.map))
@@ -206,7 +217,8 @@ class Full(nn.Module):
             if self.classifies:
                 cls.append(self._tap_rows(n, x))
         hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, S]
-        seg_logits = (F.leaky_relu(hidden, LEAKY_SLOPE) @ self.last)[..., 0]  # [N, H, W]
+        hidden = _activated(hidden, self.distance)
+        seg_logits = _map_logits((hidden @ self.last)[..., 0], self.distance)  # [N, H, W]
         if not self.classifies:
             return seg_logits, _maximum(seg_logits)
         hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, Q]
@@ -245,7 +257,8 @@ class RowFirst(nn.Module):
     def __init__(self, w: Trained, shapes: Shapes):
         super().__init__()
         levels = folding.levels(w)
-        self.classifies, self.kernel, self.cls_width = w.classifies, w.kernel, len(w.cls_bias)
+        self.classifies, self.distance = w.classifies, w.distance
+        self.kernel, self.cls_width = w.kernel, len(w.cls_bias)
         for n, (level, hw) in enumerate(zip(levels, shapes.levels)):
             rows, columns = (pooled_upscale(*pair) for pair in zip(hw, shapes.map))
             constants(self, **{f"centre{n}": level.centre[:, None, None], f"rows{n}": rows,
@@ -270,8 +283,8 @@ class RowFirst(nn.Module):
             for n, x in enumerate(features)
         ]
         full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)  # [N, C, H, W]
-        hidden = F.leaky_relu(F.conv2d(full, self.seg) + self.seg_constant, LEAKY_SLOPE)  # [N, S, H, W]
-        seg = F.conv2d(hidden, self.last)  # [N, 1, H, W]
+        hidden = _activated(F.conv2d(full, self.seg) + self.seg_constant, self.distance)  # [N, S, H, W]
+        seg = _map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
             return seg[:, 0], _maximum(seg[:, 0])
         total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, Q, H, W]

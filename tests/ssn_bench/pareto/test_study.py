@@ -61,7 +61,7 @@ def test_study_and_what_it_takes_up(photos, small, tmp_path, monkeypatch):
     finalists = {row["name"]: row["runs"] for row in document["finalists"]}
     assert finalists["1024 wide at 2x"] == 4  # two seeds, both ways
     confirmed = {row["name"]: row["runs"] for row in document["confirmed"]}
-    assert confirmed["1024 wide at 2x, ten times as long"] == 2 and confirmed[candidates.PADIM] == 1
+    assert confirmed["1024 wide at 2x, 12 steps"] == 2 and confirmed[candidates.PADIM] == 1
     assert "1024 wide at 2x - as before" in document["differences"]["confirmed"]
     assert {row["photos"] for row in document["curve"]} == {4}
     made = sorted((tmp_path / "cells").iterdir())

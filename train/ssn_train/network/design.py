@@ -11,8 +11,9 @@ class Design:
     """``levels`` of the backbone, the finest first (:func:`ssn_train.network.backbones.create`); ``grid`` the
     segmentation map's (H, W), None for ``scale`` times the first level's; ``seg_width`` and ``cls_width``
     hidden channels of the heads, the latter's 0 for none; ``cls_kernel`` rows and columns of the
-    classification head's convolution; ``adaptor`` False keeps the feature adaptor at the identity. The
-    defaults are the paper's (sections 3.1 and 3.4)."""
+    classification head's convolution; ``adaptor`` False keeps the feature adaptor at the identity;
+    ``distance``: the map is a distance (:mod:`ssn_train.training.distance`), the segmentation head as wide as
+    the features. The defaults are the paper's (sections 3.1 and 3.4)."""
 
     levels: Tuple[str, ...] = ("8", "16")
     grid: Optional[Tuple[int, int]] = None
@@ -21,6 +22,7 @@ class Design:
     cls_width: int = 128
     cls_kernel: int = 5
     adaptor: bool = True
+    distance: bool = False
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Design:

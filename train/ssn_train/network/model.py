@@ -37,6 +37,16 @@ class FeatureAdaptor(nn.Module):
         return self.projection(pooled)
 
 
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x
+
+
+class Root(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+
 class Discriminator(nn.Module):
     """Segmentation and classification heads (section 3.4); without the latter (``shape.cls_width`` 0) the
     score's logit is the map's maximum."""
@@ -44,11 +54,13 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int, stop_grad: bool, shape: Design = design.PAPER):
         super().__init__()
         self.stop_grad = stop_grad
+        width = channels if shape.distance else shape.seg_width
         self.seg = nn.Sequential(
-            nn.Conv2d(channels, shape.seg_width, kernel_size=1),
-            nn.BatchNorm2d(shape.seg_width),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Conv2d(shape.seg_width, 1, kernel_size=1, bias=False),
+            nn.Conv2d(channels, width, kernel_size=1),
+            nn.BatchNorm2d(width),
+            Square() if shape.distance else nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Conv2d(width, 1, kernel_size=1, bias=False),
+            *([Root()] if shape.distance else []),
         )
         self.classifies = shape.cls_width > 0
         if self.classifies:
@@ -62,7 +74,7 @@ class Discriminator(nn.Module):
     @property
     def seg_layers(self) -> Tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
         """The segmentation head's layers with weights."""
-        first, norm, _, last = self.seg
+        first, norm, _, last = self.seg[:4]
         return cast(nn.Conv2d, first), cast(nn.BatchNorm2d, norm), cast(nn.Conv2d, last)
 
     @property

@@ -21,7 +21,7 @@ PUBLISHED: Mapping[str, Any] = {
 
 POSITIONS: Mapping[str, Any] = {
     **PUBLISHED, "trainer": "positions", "cls_width": None, "adaptor": False, "batch": 8, "rate_scale": 3.0,
-    "verdict_source": None, "steps": 300,
+    "verdict_source": None, "steps": 1000,
 }
 """Of the trainer made for minutes, for any backbone."""
 
@@ -30,6 +30,19 @@ LEAN: Mapping[str, Mapping[str, Any]] = {
 }
 """Backbones whose choice was measured."""
 
+
+DISTANCE: Mapping[str, Any] = {
+    **POSITIONS, "method": "distance", "scale": 1, "cls_width": 0, "verdict_source": "map_max", "steps": None,
+}
+"""Of --method distance."""
+
+WITHOUT_EFFECT = {
+    "budget": "--budget", "steps": "--steps", "epochs": "--epochs", "batch": "--batch",
+    "rate_scale": "--lr-scale", "noise_std": "--noise", "perlin_threshold": "--perlin-threshold",
+    "seg_width": "--seg-width", "cls_width": "--cls-width", "cls_kernel": "--cls-kernel",
+    "adaptor": "--adaptor", "trainer": "--trainer", "verdict_source": "--verdict-source",
+}
+"""On a distance: nothing is trained, and the map alone can judge."""
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -54,6 +67,9 @@ def filled(
     if not published and given.get("trainer") != "photos":
         chosen = dict(POSITIONS if given.get("trainer") == "positions" else PUBLISHED)
         chosen = dict(LEAN.get(options["backbone"], chosen))
+    if given.get("method") == "distance":
+        _check_distance(given, published)
+        chosen.update(DISTANCE, levels=chosen["levels"])
     if "epochs" in given or "budget" in given:
         chosen.pop("steps", None)
         known = {name: value for name, value in known.items() if name != "steps"}
@@ -61,6 +77,14 @@ def filled(
     if given.get("cls_width") == 0:
         chosen["verdict_source"] = None  # the map's maximum, unless something else is asked for
     return {**chosen, **given}
+
+
+def _check_distance(given: Mapping[str, Any], published: bool) -> None:
+    if published:
+        raise InputError("--method distance: not the paper's; leave --published, --preset and --ablation out")
+    useless = [option for name, option in WITHOUT_EFFECT.items() if name in given]
+    if useless:
+        raise InputError(f"{useless[0]}: has no effect with --method distance, which trains nothing")
 
 
 def _grid(text: str) -> Dict[str, Any]:

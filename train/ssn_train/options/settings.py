@@ -25,6 +25,9 @@ UNSUPERVISED_THRESHOLD, SUPERVISED_THRESHOLD = 0.2, 0.6
 """The published code recommends its MVTec AD settings for one's own normal photos, and those of
 SensumSODF for labelled ones."""
 
+METHODS = ("trained", "distance")
+"""Heads, or the distance from the normal features' Gaussian."""
+
 TRAINERS = ("positions", "photos")
 """What a step sees: positions of the map drawn from all photos, or whole photos, as published."""
 
@@ -38,17 +41,17 @@ MIN_SIZE = 32
 
 @dataclass(frozen=True)
 class Settings:
-    """``trainer`` is one of :data:`TRAINERS`, which count ``batch`` photos or a number of positions as a
-    step; ``levels`` to ``adaptor`` are the fields of :class:`ssn_train.network.design.Design`
-    (``cls_width`` None: a classification head where labelled defects train it or it is to judge). ``steps``
-    overrides ``epochs``, and ``budget`` (seconds of steps) both; ``noise_std`` None means the backbone's
-    default; ``perlin_threshold`` None the paper's for this supervision; ``bits`` of 16-bit photos, None what
-    they use; ``orientation``: of tags, always "applied" by now; ``false_alarms`` is the share of sound photos
-    that may alarm (None: the least that can be promised), on average or with ``confidence``; ``holdout`` is
-    the share of normal photos kept for calibrating the thresholds; ``cross_fit`` further trainings estimate
-    them instead (None: where so few can be kept that they promise nothing useful); ``verdict_source`` None:
-    the score where there is a classification head, else the map's maximum; ``selection`` is what was taken of
-    the data set (category, fold, ...)."""
+    """``method`` is one of :data:`METHODS`; ``trainer`` is one of :data:`TRAINERS`, which count ``batch``
+    photos or a number of positions as a step; ``levels`` to ``adaptor`` are the fields of
+    :class:`ssn_train.network.design.Design` (``cls_width`` None: a classification head where labelled defects
+    train it or it is to judge). ``steps`` overrides ``epochs``, and ``budget`` (seconds of steps) both;
+    ``noise_std`` None means the backbone's default; ``perlin_threshold`` None the paper's for this
+    supervision; ``bits`` of 16-bit photos, None what they use; ``orientation``: of tags, always "applied" by
+    now; ``false_alarms`` is the share of sound photos that may alarm (None: the least that can be promised),
+    on average or with ``confidence``; ``holdout`` is the share of normal photos kept for calibrating the
+    thresholds; ``cross_fit`` further trainings estimate them instead (None: where so few can be kept that
+    they promise nothing useful); ``verdict_source`` None: the score where there is a classification head,
+    else the map's maximum; ``selection`` is what was taken of the data set (category, fold, ...)."""
 
     backbone: str
     weights: Optional[str] = None
@@ -68,6 +71,7 @@ class Settings:
     confidence: Optional[float] = None
     cross_fit: Optional[int] = 0
     verdict_source: Optional[str] = "score"
+    method: str = "trained"
     trainer: str = "photos"
     levels: Tuple[str, ...] = ("8", "16")
     grid: Optional[Tuple[int, int]] = None
@@ -120,6 +124,11 @@ class Settings:
 
     def settled(self, supervised: bool) -> Settings:
         """With what depends on the supervision: whether there is a classification head, and what judges."""
+        if self.method == "distance" and supervised:
+            raise InputError(
+                "--method distance: learns from good photos alone, and there are labelled defects to train on; "
+                "add --unsupervised, which tests on them"
+            )
         width, source = self.cls_width, self.verdict_source
         if width is None:
             width = CLS_WIDTH if supervised or source in ("score", "either") else 0
@@ -133,6 +142,7 @@ class Settings:
         return {
             "levels": self.levels, "grid": grid, "scale": scale, "seg_width": self.seg_width,
             "cls_width": self.cls_width, "cls_kernel": self.cls_kernel, "adaptor": self.adaptor,
+            "distance": self.method == "distance",
         }
 
     @property
@@ -158,7 +168,7 @@ class Settings:
         """InputError naming the first setting that differs from a stored run's."""
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
-            "cross_fit": 0, "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2,
+            "cross_fit": 0, "method": "trained", "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2,
             "seg_width": 1024, "cls_width": 128, "cls_kernel": 5, "adaptor": True, "budget": None,
             **stored,
         }

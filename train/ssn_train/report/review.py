@@ -158,6 +158,8 @@ def _url(image: np.ndarray) -> str:
 
 def _thinned(history: np.ndarray) -> List[Dict[str, Any]]:
     """Means of equal stretches of the curves, at most MAX_POINTS."""
+    if not len(history):
+        return []
     stretches = np.array_split(np.arange(len(history)), min(len(history), MAX_POINTS) or 1)
     return [
         {"step": int(part[-1]) + 1, "loss": [float(x) for x in history[part].mean(axis=0)]}

@@ -21,6 +21,7 @@ from ssn_train.options.recipe import Recipe
 from ssn_train.options.settings import PAPER_NOISE, STANDARDISED_NOISE, Settings
 from ssn_train.steps import positions, training_step
 from ssn_train.steps.length import MEASURED, Plan, steps_in
+from ssn_train.training import distance
 from ssn_train.training.feature_cache import FeatureCache
 from ssn_train.training.photo_loader import PhotoLoader
 from ssn_train.training.resume import Progress, ResumeFile
@@ -124,6 +125,11 @@ def fit(
         with tqdm(total=len(data.photos), desc="features", unit="img") as bar:
             cache = FeatureCache(loader, data.photos, file.path.parent, bar.update)
     setup = _set_up(settings, loader, data, cache)
+    if settings.method == "distance":
+        started = time.perf_counter()
+        distance.fill(setup.model, _reader(setup), data.normals, settings.seed)
+        seconds = time.perf_counter() - started
+        return Fitted(setup.model.eval(), *setup.statistics, np.zeros((0, 4), np.float32), seconds)
     progress = Progress()
     if resume:
         progress = file.restore(setup.model, setup.optimizer, trained(setup.optimizer, setup.recipe))
@@ -270,11 +276,14 @@ def _position_steps(setup: Setup) -> Tuple[TakeStep, int]:
     return take, -(-count // positions.BATCH)
 
 
-def _sampler(setup: Setup, targets: TargetStore) -> positions.Sampler:
+def _reader(setup: Setup) -> positions.Reader:
     model = setup.model
-    reader = positions.Reader(setup.cache.levels, setup.map_hw, model.feature_shift, model.feature_scale)
+    return positions.Reader(setup.cache.levels, setup.map_hw, model.feature_shift, model.feature_scale)
+
+
+def _sampler(setup: Setup, targets: TargetStore) -> positions.Sampler:
     return positions.Sampler(
-        reader, setup.data.normals, targets.masks, targets.segmented, setup.noise_std
+        _reader(setup), setup.data.normals, targets.masks, targets.segmented, setup.noise_std
     )
 
 

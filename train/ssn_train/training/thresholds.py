@@ -95,7 +95,7 @@ def estimated(
         rest = [sample for i, sample in enumerate(good) if i not in left_out]
         learnt = without_parts(bad, [good[i] for i in inside])
         own = dataclasses.replace(
-            settings, seed=settings.seed + 1 + number, steps=len(fitted.history), budget=None
+            settings, seed=settings.seed + 1 + number, steps=len(fitted.history) or None, budget=None
         )
         file = ResumeFile(run / f"cross-fit-{number + 1}.safetensors", own, ())
         other = fit(own, loader, [*rest, *learnt], file, file.path.exists())
@@ -153,7 +153,7 @@ def _scales(fitted: Fitted, loader: PhotoLoader, known: Sequence[Sample], predic
 
 
 def _source(settings: Settings) -> str:
-    source = settings.settled(supervised=True).verdict_source
+    source = settings.verdict_source  # settled by now
     return source if source and settings.recipe(True).cls_head else "map_max"
 
 

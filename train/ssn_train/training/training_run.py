@@ -110,7 +110,9 @@ def train(
 def _network_words(backbone: Backbone, settings: Settings) -> str:
     """What is trained: ``features at stride 8 (40 channels) and ...; heads of 1024 and 128 channels``."""
     heads = f"heads of {settings.seg_width} and {settings.cls_width} channels"
-    if not settings.cls_width:
+    if settings.method == "distance":
+        heads = "no heads, the distance from the good photos' features"
+    elif not settings.cls_width:
         heads = f"a segmentation head of {settings.seg_width} channels, whose map's maximum is the score"
     return f"{backbone.name}, features at {backbone.words()}; {heads}"
 
@@ -262,7 +264,8 @@ def _write(
 ) -> None:
     write_json(run / "metrics.json", document)
     results.write_predictions(run / "predictions.csv", predictions, verdict)
-    plots.loss_curve(run / "loss.png", fitted.history)
+    if len(fitted.history):
+        plots.loss_curve(run / "loss.png", fitted.history)
     plots.write_all(run, predictions, masks, verdict)
     title, terms = "/".join(run.resolve().parts[-2:]), Loss._fields
     page = review.content(title, document, predictions, masks, verdict, fitted.history, terms)
