@@ -150,7 +150,7 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
         baking.describe(graph, info)
         ready[kind] = graph, info
     kept = calibration.from_document(header.calibration, str(run)) if header.calibration else None
-    return Exported(ready, truth.first(FRAMES_KEPT) if request.frame else truth, kept)
+    return Exported(ready, truth.spread(FRAMES_KEPT) if request.frame else truth, kept)
 
 
 def to_bundle(
@@ -214,7 +214,7 @@ class _GraphBuilder:
         """Plan, typed half graph and the names of its nodes in float32. A plan that half precision
         suits worse than the naive one gives way to ``none`` if it was chosen here, and is refused if
         it was asked for."""
-        few, verdict = self._truth.first(mixed_precision.MEASURED_IMAGES), self._header.calibrated
+        few, verdict = self._truth.spread(mixed_precision.MEASURED_IMAGES), self._header.calibrated
         if plan != "none":
             ours, naive = (mixed_precision.all_half_rms(self.graph(p), few, verdict) for p in (plan, "none"))
             self._log(f"all in half: plan {plan} {ours:.1e} rms, plan none {naive:.1e}")

@@ -51,12 +51,13 @@ def mixed_half(
     If all in half exceeds the target, each group's own cost is measured (that group alone in
     half), and the costliest are kept in float32 until the target is met.
     """
-    few = truth.first(MEASURED_IMAGES)
+    few = truth.spread(MEASURED_IMAGES)
+    unit = float(few.maps.std() / truth.maps.std())  # the gate's: over the deviation of all maps
 
     def error(keep: FrozenSet[str]) -> float:
         maps, scores = float64_reference.run_onnx(emulated(to_half(model, keep)), few.images)
         on_progress()
-        return parity.compare(few, maps, scores, verdict, "float16").map_rms
+        return unit * parity.compare(few, maps, scores, verdict, "float16").map_rms
 
     keep: FrozenSet[str] = frozenset()
     if error(keep) <= TARGET_RMS:
