@@ -120,9 +120,10 @@ def _features(full: Any, architecture: str, name: str, levels: Sequence[str]) ->
     blocks = _blocks(full, info)
     if any(level not in named and level not in blocks for level in levels):
         there = [str(one["reduction"]) for one in info] + [one["module"] for one in info if not blocks]
+        there += [level for level in blocks if not level.isdigit()]
         raise InputError(
             f"--levels {','.join(levels)}: --backbone {name} has features at "
-            f"{', '.join([*there, *(level for level in blocks if not level.isdigit())]) or 'no stride'}"
+            f"{', '.join(dict.fromkeys(there)) or 'no stride'}"
         )
     ours = all(level in named for level in levels)
     found = [named[level] if ours else blocks[level] for level in levels]
