@@ -20,6 +20,15 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def published(data, tmp_path_factory):
+    """The run folder of the paper's recipe: its levels, map, heads and step; letterboxed."""
+    run = tmp_path_factory.mktemp("published") / "run"
+    code, output = call(train_main, data, "--out", run, *OPTIONS, "--published", "--geometry", "letterbox")
+    assert code == 0, output
+    return run
+
+
+@pytest.fixture(scope="session")
 def trained(data, tmp_path_factory):
     """Folder with run/, model.ssn, and its files under plain names."""
     folder = tmp_path_factory.mktemp("trained")

@@ -95,11 +95,30 @@ def test_training_options(photos, tmp_path):
     assert "--size 12x12: at least" in refused("--size", "12x12")
     assert "--size abc: give HEIGHTxWIDTH" in refused("--size", "abc")
     assert "--backbone resnet_of_dreams: unknown" in refused("--backbone", "resnet_of_dreams")
-    assert "8 and 16 are needed" in refused("--backbone", "vit_tiny_patch16_224")
+    vit = refused("--backbone", "vit_tiny_patch16_224")
+    assert "--levels 8,16: --backbone vit_tiny_patch16_224 has features at 16, blocks.0, blocks.1, " in vit
+    assert "give two or three" in refused("--levels", "8")
+    assert "give two or three" in refused("--levels", "8,16,32,4")
+    assert "give different ones, the finest first" in refused("--levels", "16,8")
+    assert "has features at 2, 4, 8, 16, 32, block1, " in refused("--levels", "block9,block10")
+    assert "has features at 2, 4, 8, 16, 32, block1, " in refused("--levels", "layer2,16")
+    assert "--grid 2x2: at least 4x4" in refused("--grid", "2x2")
+    assert "--grid 0x5: give HEIGHTxWIDTH" in refused("--grid", "0x5")
+    assert "--grid 3x: give HEIGHTxWIDTH" in refused("--grid", "3x")
+    assert "--budget abc: give a time such as 60s, 10m or 2h" in refused("--budget", "abc")
+    for time in ("-5s", "0", "1e99h"):
+        assert f"--budget {time}: give a time" in refused("--budget", time)
+    assert "--budget and --steps: both are the length" in refused("--budget", "9s", "--steps", "9")
+    assert "--cls-kernel 4: give an odd number" in refused("--cls-kernel", "4")
+    none = refused("--cls-width", "0", "--verdict-source", "score")
+    assert "--cls-width 0 leaves no classification head" in none
+    for option in ("--plain", "--bfloat16"):
+        assert f"{option}: of steps on whole photos" in refused("--trainer", "positions", option)
     assert "--weights none.pth: no such file" in refused("--weights", "none.pth")
     assert "nothing to resume" in refused("--resume")
     assert "--device cuda:99" in refused("--device", "cuda:99")
     assert "not in the range" in refused("--batch", "1")
+    assert not (tmp_path / "run").exists()
 
 
 def test_unwritable_output(photos, tmp_path):
@@ -255,8 +274,8 @@ def test_full_disk(trained, tmp_path, monkeypatch):
     assert "No space left" in line and not list(tmp_path.iterdir())
 
 
-def test_state_dictionary_of_the_published_code_loads(trained):
+def test_state_dictionary_of_the_published_code_loads(published):
     """Names are the published ones, so weights can be exchanged."""
-    names = set(load_file(trained.run / "model.safetensors"))
+    names = set(load_file(published / "model.safetensors"))
     assert {"discriminator.fc_score.weight", "feature_adaptor.projection.bias",
             "discriminator.dec_head.1.running_var"} <= names

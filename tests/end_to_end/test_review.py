@@ -59,11 +59,17 @@ def rows(trained):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def source(trained):
+    """What judges, and what the page shows first."""
+    return json.loads((trained.run / "metrics.json").read_text())["verdict"]["source"]
+
+
 def matrix(page):
     return {key: int(page.inner_text(f"#{key}")) for key in ("tn", "fp", "fn", "tp")}
 
 
-def counted(rows, threshold, source="score"):
+def counted(rows, threshold, source):
     """The confusion matrix from predictions.csv."""
     counts = dict.fromkeys(("tn", "fp", "fn", "tp"), 0)
     for row in rows:
@@ -74,7 +80,8 @@ def counted(rows, threshold, source="score"):
 
 def test_opens_at_the_models_threshold(page, rows, trained):
     document = json.loads((trained.run / "metrics.json").read_text())
-    assert matrix(page) == counted(rows, document["verdict"]["image_threshold"])
+    verdict = document["verdict"]
+    assert matrix(page) == counted(rows, verdict["image_threshold"], verdict["source"])
     assert page.locator("#gallery figure").count() == len(rows)
     shown = float(page.locator("#figures b").first.inner_text())
     assert shown == pytest.approx(document["metrics"]["I-AUROC"], abs=6e-4)
@@ -114,27 +121,28 @@ def test_a_count_shows_its_photos(page):
     page.select_option("#kind", "")
 
 
-def test_slider_moves_the_verdicts(page, rows):
+def test_slider_moves_the_verdicts(page, rows, source):
     seen = []
     for place in (0, 300, 700, 1000):
         page.locator("#slider").fill(str(place))
         threshold = float(page.input_value("#threshold"))
-        assert matrix(page) == counted(rows, threshold)
-        missed = sum(row["label"] == "1" and float(row["score"]) < threshold for row in rows)
+        assert matrix(page) == counted(rows, threshold, source)
+        missed = sum(row["label"] == "1" and float(row[source]) < threshold for row in rows)
         assert page.inner_text("#fnr") == f"{100 * missed / 8:.1f} %"
         seen.append(matrix(page)["tp"])
     assert seen == sorted(seen, reverse=True) and seen[0] == 8 and seen[-1] == 0
 
 
 def test_source_and_reset(page, rows, trained):
-    page.select_option("#source", "map_max")
-    assert matrix(page) == counted(rows, float(page.input_value("#threshold")), "map_max")
+    for source in ("score", "map_max"):
+        page.select_option("#source", source)
+        assert matrix(page) == counted(rows, float(page.input_value("#threshold")), source)
     page.click("#reset")
     verdict = json.loads((trained.run / "metrics.json").read_text())["verdict"]
     assert float(page.input_value("#threshold")) == pytest.approx(verdict["image_threshold"], rel=1e-5)
 
 
-def test_gallery_filters_and_sorts(page, rows):
+def test_gallery_filters_and_sorts(page, rows, source):
     page.locator("#slider").fill("1000")
     page.select_option("#filter", "missed")
     assert page.locator("#gallery figure").count() == 8
@@ -145,7 +153,7 @@ def test_gallery_filters_and_sorts(page, rows):
     page.select_option("#filter", "all")
     page.select_option("#sort", "high")
     first = page.locator("#gallery figcaption b").first.inner_text()
-    assert float(first) == pytest.approx(max(float(row["score"]) for row in rows), rel=1e-3)
+    assert float(first) == pytest.approx(max(float(row[source]) for row in rows), rel=1e-3)
 
 
 def test_map_shows_on_hover(page):
