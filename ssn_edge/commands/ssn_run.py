@@ -20,6 +20,7 @@ from ssn_edge.errors import InputError
 from ssn_edge.line import stream
 from ssn_edge.line.results import Result, Summary
 from ssn_edge.sources.addresses import local_path
+from ssn_edge.text import one_line
 
 STALL_EXIT = 3
 
@@ -118,6 +119,8 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
             f"({detector.choice}); "
             f"{verdict.rule} ({name}{verdict.method})"
         )
+        if detector.info.design is not None:
+            click.echo(one_line(detector.info.design.words))
         watched = found.live and found.policy == "latest"
         speak = console.Status(summary) if watched else console.each_frame
         stop = threading.Event()

@@ -91,6 +91,45 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Network:
+    """What a model is built of around its backbone: feature ``levels``, the finest first; ``grid`` (height,
+    width) of the map before it is resized; hidden channels of the segmentation head, and of the
+    classification head (0: none) with the rows of its square kernel; whether there is an ``adaptor``.
+
+    >>> Network(("block5", "block6"), (32, 32), 1024, 0, 5, False).words
+    'features block5, block6; map 32x32; segmentation head 1024, no classification head, no adaptor'
+    """
+
+    levels: Tuple[str, ...]
+    grid: Tuple[int, int]
+    seg_width: int
+    cls_width: int
+    cls_kernel: int
+    adaptor: bool
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "grid"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        numbers = (*self.grid, self.seg_width, self.cls_width, self.cls_kernel)
+        if (
+            len(self.grid) != 2 or not all(type(n) is int and 0 <= n <= MOST_PIXELS for n in numbers)
+            or not all(isinstance(level, str) for level in self.levels) or type(self.adaptor) is not bool
+        ):
+            raise ModelError(f"design {one_line(dataclasses.astuple(self), 80)} is none; export again")
+
+    @property
+    def words(self) -> str:
+        """In one line."""
+        head = "no classification head"
+        if self.cls_width:
+            head = f"classification head {self.cls_width} ({self.cls_kernel}x{self.cls_kernel})"
+        return (
+            f"features {', '.join(self.levels)}; map {self.grid[0]}x{self.grid[1]}; segmentation head "
+            f"{self.seg_width}, {head}{'' if self.adaptor else ', no adaptor'}"
+        )
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a deployed model file says of itself.
 
@@ -104,6 +143,7 @@ class ModelInfo:
     ``calibration`` is the name of the one that the thresholds are from, where they were put inside.
     ``parity`` holds the errors against the trained model that were measured at export. ``float32_nodes``
     names the graph's nodes that must stay in float32 where the rest is computed in half; None: not measured.
+    ``design`` tells what the network is built of; files from before there was a choice have none.
     """
 
     height: int
@@ -124,6 +164,7 @@ class ModelInfo:
     calibration: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
     float32_nodes: Optional[Tuple[str, ...]] = None
+    design: Optional[Network] = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -165,8 +206,10 @@ class ModelInfo:
 
     def same_network(self, other: ModelInfo) -> bool:
         """Whether both compute the same from the same frames; thresholds are another matter, which in a
-        bundle is the manifest's alone."""
-        return self.core() == dataclasses.replace(other.core(), verdict=self.verdict)
+        bundle is the manifest's alone. The design is the checkpoint's, and not known to whoever wrote a file
+        before there was one."""
+        ours = dataclasses.replace(self.core(), design=None)
+        return ours == dataclasses.replace(other.core(), verdict=self.verdict, design=None)
 
     def to_json(self) -> str:
         """The document; :meth:`from_json` reads it back unchanged. What there is none of is left out of the
@@ -175,6 +218,8 @@ class ModelInfo:
         for name in ("map_threshold", "scales"):
             if getattr(self.verdict, name) is None:
                 del document["verdict"][name]
+        if self.design is None:
+            del document["design"]
         return json.dumps(document, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -188,6 +233,8 @@ class ModelInfo:
         try:
             found = known(cls, document)
             found["verdict"] = Verdict(**known(Verdict, found["verdict"]))
+            if found.get("design") is not None:
+                found["design"] = Network(**known(Network, found["design"]))
             for name_of in ("frame", "float32_nodes"):
                 if found.get(name_of) is not None:
                     found[name_of] = tuple(found[name_of])

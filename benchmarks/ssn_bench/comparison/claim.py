@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ssn_bench.comparison import paper
 from ssn_edge.errors import needs
+from ssn_edge.model.schema import Network
 
 TOLERANCE = 0.05
 """Timings and memory within it count as reproduced; counts must agree to the digits printed."""
@@ -40,7 +41,16 @@ def differences(about: Mapping[str, Any]) -> List[str]:
         found.append(f"backbone {about['backbone']}")
     if list(about["size"]) != table["size"]:
         found.append("input " + "x".join(map(str, about["size"])))
+    design = about.get("design")
+    if design is not None and not is_papers(Network(**design), about["size"]):
+        found.append(f"not the paper's network ({Network(**design).words})")
     return found
+
+
+def is_papers(network: Network, size: Sequence[int]) -> bool:
+    """Whether a file of this input size is built as published (sections 3.1 and 3.4)."""
+    grid = tuple(2 * -(-pixels // 8) for pixels in size)
+    return network == Network(("8", "16"), (grid[0], grid[1]), 1024, 128, 5, True)
 
 
 def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[ClaimVerdict]:
@@ -49,9 +59,11 @@ def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[Cla
     Parameters and FLOPs are counted on the PyTorch model of the contender's backbone and size, which
     needs torch; ``macs_deployed`` of the file that was timed, None where they cannot be counted.
     """
-    counts = count(entry["backbone"], tuple(entry["size"]))
     differs = differences(entry)
-    other = [d for d in differs if d.startswith(("backbone", "input"))]
+    other = [d for d in differs if d.startswith(("backbone", "input", "not the paper's"))]
+    counts: Mapping[str, float] = {}  # of the paper's network alone
+    if not any(d.startswith("not the paper's") for d in other):
+        counts = count(entry["backbone"], tuple(entry["size"]))
     throughput = entry.get("throughput")
     missing = "not measured: --protocol supersimplenet does"
     batch = "" if not throughput or throughput["batch"] == 16 else f"; batch {throughput['batch']}, not 16"
@@ -60,11 +72,11 @@ def verdicts(entry: Mapping[str, Any], macs_deployed: Optional[int]) -> List[Cla
     rows = [
         _measured("latency, ms", _paper("ms"), entry["latency"]["mean_ms"], differs),
         _measured("throughput, img/s", _paper("images_per_second"), rate, differs, missing, higher=True),
-        _counted("parameters, 10^6", _paper("parameters_m"), counts["parameters"] / 1e6, other, 0),
-        _counted("trained parameters, 10^6", paper.TABLE["trained_m"], counts["trained"] / 1e6, other, 0),
-        _counted("GFLOPs as the paper counts (no 5x5)", _paper("gflops"), counts["paper_flops"] / 1e9,
+        _counted("parameters, 10^6", _paper("parameters_m"), counts.get("parameters"), 1e6, other, 0),
+        _counted("trained parameters, 10^6", paper.TABLE["trained_m"], counts.get("trained"), 1e6, other, 0),
+        _counted("GFLOPs as the paper counts (no 5x5)", _paper("gflops"), counts.get("paper_flops"), 1e9,
                  other, 1),
-        _counted("GFLOPs as trained (with the 5x5)", _paper("gflops"), counts["flops"] / 1e9,
+        _counted("GFLOPs as trained (with the 5x5)", _paper("gflops"), counts.get("flops"), 1e9,
                  [*other, "the paper leaves the 5x5 convolution out"], 1),
         _measured("GFLOPs of the file that ran", _paper("gflops"),
                   macs_deployed and 2 * macs_deployed / 1e9, other, "needs onnx and an .onnx file"),
@@ -96,8 +108,11 @@ def _measured(
     return ClaimVerdict(name, published, ours, "better" if (ratio > 1) == higher else "worse")
 
 
-def _counted(name: str, published: float, ours: float, differs: List[str], digits: int) -> ClaimVerdict:
-    if differs:
+def _counted(
+    name: str, published: float, found: Optional[float], unit: float, differs: List[str], digits: int
+) -> ClaimVerdict:
+    ours = None if found is None else found / unit
+    if ours is None or differs:
         return ClaimVerdict(name, published, ours, "not comparable", "; ".join(differs))
     if round(ours, digits) == published:
         return ClaimVerdict(name, published, ours, "reproduced", "to the digits printed")

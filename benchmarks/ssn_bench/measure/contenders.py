@@ -172,6 +172,7 @@ def opened(
             "precision": info.precision,
             "plan": info.plan,
             "size": list(info.size_hw),
+            "design": None if info.design is None else dataclasses.asdict(info.design),
         }
         call = Call(lambda: detector.infer_batch(images), detector.device_ms)
         yield ReadyContender(call, batch, about, path)

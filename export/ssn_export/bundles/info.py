@@ -52,6 +52,7 @@ def _model(path: Path, info: ModelInfo) -> List[str]:
             f"{path}: {info.backbone}, {info.height}x{info.width} {info.colour} "
             f"({info.geometry}{frame}{inside})"
         ),
+        *([one_line(info.design.words)] if info.design is not None else []),
         calibrations.words(info),
         one_line(f"checkpoint {info.checkpoint_sha256}"),
     ]

@@ -103,7 +103,7 @@ def _check_same(path: Path, found: ModelInfo, model: Path, given: ModelInfo) -> 
             f"{path}: made from another training than {model.name} (checkpoint "
             f"{found.checkpoint_sha256[:12]}..., not {given.checkpoint_sha256[:12]}...); {AWAY}"
         )
-    if found != given:
+    if not found.same_network(given) or found.verdict != given.verdict:
         raise ModelError(
             f"{path}: describes another model than {model.name} (input, geometry or verdict); {AWAY}"
         )

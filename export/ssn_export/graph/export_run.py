@@ -19,7 +19,7 @@ from ssn_edge.frames.placement import fit_image
 from ssn_edge.model import bundle_writer
 from ssn_edge.model.bundle import MANIFEST
 from ssn_edge.model.bundle_writer import Content
-from ssn_edge.model.schema import ModelInfo
+from ssn_edge.model.schema import ModelInfo, Network
 from ssn_edge.verdict import calibration, in_bundle
 from ssn_edge.verdict.calibration import Calibration
 from ssn_export.bundles import baking, calibrations
@@ -139,12 +139,12 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
             "frame resize against the runtime's: {resize_max_levels:.2f} grey levels at most, map "
             "{resize_map_rms:.1e} rms of its standard deviation".format(**resized)
         )
-    digest = sha256(run / MODEL_FILE)
+    digest, network = sha256(run / MODEL_FILE), _network(model)
     ready: Dict[str, Tuple[onnx.ModelProto, ModelInfo]] = {}
     for kind, (name, graph) in graphs.items():
         figures = _judge(graph, kind, truth, header, log)
         figures.update(resized)
-        info = _info(header, request, kind, name, table, digest, figures)
+        info = _info(header, request, kind, name, table, digest, figures, network)
         if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
             info = dataclasses.replace(info, float32_nodes=float_nodes)
         baking.describe(graph, info)
@@ -285,6 +285,7 @@ def _info(
     table: Mapping[str, Any],
     digest: str,
     figures: Mapping[str, Any],
+    network: Network,
 ) -> ModelInfo:
     return ModelInfo(
         height=header.height,
@@ -301,4 +302,15 @@ def _info(
         orientation=header.reading.orientation,
         checkpoint_sha256=digest,
         parity=figures,
+        design=network,
+    )
+
+
+def _network(model: SuperSimpleNet) -> Network:
+    """What the file says that it was built of; the map's size as the input makes it."""
+    image = model.feature_shift.new_zeros(1, 3, *model.image_size)
+    finest, shape = model.features(image)[0], model.shape
+    return Network(
+        shape.levels, shape.map_size(finest.shape[2:]), shape.seg_width, shape.cls_width, shape.cls_kernel,
+        shape.adaptor,
     )

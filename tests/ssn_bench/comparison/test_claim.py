@@ -29,3 +29,31 @@ def test_verdicts(monkeypatch):
     other = claim.verdicts(entry(device="a CPU", precision="float32", throughput=None), None)
     assert "a CPU" in other[0].reason and other[0].verdict == "not comparable"
     assert other[1].ours is None and "--protocol supersimplenet" in other[1].reason
+
+
+PAPERS = {
+    "levels": ["8", "16"], "grid": [64, 64], "seg_width": 1024, "cls_width": 128, "cls_kernel": 5, "adaptor": True,
+}
+
+
+@pytest.mark.parametrize("change", [
+    {"levels": ["block5", "block6"]}, {"grid": [32, 32]}, {"seg_width": 512}, {"cls_width": 0},
+    {"cls_kernel": 3}, {"adaptor": False},
+])
+def test_another_network_is_not_the_papers(monkeypatch, change):
+    """Neither its times nor its size say anything of the claims; nothing is counted for it."""
+    assert claim.differences(entry(design=PAPERS)) == claim.differences(entry()) == []
+    monkeypatch.setattr(claim, "count", None)
+    found = claim.verdicts(entry(design={**PAPERS, **change}), 16_000_000_000)
+    assert {row.verdict for row in found} == {"not comparable"}
+    assert all("not the paper's network (features " in row.reason for row in found)
+    counted = [row for row in found if row.figure.startswith(("parameters", "trained", "GFLOPs as"))]
+    assert len(counted) == 4 and all(row.ours is None and row.ratio is None for row in counted)
+
+
+def test_the_papers_map_at_odd_sizes():
+    """Twice the first level's, whose convolutions round up."""
+    from ssn_edge.model.schema import Network
+
+    network = Network(**{**PAPERS, "grid": [160, 58]})
+    assert claim.is_papers(network, [640, 232]) and not claim.is_papers(network, [640, 240])

@@ -8,7 +8,7 @@ import tiny
 
 from ssn_edge import ModelError
 from ssn_edge.model import schema
-from ssn_edge.model.schema import ModelInfo
+from ssn_edge.model.schema import ModelInfo, Network
 
 
 def test_metadata_round_trip():
@@ -30,3 +30,45 @@ def test_bits_and_orientation_of_files_from_before_there_was_a_choice():
     for wrong in ({"bits": 7}, {"bits": 17}, {"bits": 12.0}, {"orientation": "turned"}):
         with pytest.raises(ModelError, match="bits .* and orientation .*: expected 8 to 16"):
             dataclasses.replace(old, **wrong)
+
+
+# --- What the network is built of ----------------------------------------------------------------
+
+LEAN = Network(("block5", "block6"), (8, 12), 1024, 0, 5, False)
+
+
+def test_a_design_goes_through_json_and_readers_that_do_not_know_it():
+    described = tiny.info(design=LEAN)
+    text = described.to_json()
+    assert ModelInfo.from_json(text, "m") == described and described.core().design == LEAN
+    document = json.loads(text)
+    assert document["design"] == {
+        "levels": ["block5", "block6"], "grid": [8, 12], "seg_width": 1024, "cls_width": 0, "cls_kernel": 5,
+        "adaptor": False,
+    }
+    document["design"]["later"] = 1  # of a minor version to come
+    assert ModelInfo.from_document(document, "m") == described
+    assert "design" not in json.loads(tiny.info().to_json())  # nothing of it where there is none
+    del document["design"]
+    assert ModelInfo.from_document(document, "m") == tiny.info()
+
+
+def test_a_file_from_before_designs_is_the_same_network():
+    """The checkpoint says that: an engine that an older ssn-export built of a graph stays its engine."""
+    new, old = tiny.info(design=LEAN), tiny.info()
+    assert new.same_network(old) and old.same_network(new)
+    assert not new.same_network(tiny.info(design=LEAN, checkpoint_sha256="another"))
+
+
+@pytest.mark.parametrize("change", [
+    {"grid": [8]}, {"grid": [8, -1]}, {"grid": [8, 1 << 20]}, {"grid": [8, 1.5]}, {"grid": None},
+    {"levels": 3}, {"levels": [1, 2]}, {"seg_width": True}, {"cls_width": None}, {"adaptor": 1},
+])
+def test_designs_that_are_none(change):
+    document = json.loads(tiny.info(design=LEAN).to_json())
+    document["design"].update(change)
+    with pytest.raises(ModelError, match="^m: .*export again"):
+        ModelInfo.from_document(document, "m")
+    for wrong in ([], "8,16", 5, {}):
+        with pytest.raises(ModelError, match="^m: .*export again"):
+            ModelInfo.from_document({**document, "design": wrong}, "m")

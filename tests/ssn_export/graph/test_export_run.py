@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from commands import call, ssn_run
 from random_model import LEAN, photos
 from run_folder import SIZE, write_run
@@ -10,6 +11,7 @@ from run_folder import SIZE, write_run
 from ssn_edge import Detector
 from ssn_edge.frames.image_files import read_image
 from ssn_edge.model import bundle
+from ssn_edge.model.onnx_metadata import read_info
 from ssn_export.cli import main as export_main
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, half_precision, mixed_precision, tracing
@@ -56,8 +58,24 @@ def test_commands_take_a_lean_bundle(exported):
     assert ("float16: map error" in output and "nodes stay in float32" in output) == half
     code, output = call(export_main, path, "--info")
     assert code == 0 and f"{SIZE[0]}x{SIZE[1]} BGR" in output and "plan" in output, output
+    design = bundle.read(path).model.design
+    assert output.splitlines()[1] == design.words
     result = ssn_run(path, run / "reference")
     assert result.exit_code in (0, 1) and "6" in result.output, result.output
+    assert design.words in result.output.splitlines()
+
+
+def test_a_file_says_what_its_network_is_built_of(exported):
+    """The map's size is the one that the network has for this input."""
+    run, path, _ = exported
+    model, header, _ = checkpoint.load_model(run)
+    shape, design = header.shape, bundle.read(path).model.design
+    for name in ("levels", "seg_width", "cls_width", "cls_kernel", "adaptor"):
+        assert getattr(design, name) == getattr(shape, name)
+    adapted, _ = model.head_inputs(model.features(torch.zeros(1, 3, *SIZE)))
+    assert design.grid == tuple(model.discriminator.seg(adapted).shape[2:])
+    for entry in bundle.read(path).graphs().values():
+        assert read_info(bundle.read(path).place(entry)).design == design
 
 
 def test_a_half_graph_without_classification_head_meets_its_target(tmp_path):
