@@ -32,7 +32,8 @@ def test_verdicts(monkeypatch):
 
 
 PAPERS = {
-    "levels": ["8", "16"], "grid": [64, 64], "seg_width": 1024, "cls_width": 128, "cls_kernel": 5, "adaptor": True,
+    "levels": ["8", "16"], "grid": [64, 64], "seg_width": 1024, "cls_width": 128, "cls_kernel": 5,
+    "adaptor": True,
 }
 
 
