@@ -94,7 +94,8 @@ class Verdict:
 class Network:
     """What a model is built of around its backbone: feature ``levels``, the finest first; ``grid`` (height,
     width) of the map before it is resized; hidden channels of the segmentation head, and of the
-    classification head (0: none) with the rows of its square kernel; whether there is an ``adaptor``.
+    classification head (0: none) with the rows of its square kernel; whether there is an ``adaptor``, and
+    whether the map is a ``distance`` in place of a trained head.
 
     >>> Network(("block5", "block6"), (32, 32), 1024, 0, 5, False).words
     'features block5, block6; map 32x32; segmentation head 1024, no classification head, no adaptor'
@@ -106,6 +107,7 @@ class Network:
     cls_width: int
     cls_kernel: int
     adaptor: bool
+    distance: bool = False
 
     def __post_init__(self) -> None:
         for name in ("levels", "grid"):  # JSON gives lists
@@ -113,19 +115,21 @@ class Network:
         numbers = (*self.grid, self.seg_width, self.cls_width, self.cls_kernel)
         if (
             len(self.grid) != 2 or not all(type(n) is int and 0 <= n <= MOST_PIXELS for n in numbers)
-            or not all(isinstance(level, str) for level in self.levels) or type(self.adaptor) is not bool
+            or not all(isinstance(level, str) for level in self.levels) or not {type(self.adaptor), type(self.distance)} == {bool}
         ):
             raise ModelError(f"design {one_line(dataclasses.astuple(self), 80)} is none; export again")
 
     @property
     def words(self) -> str:
         """In one line."""
+        where = f"features {', '.join(self.levels)}; map {self.grid[0]}x{self.grid[1]}"
+        if self.distance:
+            return f"{where}; distance of {self.seg_width} features from those of good photos"
         head = "no classification head"
         if self.cls_width:
             head = f"classification head {self.cls_width} ({self.cls_kernel}x{self.cls_kernel})"
         return (
-            f"features {', '.join(self.levels)}; map {self.grid[0]}x{self.grid[1]}; segmentation head "
-            f"{self.seg_width}, {head}{'' if self.adaptor else ', no adaptor'}"
+            f"{where}; segmentation head {self.seg_width}, {head}{'' if self.adaptor else ', no adaptor'}"
         )
 
 

@@ -102,4 +102,5 @@ def default() -> Candidate:
 def long_run() -> Candidate:
     """The default, three times as long."""
     steps = 3 * (default().settings().steps or 0)
-    return Candidate(f"{default().name.rpartition(', ')[0]}, {steps} steps", {**default().changes, "steps": steps})
+    name = default().name.rpartition(", ")[0]
+    return Candidate(f"{name}, {steps} steps", {**default().changes, "steps": steps})

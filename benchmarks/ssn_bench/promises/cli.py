@@ -26,8 +26,8 @@ def main() -> None:
 @click.argument("more", nargs=-1)
 @one_line_errors
 def tiles(data: Path, out: Path, splits: int, more: Tuple[str, ...]) -> None:
-    """Magnetic tiles in DATA, split anew by tile: trained, calibrated and tested on others. MORE are options of
-    ssn-train's, behind --."""
+    """Magnetic tiles in DATA, split anew by tile: trained, calibrated and tested on others. MORE are
+    ssn-train's options, behind --."""
     from ssn_bench.promises import tiles as experiment
 
     check_writable(out / "promises.json")

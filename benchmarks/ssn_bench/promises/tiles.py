@@ -27,8 +27,8 @@ PART = r"^tile(\d+)_"
 
 
 def run(data: Path, out: Path, splits: int, more: Sequence[str]) -> List[Row]:
-    """A training a split, with ``more`` of ssn-train's options, judged by the runtime; finished splits are not
-    made again."""
+    """A training a split, with ``more`` of ssn-train's options, judged by the runtime; finished splits are
+    not made again."""
     sound, bad = _photos(data)
     rows: List[Row] = []
     for number in range(splits):
@@ -36,7 +36,8 @@ def run(data: Path, out: Path, splits: int, more: Sequence[str]) -> List[Row]:
         _lay_out(folder, data, sound, bad, number)
         model = folder / "model.ssn"
         if not (folder / "run" / "model.safetensors").exists():
-            command("ssn-train", folder / "train", "--out", folder / "run", "--holdout", 0, "--seed", number, *more)
+            own = ["--out", folder / "run", "--holdout", 0, "--seed", number]
+            command("ssn-train", folder / "train", *own, *more)
         if not (model / MANIFEST).exists():
             command("ssn-export", folder / "run", "--out", model, "--plan", "none")
         rows += _rows(model, folder)
@@ -86,9 +87,9 @@ def _rows(model: Path, folder: Path) -> List[Row]:
             for name in ("before", "calibrate", "test", "defects")
         }
         known = judged.observed(detector, folder / "train" / "good", PART)
+        by_map = detector.info.verdict.source == "map_max"  # there may be no head for a score of its own
     seen["defects"].parts = [""] * len(seen["defects"].parts)
     scales = calibrating.scales_of(*known.arrays())
-        by_map = detector.info.verdict.source == "map_max"  # without a head of its own the score is the map's
     kinds = ("map_max",) if by_map else judged.SOURCES
     rows = [
         judged.quantile_row(source, seen["before"], seen["test"], seen["defects"])

@@ -311,6 +311,6 @@ def _network(model: SuperSimpleNet) -> Network:
     image = model.feature_shift.new_zeros(1, 3, *model.image_size)
     finest, shape = model.features(image)[0], model.shape
     return Network(
-        shape.levels, shape.map_size(finest.shape[2:]), shape.seg_width, shape.cls_width, shape.cls_kernel,
-        shape.adaptor,
+        shape.levels, shape.map_size(finest.shape[2:]), model.discriminator.seg_layers[0].out_channels,
+        shape.cls_width, shape.cls_kernel, shape.adaptor, shape.distance,
     )

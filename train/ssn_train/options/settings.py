@@ -126,8 +126,8 @@ class Settings:
         """With what depends on the supervision: whether there is a classification head, and what judges."""
         if self.method == "distance" and supervised:
             raise InputError(
-                "--method distance: learns from good photos alone, and there are labelled defects to train on; "
-                "add --unsupervised, which tests on them"
+                "--method distance: learns from good photos alone, and there are labelled defects to train "
+                "on; add --unsupervised, which tests on them"
             )
         width, source = self.cls_width, self.verdict_source
         if width is None:
@@ -168,8 +168,9 @@ class Settings:
         """InputError naming the first setting that differs from a stored run's."""
         known = {  # of runs from before the choice
             "geometry": "stretch", "orientation": "ignored", "false_alarms": None, "confidence": None,
-            "cross_fit": 0, "method": "trained", "trainer": "photos", "levels": ["8", "16"], "grid": None, "scale": 2,
-            "seg_width": 1024, "cls_width": 128, "cls_kernel": 5, "adaptor": True, "budget": None,
+            "cross_fit": 0, "method": "trained", "trainer": "photos", "levels": ["8", "16"],
+            "grid": None, "scale": 2, "seg_width": 1024, "cls_width": 128, "cls_kernel": 5,
+            "adaptor": True, "budget": None,
             **stored,
         }
         known["selection"] = {"layout": None, "part": None, **known.get("selection", {})}
