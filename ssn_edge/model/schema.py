@@ -115,7 +115,8 @@ class Network:
         numbers = (*self.grid, self.seg_width, self.cls_width, self.cls_kernel)
         if (
             len(self.grid) != 2 or not all(type(n) is int and 0 <= n <= MOST_PIXELS for n in numbers)
-            or not all(isinstance(level, str) for level in self.levels) or not {type(self.adaptor), type(self.distance)} == {bool}
+            or not all(isinstance(level, str) for level in self.levels)
+            or {type(self.adaptor), type(self.distance)} != {bool}
         ):
             raise ModelError(f"design {one_line(dataclasses.astuple(self), 80)} is none; export again")
 

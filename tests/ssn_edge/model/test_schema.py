@@ -44,7 +44,7 @@ def test_a_design_goes_through_json_and_readers_that_do_not_know_it():
     document = json.loads(text)
     assert document["design"] == {
         "levels": ["block5", "block6"], "grid": [8, 12], "seg_width": 1024, "cls_width": 0, "cls_kernel": 5,
-        "adaptor": False,
+        "adaptor": False, "distance": False,
     }
     document["design"]["later"] = 1  # of a minor version to come
     assert ModelInfo.from_document(document, "m") == described
