@@ -38,7 +38,9 @@ def _use_preset(context: click.Context, option: click.Parameter, name: Optional[
 Examples:
   ssn-train photos/ --out runs/first                   # photos/good, and photos/bad if there is one
   ssn-train mvtec/bottle --out runs/bottle --backbone wide_resnet50_2
-  ssn-train photos/ --out runs/quick --steps 600 --batch 8 --lr-scale 3
+  ssn-train photos/ --out runs/long --budget 10m        # ten minutes of steps in place of less than one
+  ssn-train photos/ --out runs/few --method distance    # ten good photos, say: nothing to train
+  ssn-train photos/ --out runs/fast --target "10 ms"    # after ssn-bench --pareto photos/
   ssn-train photos/ --out runs/first --strict          # end if labelled data would not be used
   ssn-train photos/ --out runs/first --part 'sn(\\d+)'   # sn0042_top.png and sn0042_side.png: one part
   ssn-train photos/ --out runs/first --resume          # after Ctrl-C or a power cut
