@@ -46,7 +46,7 @@ def test_run_folder(trained):
     assert len(header["feature_mean"]) == 112 + 192
     assert header["design"] == {
         "levels": ["block5", "block6"], "grid": None, "scale": 2, "seg_width": 1024, "cls_width": 0,
-        "cls_kernel": 5, "adaptor": False,
+        "cls_kernel": 5, "adaptor": False, "distance": False,
     }
     settings = document["run"]["settings"]
     assert (settings["trainer"], verdict["source"]) == ("positions", "map_max")

@@ -16,7 +16,7 @@ from ssn_train.data.samples import Selection
 from ssn_train.options import known
 
 SMALL = {"size": (64, 64), "steps": 4}
-KEPT = ("1024 wide at 2x", candidates.TODAY, candidates.WITH_SCORE, "512 wide", candidates.PADIM,
+KEPT = ("1024 wide at 2x, 1000 steps", candidates.TODAY, candidates.WITH_SCORE, "512 wide", candidates.PADIM,
         candidates.GAUSSIAN, candidates.NEIGHBOURS)
 
 
@@ -59,10 +59,10 @@ def test_study_and_what_it_takes_up(photos, small, tmp_path, monkeypatch):
     document = study.run(photos, SELECTION, tmp_path, study.Options(seeds=2), lambda text: None)
     assert [row["name"] for row in document["candidates"]] == list(KEPT)
     finalists = {row["name"]: row["runs"] for row in document["finalists"]}
-    assert finalists["1024 wide at 2x"] == 4  # two seeds, both ways
+    assert finalists[KEPT[0]] == 4  # two seeds, both ways
     confirmed = {row["name"]: row["runs"] for row in document["confirmed"]}
     assert confirmed["1024 wide at 2x, 12 steps"] == 2 and confirmed[candidates.PADIM] == 1
-    assert "1024 wide at 2x - as before" in document["differences"]["confirmed"]
+    assert f"{KEPT[0]} - as before" in document["differences"]["confirmed"]
     assert {row["photos"] for row in document["curve"]} == {4}
     made = sorted((tmp_path / "cells").iterdir())
     assert {path.suffix for path in made} == {".json"}  # nothing unfinished stays

@@ -66,7 +66,7 @@ def design(settings, supervised=False):
 
 def test_the_default_backbone_trains_lean(settings_of):
     settings = settings_of()
-    assert (settings.trainer, settings.steps, settings.rate_scale) == ("positions", 300, 3.0)
+    assert (settings.trainer, settings.steps, settings.rate_scale) == ("positions", 1000, 3.0)
     assert design(settings) == LEAN
     assert settings.settled(False).verdict_source == "map_max"
 
@@ -130,11 +130,11 @@ def test_what_is_given_wins(settings_of):
 def test_positions_for_any_backbone(settings_of):
     settings = settings_of("--backbone", "resnet18", "--trainer", "positions")
     assert design(settings) == dataclasses.replace(PAPER, cls_width=0, adaptor=False)
-    assert (settings.trainer, settings.steps, settings.batch) == ("positions", 300, 8)
+    assert (settings.trainer, settings.steps, settings.batch) == ("positions", 1000, 8)
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    ((), (300, 300, None)),
+    ((), (1000, 300, None)),
     (("--steps", "40"), (40, 300, None)),
     (("--epochs", "7"), (None, 7, None)),
     (("--budget", "10m"), (None, 300, 600.0)),
