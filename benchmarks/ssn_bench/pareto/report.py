@@ -101,12 +101,15 @@ def picture(document: Document, path: Path) -> None:
     rows = [best.get(row["name"], row) for row in document["candidates"]]
     for library, marker in zip(document.get("latency", {}), "os^"):
         faster = _faster(document["latency"][library])
-        _scatter(speed, [(faster[r["name"]], r) for r in rows if r["name"] in faster], marker, library)
+        _scatter(speed, [(faster[r["name"]], r) for r in rows if r["name"] in faster], marker, library, 1)
     speed.set_xlabel("times as fast as before, whole model, batch 1")
     timed = [(row["seconds"].get("cpu"), row) for row in rows]
     known = [(seconds, row) for seconds, row in timed if seconds]
-    _scatter(training, known, "o", "trained or fitted on the CPU")
-    training.set_xscale("log")
+    _scatter(training, known, "o", "trained or fitted on the CPU", -1)
+    for axis in (training, photos):
+        axis.set_xscale("log", subs=(2, 5))
+        for numbers in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            numbers("{x:g}")
     training.set_xlabel("seconds of training, features apart")
     for axis in (speed, training):
         axis.set_ylabel("I-AUROC of the verdict, 95 % interval over parts")
@@ -117,15 +120,15 @@ def picture(document: Document, path: Path) -> None:
             [r["photos"] for r in found], [r["I-AUROC"]["value"] for r in found],
             yerr=[r["deviation"] for r in found], marker="o", markersize=4, capsize=2, label=name,
         )
-    photos.set_xscale("log")
     photos.set_xlabel("sound photos to train on")
     photos.set_ylabel("I-AUROC, third fold; bars: deviation over seeds")
     photos.legend(fontsize=8)
     plots.save(figure, path)
 
 
-def _scatter(axis: Any, points: Sequence[Any], marker: str, label: str) -> None:
-    """Names stand beside their points; the intervals are thin."""
+def _scatter(axis: Any, points: Sequence[Any], marker: str, label: str, better: int) -> None:
+    """Only points that no other beats in both have a name, and what was before; ``better``: 1 where more is,
+    -1 where less is."""
     if not points:
         return
     xs, values = [x for x, _ in points], [row["I-AUROC"]["value"] for _, row in points]
@@ -135,7 +138,7 @@ def _scatter(axis: Any, points: Sequence[Any], marker: str, label: str) -> None:
         xs, values, yerr=[lows, highs], fmt=marker, markersize=5, linewidth=0.4, label=label, alpha=0.8
     )
     if marker == "o":
-        for x, (_, row) in zip(xs, points):
-            axis.annotate(
-                row["name"], (x, row["I-AUROC"]["value"]), (4, 2), textcoords="offset points", fontsize=5.5
-            )
+        for x, value, (_, row) in zip(xs, values, points):
+            beaten = any(better * a > better * x and b > value for a, b in zip(xs, values))
+            if not beaten or row["name"] == TODAY:
+                axis.annotate(row["name"], (x, value), (5, 3), textcoords="offset points", fontsize=7)
