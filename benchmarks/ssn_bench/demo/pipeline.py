@@ -39,7 +39,8 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
 SIZE = "128x128"
 TRAINING = ["--size", SIZE, "--levels", "8,16"]
-"""At so small a size the default's deeper levels have 8x8 and 4x4 cells: they find as much and mark it worse."""
+"""At so small a size the default's deeper levels have 8x8 and 4x4 cells: they find as much, and mark it
+worse."""
 
 BENCH_SECONDS = 24
 SITE = "clip"
