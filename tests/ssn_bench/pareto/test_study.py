@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ssn_bench import cli
-from ssn_bench.pareto import candidates, cells, study
-from ssn_edge.errors import InputError
-from ssn_train.data.samples import Selection
-from ssn_train.options import known
+pytest.importorskip("torch", reason="candidates are trained with torch")
+
+from ssn_bench import cli  # noqa: E402
+from ssn_bench.pareto import candidates, cells, study  # noqa: E402
+from ssn_edge.errors import InputError  # noqa: E402
+from ssn_train.data.samples import Selection  # noqa: E402
+from ssn_train.options import known  # noqa: E402
 
 SMALL = {"size": (64, 64), "steps": 4}
 KEPT = ("1024 wide at 2x, 1000 steps", candidates.TODAY, candidates.WITH_SCORE, "512 wide", candidates.PADIM,
