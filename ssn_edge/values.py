@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 from ssn_edge.errors import InputError
 
@@ -53,3 +53,17 @@ def share(option: str, text: str) -> float:
     if not 1e-6 <= value < 1:
         raise InputError(f"{option} {text}: give per cent, such as 1%, from 0.0001% on")
     return value
+
+
+def quantity(option: str, text: str, units: Mapping[str, float], remedy: str) -> float:
+    """``10 ms``, ``60s`` or ``90`` (in the first unit) as a number of what ``units`` (name -> factor) count;
+    InputError with ``remedy`` for another text, and for what is not above 0 and below 1e7."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip()[len(number):] or next(iter(units))
+    try:
+        found = float(number) * units[unit]
+    except (ValueError, KeyError):
+        found = 0.0
+    if not 0 < found < 1e7:
+        raise InputError(f"{option} {text}: {remedy}")
+    return found

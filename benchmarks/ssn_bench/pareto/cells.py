@@ -16,7 +16,6 @@ from ssn_bench.pareto.bar import METHODS
 from ssn_bench.pareto.candidates import Candidate
 from ssn_edge.files import write_json
 from ssn_train.data.samples import Sample
-from ssn_train.data.splits import split_samples
 from ssn_train.network import backbones
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.report import metrics
@@ -50,6 +49,11 @@ class Cell:
     @property
     def file(self) -> str:
         return "".join(c if c.isalnum() else "-" for c in self.name) + ".json"
+
+
+def part_of(sample: Sample) -> str:
+    """A photo of which nothing is known is a part of its own."""
+    return sample.part or str(sample.path)
 
 
 @dataclass
@@ -90,11 +94,10 @@ class Workshop:
         rows = rows[self.labels[rows] == 0]
         if cell.photos is None:
             return rows
-        _, order = split_samples([self.samples[row] for row in rows], 1.0, cell.seed)
-        parts = list(dict.fromkeys(sample.part or str(sample.path) for sample in order))
+        parts = list(dict.fromkeys(part_of(self.samples[row]) for row in rows))
         np.random.default_rng(cell.seed).shuffle(parts)
         place = {part: number for number, part in enumerate(parts)}
-        ranked = sorted(rows, key=lambda row: place[self.samples[row].part or str(self.samples[row].path)])
+        ranked = sorted(rows, key=lambda row: place[part_of(self.samples[row])])
         return np.sort(np.array(ranked[: cell.photos]))
 
 

@@ -20,7 +20,7 @@ from ssn_bench.pareto.candidates import (
     long_run,
     named,
 )
-from ssn_bench.pareto.cells import Cell, Workshop
+from ssn_bench.pareto.cells import Cell, Workshop, part_of
 from ssn_edge.errors import InputError
 from ssn_train.data import datasets
 from ssn_train.data.samples import Sample, Selection
@@ -53,18 +53,13 @@ def folds_of(root: Path, selection: Selection) -> List[List[Sample]]:
     samples = [*dataset.train, *dataset.test]
     if not any(sample.label for sample in samples):
         raise InputError(f"{root}: no defective photo to compare by; add some in a folder of their own")
-    bad = {_part(sample) for sample in samples if sample.label}
+    bad = {part_of(sample) for sample in samples if sample.label}
     fold: Dict[str, int] = {}
     for wanted in (True, False):  # defective parts are few: dealt apart
-        parts = sorted({_part(sample) for sample in samples if (_part(sample) in bad) == wanted})
+        parts = sorted({part_of(sample) for sample in samples if (part_of(sample) in bad) == wanted})
         random.Random(0).shuffle(parts)
         fold.update({part: number % 3 for number, part in enumerate(parts)})
-    return [[sample for sample in samples if fold[_part(sample)] == number] for number in range(3)]
-
-
-def _part(sample: Sample) -> str:
-    """A photo of which nothing is known is a part of its own."""
-    return sample.part or str(sample.path)
+    return [[sample for sample in samples if fold[part_of(sample)] == number] for number in range(3)]
 
 
 def run(

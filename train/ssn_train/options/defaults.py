@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping
 
 from ssn_edge.errors import InputError
-from ssn_edge.values import size_hw
+from ssn_edge.values import quantity, size_hw
 
 PUBLISHED: Mapping[str, Any] = {
     "trainer": "photos", "levels": ("8", "16"), "grid": None, "scale": 2, "seg_width": 1024,
@@ -95,12 +95,4 @@ def _grid(text: str) -> Dict[str, Any]:
 
 def seconds(option: str, text: str) -> float:
     """``90``, ``60s``, ``10m`` or ``2h`` in seconds; InputError for another text, or for none at all."""
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text.strip()[len(number):] or "s"
-    try:
-        found = float(number) * UNITS[unit]
-    except (ValueError, KeyError):
-        found = 0.0
-    if not 0 < found < 1e7:
-        raise InputError(f"{option} {text}: give a time such as 60s, 10m or 2h")
-    return found
+    return quantity(option, text, UNITS, "give a time such as 60s, 10m or 2h")

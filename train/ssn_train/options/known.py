@@ -12,6 +12,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from ssn_edge.errors import InputError
 from ssn_edge.files import read_bounded
+from ssn_edge.values import quantity
 
 FILE = "pareto/pareto.json"
 MOST_BYTES = 16 << 20
@@ -32,15 +33,7 @@ class Choice(NamedTuple):
 
 def milliseconds(text: str) -> float:
     """``10``, ``10 ms`` or ``0.5 s``; InputError for anything else."""
-    number = text.strip().rstrip("ms ")
-    unit = text.strip()[len(number):].strip() or "ms"
-    try:
-        found = float(number) * UNITS[unit]
-    except (ValueError, KeyError):
-        found = 0.0
-    if not 0 < found < 1e7:
-        raise InputError(f"--target {text}: give a time for a frame, such as '10 ms'")
-    return found
+    return quantity("--target", text, UNITS, "give a time for a frame, such as '10 ms'")
 
 
 def best(path: Path, target: float, backbone: str) -> Choice:

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -101,6 +102,24 @@ class Setup:
             return self.settings.noise_std
         return STANDARDISED_NOISE if self.loader.backbone.standardise else PAPER_NOISE
 
+    @cached_property
+    def targets(self) -> TargetStore:
+        """Masks are read once: the steps and BatchNorm's settling both want them."""
+        settings = self.settings
+        return TargetStore(self.data, settings.size, self.map_hw, settings.geometry, settings.reading)
+
+    @property
+    def reader(self) -> positions.Reader:
+        model = self.model
+        return positions.Reader(self.cache.levels, self.map_hw, model.feature_shift, model.feature_scale)
+
+    @cached_property
+    def sampler(self) -> positions.Sampler:
+        targets = self.targets
+        return positions.Sampler(
+            self.reader, self.data.normals, targets.masks, targets.segmented, self.noise_std
+        )
+
     def order(self) -> Order:
         settings, data = self.settings, self.data
         if self.supervised:
@@ -127,7 +146,7 @@ def fit(
     setup = _set_up(settings, loader, data, cache)
     if settings.method == "distance":
         started = time.perf_counter()
-        distance.fill(setup.model, _reader(setup), data.normals, settings.seed)
+        distance.fill(setup.model, setup.reader, data.normals, settings.seed)
         seconds = time.perf_counter() - started
         return Fitted(setup.model.eval(), *setup.statistics, np.zeros((0, 4), np.float32), seconds)
     progress = Progress()
@@ -215,15 +234,10 @@ def _loop(setup: Setup, progress: Progress, file: ResumeFile) -> None:
                 raise Interrupted(f"stopped after step {progress.step}{of}")
 
 
-def _targets(setup: Setup) -> TargetStore:
-    settings, map_hw = setup.settings, setup.map_hw
-    return TargetStore(setup.data, settings.size, map_hw, settings.geometry, settings.reading)
-
-
 def _photo_steps(setup: Setup) -> Tuple[TakeStep, int]:
     """The published step on whole photos, and steps an epoch."""
     settings, recipe = setup.settings, setup.recipe
-    order, targets = setup.order(), _targets(setup)
+    order, targets = setup.order(), setup.targets
     clip = training_step.CLIP_NORM if recipe.optimised and setup.supervised else None
 
     def take(step: int) -> Tuple[float, ...]:
@@ -258,8 +272,7 @@ def _position_steps(setup: Setup) -> Tuple[TakeStep, int]:
     """Steps on single positions, every few of them with one of the classification head on whole photos; and
     steps that see as many positions as there are."""
     settings, model = setup.settings, setup.model
-    order, targets = setup.order(), _targets(setup)
-    sampler = _sampler(setup, targets)
+    order, targets, sampler = setup.order(), setup.targets, setup.sampler
     every = CLASSIFY_EVERY if model.discriminator.classifies else 0
 
     def take(step: int) -> Tuple[float, ...]:
@@ -276,20 +289,9 @@ def _position_steps(setup: Setup) -> Tuple[TakeStep, int]:
     return take, -(-count // positions.BATCH)
 
 
-def _reader(setup: Setup) -> positions.Reader:
-    model = setup.model
-    return positions.Reader(setup.cache.levels, setup.map_hw, model.feature_shift, model.feature_scale)
-
-
-def _sampler(setup: Setup, targets: TargetStore) -> positions.Sampler:
-    return positions.Sampler(
-        _reader(setup), setup.data.normals, targets.masks, targets.segmented, setup.noise_std
-    )
-
-
 def _settle(setup: Setup) -> None:
     """BatchNorm's statistics at the end of steps on positions."""
-    sampler, device = _sampler(setup, _targets(setup)), setup.loader.device
+    sampler, device = setup.sampler, setup.loader.device
     seed = setup.settings.seed
     generators = (training_step.step_generator(seed, -1 - n) for n in range(positions.SETTLING))
     positions.settle(setup.model, (sampler.draw(generator).to(device) for generator in generators))
