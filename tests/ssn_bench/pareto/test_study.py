@@ -12,7 +12,7 @@ from click.testing import CliRunner
 pytest.importorskip("torch", reason="candidates are trained with torch")
 
 from ssn_bench import cli  # noqa: E402
-from ssn_bench.pareto import candidates, cells, study  # noqa: E402
+from ssn_bench.pareto import candidates, cells, speed, study  # noqa: E402
 from ssn_edge.errors import InputError  # noqa: E402
 from ssn_train.data.samples import Selection  # noqa: E402
 from ssn_train.options import known  # noqa: E402
@@ -96,7 +96,8 @@ def test_no_part_is_trained_on_and_tested(photos, small, tmp_path):
     assert len(few) == 4 and set(few) <= set(shop.training_rows(cells.Cell(small[0], "third", 1)))
 
 
-def test_from_the_command_line_to_the_target(photos, small, tmp_path):
+def test_from_the_command_line_to_the_target(photos, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "PLANS", ("none", "full"))  # tracing all four takes most of the time
     runner, out = CliRunner(), tmp_path / "pareto"
     found = runner.invoke(cli.main, [
         "--pareto", str(photos), "--part", SELECTION.part, "--seeds", "2", "--out", str(out), "--budget", "1",
