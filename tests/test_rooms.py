@@ -46,8 +46,8 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
     "ssn_export": {
         "gates": set(),
         "bundles": {"gates"},
-        "graph": {"gates", "bundles"},
         "tensorrt": {"gates", "bundles"},
+        "graph": {"gates", "bundles", "tensorrt"},
         "serving": {"bundles"},
         "": {"bundles", "graph", "tensorrt", "serving"},
     },
@@ -82,8 +82,8 @@ TORCH = {"torch", "timm", "safetensors", "torchvision"}
 
 LIBRARIES = {  # what ssn_edge's rooms may import besides numpy and OpenCV
     "frames": {"simplejpeg"},
-    "backends": {"onnxruntime", "openvino", "tensorrt", "pycuda"}, "line": {"paho", "prometheus_client"},
-    "commands": {"click"}, "c": {"click", "cffi"},
+    "backends": {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
+    "line": {"paho", "prometheus_client"}, "commands": {"click"}, "c": {"click", "cffi"},
 }
 MOST_MODULES = 12
 MOST_LINES = 400
@@ -163,7 +163,8 @@ TORCH_FREE = [
     and path.stem not in ("__main__", "__init__")
 ]
 OTHER_LIBRARIES = {
-    "tensorrt", "pycuda", "openvino", "onnxruntime", "onnx", "scipy", "sklearn", "matplotlib", "cffi", "tqdm",
+    "tensorrt", "tensorrt_rtx_bindings", "pycuda", "openvino", "onnxruntime", "onnx", "scipy",
+    "sklearn", "matplotlib", "cffi", "tqdm",
 }
 
 

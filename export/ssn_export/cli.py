@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional
 
 import click
 
-from ssn_edge.backends import BACKENDS, tensorrt_problem
+from ssn_edge import backends
 from ssn_edge.backends.selection import PRECISIONS
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import BackendError, InputError, needs
 from ssn_edge.files import check_writable
 from ssn_edge.model import bundle
-from ssn_edge.values import size_hw, whole_number
-
-COMMANDLINE = click.core.ParameterSource.COMMANDLINE
-
-FOR_RUNS = ("data", "plan", "backend", "frame")
-"""Options that only a run folder has a use for."""
-
-ACTIONS = {
-    "a bundle": ("engine", "engine_out", "info", "layers", "triton", "unpack"),
-    "an .onnx file": ("engine_out", "info", "triton", "pack"),
-    "an .engine file": ("layers",),
-}
-"""What can be done with what is exported already."""
-
-OF_ENGINES = (
-    "batch", "workspace", "timing_cache", "version_compatible", "hardware_compatible", "unverified",
-)
-"""Options of building an engine."""
-
-ENGINES = ("tensorrt",)
-"""What ``--engine`` may be given; the first is the default."""
-
-NO_DLA = (
-    "runs no uint8 input and no matrix products, and has no float32 for the layers that need it; "
-    "give --device gpu:0"
-)
-
-
-def gpu_index(context: click.Context, parameter: click.Parameter, value: Optional[str]) -> None:
-    """Make the GPU ``N`` or ``gpu:N`` the only one that this process sees."""
-    kind, _, number = (value or "gpu:").rpartition(":")
-    if kind == "dla":
-        raise click.BadParameter(f"the DLA {NO_DLA}")
-    if value is None:
-        return
-    index = whole_number(number)
-    if kind not in ("", "gpu") or index is None:
-        raise click.BadParameter(f"{value!r}: give a GPU's number, as 0 or gpu:0")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name for name in visible.split(",") if name] or [str(n) for n in range(index + 1)]
-    if index >= len(names):
-        raise click.BadParameter(f"{value}: CUDA_VISIBLE_DEVICES lets {len(names)} be seen")
-    os.environ["CUDA_VISIBLE_DEVICES"] = names[index]
+from ssn_edge.values import size_hw
+from ssn_export import arguments
+from ssn_export.arguments import ENGINES
 
 
 @click.command(
@@ -73,6 +32,11 @@ On the device, without PyTorch:
   ssn-export model.ssn --engine --batch 8 --precision float32
   ssn-export model.ssn --layers                    # what the engine for this GPU is made of
   ssn-export model.ssn --triton repository/        # for Triton
+\b
+For PCs with RTX cards, on any machine (pip install "ssn-edge[rtx]"):
+  ssn-export model.ssn --engine rtx                # one engine for Ampere to Blackwell
+  ssn-export model.ssn --engine rtx --sm 86,89 --batch 8
+  ssn-export model.ssn --layers --sm 86            # what NVIDIA's compiler makes of the graphs
 \b
 Plain files:
   ssn-export model.ssn --unpack files/             # all that is in it, under plain names
@@ -93,7 +57,7 @@ Plain files:
               type=click.Choice(["auto", "none", "adaptor", "full", "row-first"]),
               help="How the heads are computed; auto times all and takes the fastest.")
 @click.option("--backend", default="auto", show_default=True,
-              type=click.Choice(["auto", *(name for name in BACKENDS if name != "tensorrt")]),
+              type=click.Choice(["auto", *backends.FILES[".onnx"]]),
               help="Library that --plan auto times on.")
 @click.option("--frame", help="Camera resolution HxW: frames go in as they are, the graph resizes.")
 @click.option("--verdict", is_flag=True,
@@ -101,14 +65,15 @@ Plain files:
 @click.option("--calibration", metavar="NAME",
               help="Of a bundle: whose thresholds --out and --triton write.  [default: the one in use]")
 @click.option("--info", is_flag=True, help="Print what a bundle holds, and check every file of it.")
-@click.option("--engine", is_flag=False, flag_value=ENGINES[0], metavar="[tensorrt]",
-              help="Build an engine of a bundle on this device, compare it, and add it.")
+@click.option("--engine", is_flag=False, flag_value=ENGINES[0], metavar=f"[{'|'.join(ENGINES)}]",
+              help="Build an engine of a bundle, compare it, and add it: TensorRT's on the device that will "
+                   "run it, that of TensorRT for RTX anywhere.  [default: tensorrt]")
 @click.option("--engine-out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Build a plain engine of a bundle or an .onnx file.")
+              help="Build a plain engine of a bundle or an .onnx file; with --engine rtx, for RTX.")
 @click.option("--reference", type=click.Path(path_type=Path),
               help="With --engine-out of an .onnx file: NAME.reference.npz of --unpack, to compare with.")
 @click.option("--unverified", is_flag=True,
-              help="Keep an engine that there are no images to compare with; it says so of itself.")
+              help="Build an engine and do not run it to compare; it says so of itself.")
 @click.option("--precision", type=click.Choice(PRECISIONS),
               help="Of --engine, or of the graph of --triton or --out.  [default: for an engine float16 if "
                    "the bundle has it; else float32]")
@@ -119,12 +84,17 @@ Plain files:
                    "on a Jetson]")
 @click.option("--timing-cache", type=click.Path(path_type=Path),
               help="Engine: file of timings, read and extended; makes the next build faster.")
-@click.option("--device", callback=gpu_index, expose_value=False, metavar="[gpu:]N",
+@click.option("--device", callback=arguments.gpu_index, expose_value=False, metavar="[gpu:]N",
               help="Engine: which GPU.  [default: the first]")
+@click.option("--sm", callback=arguments.capabilities, metavar="86,89,...",
+              help="With --engine rtx or --layers: compute capabilities to build for; 75 (Turing) by "
+                   "itself.  [default: all but 75; of --layers 86]")
 @click.option("--version-compatible", is_flag=True,
               help="Engine: for later TensorRT too; opening it then needs --sha256.")
 @click.option("--hardware-compatible", is_flag=True, help="Engine: for any GPU from Ampere on.")
-@click.option("--layers", is_flag=True, help="Engine: print every layer with its precision.")
+@click.option("--layers", is_flag=True,
+              help="What the compiler made of the model: kernels, bytes, products, copies, by stage; of the "
+                   "engine for this GPU, else of the graphs where TensorRT for RTX is installed.")
 @click.option("--triton", type=click.Path(path_type=Path), metavar="DIR",
               help="Write a Triton model repository of a bundle with its engines, or of an .onnx file.")
 @click.option("--unpack", type=click.Path(path_type=Path), metavar="DIR",
@@ -140,15 +110,16 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
     A bundle is one model: a folder with its graphs, reference images and engines, each compared with the
     trained model. It is replaced in one step; beyond tolerance nothing is written.
     """
-    _check_words(source, options)
+    arguments.check_words(source, options)
     assert source is not None
-    given = {name for name in options if context.get_parameter_source(name) is COMMANDLINE}
-    _check_unused(given, source, options)
+    by_user = click.core.ParameterSource.COMMANDLINE
+    given = {name for name in options if context.get_parameter_source(name) is by_user}
+    arguments.check_unused(given, source, options)
     kinds = {bundle.SUFFIX: "a bundle", ".onnx": "an .onnx file", ".engine": "an .engine file"}
     kind = kinds.get(source.suffix)
     if kind is None:
         return _run_folder(source, options)
-    _check_kind(given, source, kind, options)
+    arguments.check_kind(given, source, kind, options)
     if options["info"]:
         from ssn_export.bundles import info
 
@@ -161,13 +132,12 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         pack.unpack(source, options["unpack"], click.echo)
     if options["out"] and not options["pack"]:
         _plain_graph(source, options)
-    if options["engine"]:
+    if options["engine"] and kind == "a bundle":
         _add_engine(source, options)
     if options["engine_out"]:
         _plain_engine(source, kind, options)
     elif options["layers"] and not options["engine"]:
-        for line in _builder(f"{source}: cannot be opened").show_layers(source):
-            click.echo(line)
+        _show_layers(source, options)
     if options["triton"]:
         from ssn_export.serving import triton
 
@@ -175,72 +145,6 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         how = options["precision"], options["calibration"]
         served = triton.of_bundle(source, *how) if of_bundle else triton.of_file(source)
         triton.write(served, options["triton"], click.echo)
-
-
-def _check_words(source: Optional[Path], options: Any) -> None:
-    """What ``--engine`` was given, and that there is a source."""
-    word = options["engine"]
-    if word not in (None, *ENGINES):
-        if Path(word).suffix == bundle.SUFFIX and source is None:
-            raise InputError(f"--engine {word}: name the bundle first: ssn-export {word} --engine")
-        raise InputError(
-            f"--engine {word}: takes no file; --engine-out {word} writes a plain engine, and --engine alone "
-            "adds one to a bundle: ssn-export NAME.ssn --engine"
-        )
-    if source is None:
-        raise InputError("give a run folder, a bundle or a model file; ssn-export --help has examples")
-
-
-def _check_unused(given: Set[str], source: Path, options: Any) -> None:
-    """InputError for options that would have no effect."""
-    written = ("out",) if bundle.is_bundle(source) else ()
-    uses: Dict[str, Tuple[str, ...]] = {
-        **{name: ("engine", "engine_out", "fp16") for name in OF_ENGINES},
-        "reference": ("engine_out",), "precision": ("engine", "engine_out", "triton", "fp16", *written),
-        **({"verdict": written, "calibration": ("triton", *written)} if written else {}),
-    }
-    for name, users in uses.items():
-        if name in given and not any(options[user] for user in users):
-            shown = [_shown(user) for user in users if user != "fp16"]
-            raise InputError(f"{_shown(name)}: only with {' or '.join(shown)}")
-
-
-def _shown(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
-    """InputError for options that mean nothing for a source that is exported already."""
-    for name in FOR_RUNS:
-        if name in given:
-            raise InputError(f"--{name}: for a run folder; {source} is exported already")
-    if options["fp16"] and not (options["engine"] or options["engine_out"]):
-        remedy = "; --precision float16 takes its half graph" if options["out"] else ""
-        raise InputError(
-            f"--fp16: for a run folder, or with --engine-out; {source} is exported already{remedy}"
-        )
-    if options["out"] and not options["pack"]:
-        _check_out(source, kind, options["out"])
-    if kind != "a bundle":
-        for name in ("verdict", "calibration"):
-            if name in given:
-                raise InputError(f"--{name}: with --out NAME.onnx of a bundle; {source} is {kind}")
-    everything = [name for names in ACTIONS.values() for name in names]
-    for name in everything:
-        if options[name] and name not in ACTIONS[kind] and not (name == "layers" and options["engine_out"]):
-            remedy = "; --engine-out FILE builds a plain engine" if name == "engine" else ""
-            raise InputError(f"{_shown(name)}: not for {kind}, as {source} is{remedy}")
-    if not any(options[name] for name in (*ACTIONS[kind], "out")):
-        shown = [*map(_shown, ACTIONS[kind]), *(["--out NAME.onnx"] if kind == "a bundle" else [])]
-        raise InputError(f"{source}: is exported already; give {', '.join(shown)}")
-
-
-def _check_out(source: Path, kind: str, out: Path) -> None:
-    """InputError unless ``--out`` is a plain file of a bundle."""
-    if kind != "a bundle":
-        raise InputError(f"--out: for a run folder, or with --pack; {source} is exported already")
-    if out.suffix != ".onnx":
-        raise InputError(f"--out {out}: {source} is a bundle already; give NAME.onnx, one of its graphs")
 
 
 def _run_folder(run: Path, options: Any) -> None:
@@ -254,7 +158,8 @@ def _run_folder(run: Path, options: Any) -> None:
         if options[name]:
             if run.is_dir() or name != "pack":
                 raise InputError(
-                    f"{_shown(name)}: for what is exported already; export {run} first, then give {out}"
+                    f"{arguments.shown(name)}: for what is exported already; export {run} first, then give "
+                    f"{out}"
                 )
             raise InputError(f"{run}: --pack takes the .onnx file of a set")
     plain = out.suffix == ".onnx"
@@ -265,10 +170,12 @@ def _run_folder(run: Path, options: Any) -> None:
         )
     if options["engine"] and plain:
         raise InputError("--engine: adds to a bundle; give --out NAME.ssn")
-    problem = tensorrt_problem() if not plain and (options["engine"] or options["fp16"]) else None
+    product = options["engine"] or ENGINES[0]
+    problem = _problem(product) if not plain and (options["engine"] or options["fp16"]) else None
     if options["engine"] and problem:
         raise BackendError(
-            f"--engine: {problem}; export without it, then on the device: ssn-export {out} --engine"
+            f"--engine: {problem}; export without it, then {_where(product)}: ssn-export {out} "
+            f"{_engine_words(product)}"
         )
     _export(run, out, options)
     if not plain and (options["engine"] or options["fp16"]):
@@ -310,14 +217,14 @@ def _plain_graph(path: Path, options: Any) -> None:
 
 
 def _add_engine(path: Path, options: Any) -> None:
-    builder = _builder(f"{path}: no engine built")
+    builder = _builder(f"{path}: no engine built", options["engine"] or ENGINES[0])
     precision = options["precision"] or ("float16" if options["fp16"] else None)
     _wrote(builder.add(path, precision, _engine_options(options), click.echo))
 
 
 def _plain_engine(source: Path, kind: str, options: Any) -> None:
     out, reference = options["engine_out"], options["reference"]
-    builder = _builder(f"{out}: not built")
+    builder = _builder(f"{out}: not built", options["engine"] or ENGINES[0])
     chosen = _engine_options(options)
     if kind == "a bundle":
         if reference:
@@ -337,7 +244,16 @@ def _plain_engine(source: Path, kind: str, options: Any) -> None:
 
 
 def _engine_options(options: Any) -> Dict[str, Any]:
-    return {**{name: options[name] for name in OF_ENGINES}, "show_layers": options["layers"]}
+    same = {name: options[name] for name in arguments.OF_ENGINES if name != "sm"}
+    return {
+        **same, "capabilities": options["sm"], "product": options["engine"] or ENGINES[0],
+        "show_layers": options["layers"],
+    }
+
+
+def _show_layers(source: Path, options: Any) -> None:
+    for line in _builder(f"{source}: cannot be opened", ENGINES[0]).show_layers(source):
+        click.echo(line)
 
 
 def _pack(source: Path, options: Any) -> None:
@@ -349,11 +265,30 @@ def _pack(source: Path, options: Any) -> None:
     click.echo(f"wrote {options['out']}")
 
 
-def _builder(what: str) -> ModuleType:
-    """The module that builds and opens engines; BackendError says ``what`` it is missing for."""
-    problem = tensorrt_problem()
+def _problem(product: str) -> Optional[str]:
+    """Why no engine of this product can be built here; None if one can. Only TensorRT needs the GPU."""
+    if product == ENGINES[0]:
+        return backends.engine_problem(product)
+    try:
+        backends.engine_library(product)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _where(product: str) -> str:
+    return "on the device" if product == ENGINES[0] else "where it is installed"
+
+
+def _engine_words(product: str) -> str:
+    return "--engine" if product == ENGINES[0] else f"--engine {product}"
+
+
+def _builder(what: str, product: str) -> ModuleType:
+    """The module that builds engines; BackendError says ``what`` it is missing for."""
+    problem = _problem(product)
     if problem:
-        raise BackendError(f"{what}: {problem}; run this on the device")
+        raise BackendError(f"{what}: {problem}; run this {_where(product)}")
     from ssn_export.tensorrt import engine
 
     return engine

@@ -8,18 +8,23 @@ import importlib
 import importlib.util
 from typing import Dict, List, Optional, cast
 
-from ssn_edge.backends.session import Library, TensorRT
+from ssn_edge.backends.session import EngineLibrary, Library
 from ssn_edge.errors import BackendError
+from ssn_edge.model.engine_file import PRODUCTS
 from ssn_edge.text import one_line
 
 BACKENDS: Dict[str, str] = {  # name -> importable library, best first
     "tensorrt": "tensorrt",
+    "rtx": "tensorrt_rtx_bindings",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
 }
 
-FILES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".engine": ("tensorrt",)}
+FILES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".engine": ("tensorrt", "rtx")}
 """Which back ends read which files."""
+
+ENGINES = FILES[".engine"]
+"""Those that run engines on a GPU, best first."""
 
 
 def installed() -> List[str]:
@@ -51,19 +56,19 @@ def load(name: str) -> Library:
         ) from None
 
 
-def load_tensorrt() -> TensorRT:
-    """:func:`load` of TensorRT's module."""
-    return cast(TensorRT, load("tensorrt"))
+def engine_library(name: str = ENGINES[0]) -> EngineLibrary:
+    """:func:`load` of one of :data:`ENGINES`."""
+    return cast(EngineLibrary, load(name))
 
 
-def tensorrt_problem() -> Optional[str]:
-    """Why TensorRT cannot be used here, in a few words; None if library and GPU are there."""
-    if importlib.util.find_spec("tensorrt") is None:
-        return "tensorrt is not installed"
+def engine_problem(name: str = ENGINES[0]) -> Optional[str]:
+    """Why engines of this kind cannot run here, in a few words; None if library and GPU are there."""
+    if importlib.util.find_spec(BACKENDS[name]) is None:
+        return f"{PRODUCTS[name]} is not installed"
     try:
-        load_tensorrt().open_device()
+        engine_library(name).open_device()
     except BackendError as error:
         return str(error)
     except Exception as error:  # a library that is broken in its own way must not stop the others
-        return f"tensorrt does not load ({one_line(error)})"
+        return f"{PRODUCTS[name]} does not load ({one_line(error)})"
     return None

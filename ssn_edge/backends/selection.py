@@ -10,10 +10,10 @@ from typing import List, Optional, Tuple
 from ssn_edge import backends
 from ssn_edge.backends.session import Library
 from ssn_edge.errors import BackendError, InputError, ModelError
-from ssn_edge.files import PathLike
+from ssn_edge.files import PathLike, open_plain
 from ssn_edge.model import bundle
 from ssn_edge.model.bundle import Bundle, Entry
-from ssn_edge.model.engine_file import check_trust
+from ssn_edge.model.engine_file import HEAD_BYTES, PRODUCTS, check_trust, product_of
 from ssn_edge.model.schema import ModelInfo
 from ssn_edge.text import one_line
 
@@ -56,7 +56,7 @@ def choose(
         raise InputError(f"{path}: --verify is for bundles; a plain file's digest is --sha256's to give")
     if not path.exists():
         raise InputError(f"{path}: no such model file; write one with ssn-export RUN --out NAME.ssn")
-    readers = backends.FILES.get(path.suffix)
+    readers = _readers(path)
     if readers is None:
         raise InputError(
             f"{path}: not an .onnx, .engine or .xml file, nor a bundle (.ssn); write one with ssn-export RUN "
@@ -67,9 +67,18 @@ def choose(
     elif backend in readers or backend not in backends.BACKENDS:
         name, why = backend, "asked for"
     else:
-        engine = ", or a bundle with an engine" if backend == "tensorrt" else ""
+        engine = ", or a bundle with an engine" if backend in backends.ENGINES else ""
         raise InputError(f"{path}: runs on {' or '.join(readers)} alone; give --backend auto{engine}")
     return Choice(backends.load(name), path, why, sha256, sha256 is not None)
+
+
+def _readers(path: Path) -> Optional[Tuple[str, ...]]:
+    """The back ends for a plain file: an engine says whose it is."""
+    readers = backends.FILES.get(path.suffix)
+    if readers != backends.ENGINES or not path.is_file():
+        return readers
+    with open_plain(path) as file:
+        return (product_of(file.read(HEAD_BYTES)),)
 
 
 def _folder(path: Path) -> str:
@@ -84,18 +93,20 @@ def _of_bundle(
 ) -> Choice:
     found = bundle.read(path, sha256)
     trusted = sha256 is not None
-    skipped = ""
-    if backend in ("auto", "tensorrt"):
-        library = backends.load("tensorrt") if backend == "tensorrt" else None
-        entry, reason = _engine(found, precision, batch, library is not None, trusted)
+    reasons = []
+    for name in backends.ENGINES if backend == "auto" else (backend,) if backend in backends.ENGINES else ():
+        asked = name == backend
+        library = backends.load(name) if asked else None
+        entry, reason = _engine(found, name, precision, batch, asked, trusted)
         if entry is not None and entry.engine is not None:
             check_trust(found.place(entry), entry.engine, trusted)
-            with_engine = library or backends.load("tensorrt")
-            return Choice(with_engine, found.place(entry), reason, entry.sha256, trusted, found,
-                          entry.sha256)
-        if library is not None:
+            return Choice(library or backends.load(name), found.place(entry), reason, entry.sha256, trusted,
+                          found, entry.sha256)
+        if asked:
             raise InputError(f"{path}: {reason}")
-        skipped = f"; not TensorRT: {reason}"
+        if name == backends.ENGINES[0] or _has_engine(found, name):
+            reasons.append(f"; not {PRODUCTS[name]}: {reason}")
+    skipped = "".join(reasons)
     try:
         library = backends.load(backend)
     except BackendError as error:
@@ -118,28 +129,37 @@ def graph_of(found: Bundle, precision: str) -> Entry:
     return graphs[precision]
 
 
+def _has_engine(found: Bundle, product: str) -> bool:
+    return any(one.engine is not None and one.engine.product == product for one in found.entries)
+
+
 def _engine(
-    found: Bundle, precision: Optional[str], batch: int, asked: bool, trusted: bool
+    found: Bundle, product: str, precision: Optional[str], batch: int, asked: bool, trusted: bool
 ) -> Tuple[Optional[Entry], str]:
-    """The engine that suits this machine best, and why it was taken or in a few words why there is none.
-    The GPU is looked at only if there is an engine: a CUDA context takes its share of the memory."""
-    build = f"build one: ssn-export {found.path} --engine"
-    if importlib.util.find_spec("tensorrt") is None:
-        return None, "tensorrt is not installed"
-    engines = [one for one in found.of_role("engine") if precision in (None, one.precision)]
+    """The engine of this product that suits this machine best, and why it was taken or in a few words why
+    there is none. The GPU is looked at only if there is an engine: a CUDA context takes its share of the
+    memory."""
+    word = "" if product == backends.ENGINES[0] else f" {product}"
+    build = f"build one: ssn-export {found.path} --engine{word}"
+    if importlib.util.find_spec(backends.BACKENDS[product]) is None:
+        return None, f"{PRODUCTS[product]} is not installed"
+    engines = [
+        one for one in found.of_role("engine")
+        if precision in (None, one.precision) and one.engine is not None and one.engine.product == product
+    ]
     if not engines:
         return None, f"no {precision + ' ' if precision else ''}engine in it; {build}"
-    problem = backends.tensorrt_problem()
+    problem = backends.engine_problem(product)
     if problem is not None:
         return None, problem
-    fitting, misfits = _fitting(engines)
+    fitting, misfits = _fitting(product, engines)
     if not fitting:
         return None, f"{misfits[0]}; {build}"
     if not asked:
         compared = [one for one in fitting if one.verified]
         if not compared:
             name = fitting[0].name
-            return None, f"{name} was never compared with the trained model; --backend tensorrt takes it"
+            return None, f"{name} was never compared with the trained model; --backend {product} takes it"
         fitting = compared
     safe = [one for one in fitting if trusted or not (one.engine and one.engine.version_compatible)]
     if not safe and not asked:
@@ -155,14 +175,14 @@ def _of(fitting: int, engines: int) -> str:
     return f"the best of {fitting} that fit this GPU, of {engines} engines"
 
 
-def _fitting(engines: List[Entry]) -> Tuple[List[Entry], List[str]]:
+def _fitting(product: str, engines: List[Entry]) -> Tuple[List[Entry], List[str]]:
     """Engines that run here, and why the others do not."""
-    library = backends.load_tensorrt()
+    library = backends.engine_library(product)
     device = library.open_device()
     fitting, misfits = [], []
     for one in engines:
         assert one.engine is not None
-        misfit = one.engine.misfit(library.version(), device.compute_capability, device.name)
+        misfit = one.engine.misfit(product, library.version(), device.compute_capability, device.name)
         if misfit is None:
             fitting.append(one)
         else:

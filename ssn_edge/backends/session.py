@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional, Protocol, Tuple
+from typing import Dict, List, Optional, Protocol, Tuple
 
 import numpy as np
+
+from ssn_edge.backends.nvidia import Product
 
 
 class Session(Protocol):
@@ -56,8 +58,32 @@ class GpuInfo(Protocol):
     compute_capability: str
 
 
-class TensorRT(Library, Protocol):
-    """TensorRT's module, which knows its GPU as well."""
+class EngineSession(Session, Protocol):
+    """An opened engine, which can be looked into."""
+
+    def layers(self) -> str:
+        """The inspector's report as JSON text."""
+        ...
+
+    def layer_times(self, maps: np.ndarray, scores: np.ndarray) -> List[Tuple[str, float]]:
+        """One call with the profiler: name and milliseconds of every layer."""
+        ...
+
+    def device_memory(self) -> int:
+        """Bytes that the network's activations take on the device."""
+        ...
+
+
+class EngineLibrary(Library, Protocol):
+    """A module for engines, which knows its GPU and its bindings as well."""
+
+    PRODUCT: Product
+
+    def open_session(
+        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+    ) -> EngineSession:
+        """As of :meth:`Library.open_session`."""
+        ...
 
     def open_device(self) -> GpuInfo:
         """The first GPU that the process may see; BackendError where there is none."""

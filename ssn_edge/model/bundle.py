@@ -206,7 +206,7 @@ def entry_document(entry: Entry) -> Dict[str, Any]:
     if entry.label:
         document["label"] = entry.label
     if entry.engine is not None:
-        built = dataclasses.asdict(entry.engine)
+        built = entry.engine.document()
         document["built"] = {key: value for key, value in built.items() if key not in ("model", "schema")}
         document["measured"] = dict(entry.measured)
     return document

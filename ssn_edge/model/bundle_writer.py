@@ -22,7 +22,7 @@ from ssn_edge.errors import InputError, ModelError, VersionError
 from ssn_edge.files import UMASK, sha256
 from ssn_edge.model import bundle
 from ssn_edge.model.bundle import MANIFEST, Bundle, Entry
-from ssn_edge.model.engine_file import EngineInfo
+from ssn_edge.model.engine_file import CACHE_SUFFIX, EngineInfo
 from ssn_edge.model.lock import LOCK, locked
 from ssn_edge.model.schema import SCHEMA, ModelInfo
 from ssn_edge.text import one_line
@@ -164,6 +164,9 @@ class BundleWriter:
             path = self._path / name
             unnamed = bundle.NAME.fullmatch(name) and name not in named and self.problem is None
             rest = name.startswith(bundle.CHECKED) and name != bundle.CHECKED
+            rest = rest or name.endswith(CACHE_SUFFIX) and not any(
+                name.startswith(f".{Path(one).stem}-") for one in named
+            )
             with contextlib.suppress(FileNotFoundError):  # a reader's note has just got its name
                 state = os.lstat(path)
                 old = now - state.st_mtime > GRACE_S

@@ -1,4 +1,4 @@
-"""What a TensorRT engine says of itself, in its name.
+"""What an engine of TensorRT, or of TensorRT for RTX, says of itself, in its name.
 
 An engine is a plain serialized plan. The one text that TensorRT carries inside is the network's
 name, at most 4095 bytes (a longer one is refused, and the network keeps the name that it had).
@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from ssn_edge.errors import ModelError
 from ssn_edge.files import PathLike
@@ -22,9 +22,24 @@ NAME_BYTES = 4095
 
 MOST_BATCH = 1 << 16
 
+CACHE_SUFFIX = ".rtxcache"
+"""Of a file beside an engine: what TensorRT for RTX compiled of it for one card. Any may be deleted."""
+
+CAPABILITY = r"[0-9]{1,3}\.[0-9]{1,3}"
+
 VERSION = r"[0-9]{1,6}\.[0-9]{1,6}(\.[0-9A-Za-z]{1,9})*"
 
-BUILD = "build it again: ssn-export MODEL.ssn --engine, or ssn-export MODEL.onnx --engine-out FILE"
+PRODUCTS = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
+"""Whose engine: the back end's name, and what people call it."""
+
+HEAD_BYTES = 1 << 16
+"""The description lies within the first bytes of a plan, as they are."""
+
+
+def build_again(product: str = "tensorrt") -> str:
+    """What to do about an engine that does not fit."""
+    word = "" if product == "tensorrt" else f" {product}"
+    return f"build it again: ssn-export MODEL.ssn --engine{word}, or ssn-export MODEL.onnx --engine-out FILE"
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,10 @@ class EngineInfo:
 
     ``source`` and ``onnx_sha256`` name the ONNX file it was built from, ``tensorrt``,
     ``compute_capability`` ("8.7") and ``device`` what it was built on; ``batch`` is the largest.
-    ``unverified`` says that its builder asked for no comparison with the trained model.
+    ``product`` is one of :data:`PRODUCTS`: of one for RTX ``tensorrt`` is that product's release,
+    ``compute_capabilities`` are all that it was built for, the first of them in ``compute_capability``, and
+    ``device`` is empty, since no card was needed. ``unverified`` says that it was not compared with the
+    trained model when it was built.
     """
 
     model: ModelInfo
@@ -47,14 +65,14 @@ class EngineInfo:
     version_compatible: bool = False
     hardware_compatible: bool = False
     unverified: bool = False
+    product: str = "tensorrt"
+    compute_capabilities: Tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def to_name(self) -> str:
-        """The document as a network's name; ModelError if TensorRT would refuse it. ``unverified`` is left
-        out where it does not hold, so that runtimes from before there was one read the engine."""
-        document = dataclasses.asdict(self)
-        if not self.unverified:
-            del document["unverified"]
+        """The document as a network's name; ModelError if TensorRT would refuse it. Fields that say nothing
+        are left out, so that runtimes from before there were any read the engine."""
+        document = self.document()
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         if len(text.encode()) > NAME_BYTES:
             raise ModelError(
@@ -62,6 +80,15 @@ class EngineInfo:
                 f"holds {NAME_BYTES}; shorten the verdict's method and export again"
             )
         return text
+
+    def document(self) -> Dict[str, Any]:
+        """What :meth:`from_document` reads."""
+        document = dataclasses.asdict(self)
+        if not self.unverified:
+            del document["unverified"]
+        if self.product == "tensorrt":
+            del document["product"], document["compute_capabilities"]
+        return document
 
     @classmethod
     def from_name(cls, text: str, name: str) -> EngineInfo:
@@ -77,10 +104,16 @@ class EngineInfo:
             found = known(cls, document)
             found["model"] = ModelInfo.from_document(found["model"], name)
             info = cls(**found)
-            versions = ((VERSION, info.tensorrt), (r"[0-9]{1,3}\.[0-9]{1,3}", info.compute_capability))
+            if not isinstance(info.compute_capabilities, (list, tuple)):
+                raise ValueError("compute capabilities")
+            info = dataclasses.replace(info, compute_capabilities=tuple(info.compute_capabilities))
+            capabilities = (info.compute_capability, *info.compute_capabilities)
+            versions = ((VERSION, info.tensorrt), *((CAPABILITY, one) for one in capabilities))
             for pattern, version in versions:
                 if not re.fullmatch(pattern, version):
                     raise ValueError(f"version {version}")
+            if info.product not in PRODUCTS:
+                raise ValueError(f"product {one_line(info.product, 40)}")
             if type(info.batch) is not int or not 1 <= info.batch <= MOST_BATCH:
                 raise ValueError(f"batch {info.batch}")
             for text in (info.source, info.onnx_sha256, info.device):
@@ -88,15 +121,28 @@ class EngineInfo:
                     raise ValueError(f"{text}: no text")
             return info
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"{name}: its description does not fit ({one_line(error)}); {BUILD}") from None
+            raise ModelError(
+                f"{name}: its description does not fit ({one_line(error)}); {build_again()}"
+            ) from None
 
-    def misfit(self, tensorrt: str, compute_capability: str, device: str) -> Optional[str]:
-        """Why an engine of this kind does not run here, in a few words; None if it does."""
-        ours, built = tensorrt.split("."), self.tensorrt.split(".")
+    @property
+    def made_with(self) -> str:
+        """Product and release, as people say it."""
+        return f"{PRODUCTS[self.product]} {self.tensorrt}"
+
+    def misfit(
+        self, product: str, version: str, compute_capability: str, device: str
+    ) -> Optional[str]:
+        """Why it does not run on this product and GPU, in a few words; None if it does."""
+        if product != self.product:
+            return f"built with {self.made_with}, not {PRODUCTS[product]}"
+        if self.product == "rtx":
+            return self._misfit_rtx(version, compute_capability, device)
+        ours, built = version.split("."), self.tensorrt.split(".")
         same = ours[:4] == built[:4]
         later = [int(n) for n in ours[:2]] >= [int(n) for n in built[:2]]
         if not (same or self.version_compatible and later):
-            return f"built with TensorRT {self.tensorrt}, here is {tensorrt}"
+            return f"built with {self.made_with}, here is {version}"
         newer = float(compute_capability) >= max(8.0, float(self.compute_capability))
         if not (compute_capability == self.compute_capability or self.hardware_compatible and newer):
             return (
@@ -104,6 +150,22 @@ class EngineInfo:
                 f"is {device} ({compute_capability})"
             )
         return None
+
+    def _misfit_rtx(self, version: str, compute_capability: str, device: str) -> Optional[str]:
+        """Only where NVIDIA promises it and it was asked for: the same release, and a card of the list."""
+        if version != self.tensorrt:
+            return f"built with {self.made_with}, here is {version}"
+        if compute_capability not in self.compute_capabilities:
+            return (
+                f"built for compute capability {', '.join(self.compute_capabilities)}, here is {device} "
+                f"({compute_capability})"
+            )
+        return None
+
+
+def product_of(head: bytes) -> str:
+    """Whose plan this is, by the :data:`HEAD_BYTES` that it begins with; "tensorrt" where they do not say."""
+    return "rtx" if b'"product":"rtx"' in head else "tensorrt"
 
 
 def check_trust(path: PathLike, info: EngineInfo, trusted: bool) -> None:

@@ -23,7 +23,7 @@ OUTCOMES = {}
 
 def pytest_collection_modifyitems(items):
     here = [item for item in items if Path(__file__).parent in item.path.parents]
-    problem = backends.tensorrt_problem() if here else None
+    problem = backends.engine_problem() if here else None
     for item in here if problem else []:
         item.add_marker(pytest.mark.skip(reason=f"needs TensorRT and a GPU: {problem}"))
 
@@ -42,7 +42,7 @@ def pytest_sessionfinish(session):
 
 def _machine():
     about = {"machine": platform.platform(), "python": platform.python_version()}
-    if backends.tensorrt_problem() is None:
+    if backends.engine_problem() is None:
         import pycuda.driver as cuda
 
         tensorrt = backends.load("tensorrt")

@@ -98,7 +98,7 @@ def test_latency_and_throughput(half, exported, figures):
 
 def test_memory_comes_back(half, exported, figures):
     image = frames(exported).images[0]
-    device = backends.load_tensorrt().open_device()
+    device = backends.engine_library().open_device()
 
     def free():
         with device.active("asking for memory"):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-OPEN = "from ssn_edge import backends; print(backends.tensorrt_problem())"
+OPEN = "from ssn_edge import backends; print(backends.engine_problem())"
 
 
 def run(code, **environment):

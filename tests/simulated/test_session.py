@@ -177,7 +177,7 @@ def serialized(onnx, core):
     """An engine that says ``core`` of itself."""
     from ssn_export.tensorrt import builder
 
-    device = backends.load_tensorrt().open_device()
+    device = backends.engine_library().open_device()
     with device.active("building"):
         plan = builder.serialize(onnx, core.to_name(), builder.BuildOptions(), print)
     onnx.with_suffix(".engine").write_bytes(plan)
@@ -222,7 +222,7 @@ def test_damaged_foreign_and_wrong_digest(tiny_engine):
 def test_engine_of_another_program(tiny_onnx, tmp_path):
     from ssn_export.tensorrt import builder
 
-    device = backends.load_tensorrt().open_device()
+    device = backends.engine_library().open_device()
     with device.active("building"):
         plan = builder.serialize(tiny_onnx, "somebody's network", builder.BuildOptions(), print)
     engine = tmp_path / "foreign.engine"

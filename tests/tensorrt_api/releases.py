@@ -1,4 +1,4 @@
-"""The official TensorRT bindings of several releases, each in a folder of its own."""
+"""The official bindings of several releases of TensorRT, and of TensorRT for RTX, each in a folder of its own."""
 
 import subprocess
 import sys
@@ -14,6 +14,8 @@ PACKAGES = {  # release -> wheel with the bindings alone, about a megabyte
     "10.16.1": "tensorrt_cu12_bindings==10.16.1.11",
     "11.1.0": "tensorrt_cu12_bindings==11.1.0.106",
     "11.4.0": "tensorrt_cu12_bindings==11.4.0.106",
+    "RTX 1.4.0": "tensorrt_rtx_cu12_bindings==1.4.0.76",
+    "RTX 1.7.1": "tensorrt_rtx_cu12_bindings==1.7.1.116",
 }
 
 
@@ -35,5 +37,6 @@ def bindings(cache: Path, release: str) -> Path:
     folder = install(cache / release, "--no-deps", PACKAGES[release])
     link = folder / "tensorrt"
     if not link.exists():
-        link.symlink_to("tensorrt_bindings", target_is_directory=True)
+        module = "tensorrt_rtx_bindings" if release.startswith("RTX") else "tensorrt_bindings"
+        link.symlink_to(module, target_is_directory=True)
     return folder

@@ -66,7 +66,7 @@ def _check_another(one: Contender, found: Sequence[Contender]) -> None:
     for other in found:
         if one.opens is not None and one.opens == other.opens and Path(one.word) != Path(other.word):
             library, path = one.opens
-            remedy = ", or --backend onnxruntime" if library == "tensorrt" else ""
+            remedy = ", or --backend onnxruntime" if library in backends.ENGINES else ""
             raise InputError(
                 f"{other.word} and {one.word}: both run {path.name} on {library}; give one of them{remedy}"
             )

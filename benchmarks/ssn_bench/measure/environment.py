@@ -15,7 +15,10 @@ import numpy as np
 
 import ssn_edge
 
-LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "pycuda", "torch", "timm", "onnx", "anomalib")
+LIBRARIES = (
+    "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu12-bindings", "pycuda", "torch", "timm", "onnx",
+    "anomalib",
+)
 
 
 def describe() -> Dict[str, Any]:

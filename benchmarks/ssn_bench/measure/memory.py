@@ -42,11 +42,11 @@ def main() -> None:
     model, backend, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
     precision = sys.argv[4] if len(sys.argv) > 4 else None
     from ssn_bench.measure.ready import noise
-    from ssn_edge.backends import selection
+    from ssn_edge.backends import ENGINES, selection
     from ssn_edge.detector import Detector
 
     choice = selection.choose(model, backend, precision, batch)
-    on_gpu = choice.library.NAME == "tensorrt"
+    on_gpu = choice.library.NAME in ENGINES
     before = _free_mb() if on_gpu else _resident_mb("VmRSS")
     with Detector.open(model, backend, batch=batch, precision=precision) as detector:
         images = noise(batch, detector.info.input_hw)

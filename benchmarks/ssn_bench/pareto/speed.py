@@ -30,7 +30,7 @@ def measure(
         if not one.method:
             kinds.setdefault(_graph_of(one), one)
     found: Dict[str, Dict[str, Any]] = {}
-    libraries = [name for name in installed() if name != "tensorrt"]
+    libraries = installed()
     runners: Dict[str, Dict[str, Callable[[], object]]] = {name: {} for name in libraries}
     plans: Dict[Any, str] = {}
     for kind, one in kinds.items():

@@ -14,6 +14,7 @@ from ssn_bench.measure.contenders import Contender
 from ssn_bench.measure.ready import graph_of, noise
 from ssn_bench.profile import roofline
 from ssn_bench.profile.stages import STAGES, Graph, totals
+from ssn_edge import backends
 from ssn_edge.backends import selection
 from ssn_edge.errors import BackendError
 from ssn_edge.model import schema
@@ -73,8 +74,8 @@ def profile(path: Path, backend: str, name: str, precision: Optional[str] = None
     model = onnx.load(str(graph_of(path, choice)))
     graph = Graph(model)
     measure = {"onnxruntime": _onnxruntime, "openvino": _openvino}.get(library)
-    if library == "tensorrt":  # whose peak would take an engine of its own
-        layers, peaks = _tensorrt(choice), None
+    if library in backends.ENGINES:  # whose peak would take an engine of its own
+        layers, peaks = _engine(choice), None
     else:
         assert measure is not None
         before = roofline.measured(library)
@@ -186,11 +187,10 @@ def _openvino(path: Path) -> Layers:
     return layers
 
 
-def _tensorrt(choice: selection.Choice) -> Layers:
-    from ssn_edge.backends import tensorrt_backend
-
+def _engine(choice: selection.Choice) -> Layers:
     path = choice.path
-    session = tensorrt_backend.open_session(path, 1, choice.digest, choice.host_code)
+    library = backends.engine_library(choice.library.NAME)
+    session = library.open_session(path, 1, choice.digest, choice.host_code)
     try:
         info = schema.from_metadata(session.metadata, str(path))
         selection.check_core(choice, info)
@@ -205,5 +205,5 @@ def _tensorrt(choice: selection.Choice) -> Layers:
     finally:
         session.close()
     if not layers:
-        raise BackendError(f"{path}: TensorRT reported no layer times")
+        raise BackendError(f"{path}: {choice.library.NAME} reported no layer times")
     return layers

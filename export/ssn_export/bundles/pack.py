@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -196,4 +195,4 @@ def _targets(found: Bundle, folder: Path) -> Dict[str, Path]:
 
 def _description(engine: EngineInfo, digest: str, measured: Mapping[str, Any]) -> Dict[str, Any]:
     """What :func:`_engine` reads."""
-    return {"schema": SCHEMA, "engine": dataclasses.asdict(engine), "sha256": digest, **measured}
+    return {"schema": SCHEMA, "engine": engine.document(), "sha256": digest, **measured}

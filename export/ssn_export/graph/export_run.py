@@ -28,6 +28,7 @@ from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tr
 from ssn_export.graph.camera_resize import FRONTS
 from ssn_export.graph.deployed import Deployed, GraphOptions
 from ssn_export.graph.head_plans import PLANS
+from ssn_export.tensorrt import compiled
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.training import checkpoint
@@ -142,9 +143,10 @@ def export(run: Path, request: ExportRequest, log: Callable[[str], object] = pri
     digest, network = sha256(run / MODEL_FILE), _network(model)
     ready: Dict[str, Tuple[onnx.ModelProto, ModelInfo]] = {}
     for kind, (name, graph) in graphs.items():
-        figures = _judge(graph, kind, truth, header, log)
+        figures, taken = _judge(graph, kind, truth, header, log)
         figures.update(resized)
-        info = _info(header, request, kind, name, table, digest, figures, network)
+        tables = {**table, "compiled": taken.document()} if taken is not None else table
+        info = _info(header, request, kind, name, tables, digest, figures, network)
         if name == graphs.get("float16", (None,))[0]:  # the names are of the half file's plan
             info = dataclasses.replace(info, float32_nodes=float_nodes)
         baking.describe(graph, info)
@@ -265,16 +267,18 @@ def _judge(
     truth: parity.Reference,
     header: Header,
     log: Callable[[str], object],
-) -> Dict[str, Any]:
-    """Check, lint, compare and gate one graph; returns the parity figures."""
+) -> Tuple[Dict[str, Any], Optional[compiled.Compiled]]:
+    """Check, lint, compile (where NVIDIA's compiler is installed), compare and gate one graph; returns the
+    parity figures, and what the compiler said."""
     lint.check_valid(graph)
     lint.check(graph)
+    taken = compiled.judged(graph, kind, log)
     runnable = mixed_precision.emulated(graph) if kind == "float16" else graph
     answers = float64_reference.run_onnx(runnable, truth.images)
     found = parity.compare(truth, *answers, header.calibrated, kind)
     log(f"{kind}: {found.line()}")
     parity.gate(found, kind)
-    return dataclasses.asdict(found)
+    return dataclasses.asdict(found), taken
 
 
 def _info(

@@ -92,8 +92,8 @@ def of_bundle(
     selection.check_same(file, info, found)
     info = calibrations.judged(found, graph, info, calibration)
     served = [Served(file, "onnx", _name(path.stem, "onnx"), info, ONNX_BATCH)]
-    engines = found.of_role("engine")
-    for entry in engines:
+    engines = [one for one in found.of_role("engine") if one.engine and one.engine.product == "tensorrt"]
+    for entry in engines:  # those of TensorRT for RTX are for no server
         assert entry.engine is not None
         which = "tensorrt" if len(engines) == 1 else f"tensorrt_{entry.sha256[:8]}"
         file = bundle.check(found, entry, force=True)

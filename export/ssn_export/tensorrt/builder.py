@@ -1,8 +1,8 @@
-"""An ONNX file to a serialized TensorRT plan: all calls of the builder, 8.5 to 11.
+"""An ONNX file to a serialized plan: all calls of the builder, of TensorRT 8.5 to 11 and TensorRT for RTX.
 
 Two ways. TensorRT 8 chooses precisions itself: it takes the float32 file, the FP16 flag, and the
-list of layers that must not follow it. From 10 on the network is strongly typed: precisions are the
-file's. Names that only some releases have are asked for with ``hasattr`` right where they are used.
+list of layers that must not follow it. From 10 on, and for RTX, the network is strongly typed: precisions
+are the file's. Names that only some releases have are asked for with ``hasattr`` right where they are used.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-import tensorrt as trt
-
-from ssn_edge.backends.tensorrt_backend import LOG, created, version
+from ssn_edge.backends.nvidia import Product
 from ssn_edge.errors import BackendError, InputError, ModelError
 from ssn_edge.files import replacing
 from ssn_edge.model.engine_file import NAME_BYTES
 from ssn_edge.signals import stop_on_signals
 from ssn_edge.text import one_line
+
+if TYPE_CHECKING:  # either product's: which one is the argument's to say
+    import tensorrt as trt
 
 MIB = 1 << 20
 
@@ -36,7 +37,8 @@ CACHE_BYTES = 256 * MIB
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build: ``fp16`` only where :func:`typed` is false, sizes in bytes."""
+    """How to build: ``fp16`` only where :func:`typed` is false, sizes in bytes. ``capabilities`` are what
+    TensorRT for RTX builds for, as "8.6"; TensorRT builds for the GPU that is there."""
 
     batch: int = 1
     fp16: bool = False
@@ -46,83 +48,127 @@ class BuildOptions:
     timing_cache: Optional[Path] = None
     version_compatible: bool = False
     hardware_compatible: bool = False
+    capabilities: Sequence[str] = ()
 
 
-def typed() -> bool:
-    """Whether this release takes precisions from the file (10 and later)."""
-    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+def typed(product: Product) -> bool:
+    """Whether this release takes precisions from the file (TensorRT 10 and later, RTX)."""
+    return hasattr(product.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
+def targets(product: Product) -> List[str]:
+    """The compute capabilities that TensorRT for RTX can build for, as "8.6", in their order; none for
+    TensorRT, which builds for the GPU that is there."""
+    if not hasattr(product.trt, "ComputeCapability"):
+        return []
+    names = [name[2:] for name in product.trt.ComputeCapability.__members__ if name.startswith("SM")]
+    return sorted((f"{name[:-1]}.{name[-1]}" for name in names), key=float)
 
 
 def serialize(
-    model: Path, name: str, options: BuildOptions, log: Callable[[str], object], show: bool = False
+    product: Product, model: Union[Path, bytes], name: str, options: BuildOptions,
+    log: Callable[[str], object], show: bool = False, called: str = "",
 ) -> bytes:
-    """The plan of an ONNX file whose network is called ``name``; the context must be active.
+    """The plan of an ONNX file, or of its bytes, which messages call ``called``; its network gets ``name``.
+    TensorRT needs an active context, TensorRT for RTX no driver.
 
-    ``show`` draws progress on stderr. Raises ModelError where TensorRT does not take the graph,
+    ``show`` draws progress on stderr. Raises ModelError where the library does not take the graph,
     naming the node, or the name; BackendError where it cannot build it here; KeyboardInterrupt on Ctrl-C.
     """
-    LOG.clear()
-    builder: trt.Builder = created(trt.Builder, LOG)
-    network: trt.INetworkDefinition = builder.create_network(_network_flags())
-    parser: trt.OnnxParser = trt.OnnxParser(network, LOG)
-    if not parser.parse_from_file(str(model)):
-        raise ModelError(f"{model}: TensorRT {version()} does not take it: {_parse_error(parser)}")
+    product.said.clear()
+    called = called or str(model)
+    builder: trt.Builder = product.created(product.trt.Builder, product.log)
+    network: trt.INetworkDefinition = builder.create_network(_network_flags(product))
+    parser: trt.OnnxParser = product.trt.OnnxParser(network, product.log)
+    taken = parser.parse(model) if isinstance(model, bytes) else parser.parse_from_file(str(model))
+    if not taken:
+        raise ModelError(f"{called}: {product.words()} does not take it: {_parse_error(product, parser)}")
     network.name = name
     if network.name != name:  # too long, it says in its log alone; the parser's name would stay
         raise ModelError(
-            f"{model}: TensorRT {version()} does not take its description as the engine's name "
+            f"{called}: {product.words()} does not take its description as the engine's name "
             f"({len(name.encode())} bytes; it takes {NAME_BYTES}); shorten the verdict's method and export "
             "again"
         )
     config: trt.IBuilderConfig = builder.create_builder_config()
-    _configure(config, options)
+    _configure(product, config, options)
+    _aim(product, config, options.capabilities)
     _add_profile(builder, network, config, options.batch)
     if options.fp16:
-        _mix_precisions(network, config, options.float32_nodes, log)
-    cache = _load_cache(config, options.timing_cache, log)
-    with _progress(config, show) as monitor:
+        _mix_precisions(product, network, config, options.float32_nodes, log)
+    cache = _load_cache(product, config, options.timing_cache, log)
+    with _progress(product, config, show) as drawing:
         plan: trt.IHostMemory = builder.build_serialized_network(network, config)
-    if monitor is not None and monitor.stop.is_set():
+    if drawing is not None and drawing.stop.is_set():
         raise KeyboardInterrupt
     if plan is None:
-        raise BackendError(_build_error(model))
+        raise BackendError(_build_error(product, called))
     if cache is not None and options.timing_cache is not None:
         _store_cache(config, options.timing_cache)
     return bytes(memoryview(plan))
 
 
-def warnings() -> List[str]:
-    """What the builder warned of, each once."""
-    return list(dict.fromkeys(" ".join(line.split()) for line in LOG.warnings))
+def warnings(product: Product) -> List[str]:
+    """What the parser and the builder warned of, each once."""
+    return list(dict.fromkeys(" ".join(line.split()) for line in product.said.warnings))
 
 
-def _network_flags() -> int:
-    if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):
-        return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+def kernels(product: Product) -> str:
+    """The list of the kernels that the last build made, in the builder's own words; "" where it has none
+    (TensorRT: its inspector has them)."""
+    return product.said.layers[-1] if product.said.layers else ""
+
+
+def _network_flags(product: Product) -> int:
+    if hasattr(product.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        return 1 << int(product.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    if hasattr(product.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):
+        return 1 << int(product.trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     return 0
 
 
-def _configure(config: trt.IBuilderConfig, options: BuildOptions) -> None:
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layer names for reports
+def _configure(product: Product, config: trt.IBuilderConfig, options: BuildOptions) -> None:
+    config.profiling_verbosity = product.trt.ProfilingVerbosity.DETAILED  # layer names for reports
     # TF32 has half's mantissa: it would undo what the nodes in float32 are there for.
-    config.clear_flag(trt.BuilderFlag.TF32)
+    config.clear_flag(product.trt.BuilderFlag.TF32)
     if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if options.tactic_memory is not None and hasattr(trt.MemoryPoolType, "TACTIC_DRAM"):
-        config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, options.tactic_memory)
+        config.set_memory_pool_limit(product.trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.tactic_memory is not None and hasattr(product.trt.MemoryPoolType, "TACTIC_DRAM"):
+        config.set_memory_pool_limit(product.trt.MemoryPoolType.TACTIC_DRAM, options.tactic_memory)
     if options.version_compatible:
-        if not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
-            raise InputError(f"--version-compatible: TensorRT {version()} cannot; 8.6 and later can")
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if not hasattr(product.trt.BuilderFlag, "VERSION_COMPATIBLE"):
+            raise InputError(f"--version-compatible: {product.words()} cannot; 8.6 and later can")
+        config.set_flag(product.trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
         if not (
-            hasattr(trt, "HardwareCompatibilityLevel")
+            hasattr(product.trt, "HardwareCompatibilityLevel")
             and hasattr(config, "hardware_compatibility_level")
         ):
-            raise InputError(f"--hardware-compatible: TensorRT {version()} cannot; 8.6 and later can")
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+            raise InputError(f"--hardware-compatible: {product.words()} cannot; 8.6 and later can")
+        config.hardware_compatibility_level = product.trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _aim(product: Product, config: trt.IBuilderConfig, capabilities: Sequence[str]) -> None:
+    """At these compute capabilities: all in one plan, which runs on cards of each."""
+    if not capabilities:
+        return
+    known = targets(product)
+    for one in capabilities:
+        if one not in known:
+            raise InputError(
+                f"compute capability {one}: {product.words()} builds for {', '.join(known) or 'the GPU here'}"
+            )
+    if not (
+        hasattr(product.trt, "ComputeCapability")
+        and hasattr(config, "num_compute_capabilities")
+        and hasattr(config, "set_compute_capability")
+    ):
+        raise InputError(f"{product.words()} builds for the GPU that is there")
+    config.num_compute_capabilities = len(capabilities)
+    for index, one in enumerate(capabilities):
+        kind = product.trt.ComputeCapability.__members__["SM" + one.replace(".", "")]
+        if not config.set_compute_capability(kind, index):
+            raise BackendError(f"{product.words()} takes no compute capability {one} ({product.said.last()})")
 
 
 def _add_profile(
@@ -137,6 +183,7 @@ def _add_profile(
 
 
 def _mix_precisions(
+    product: Product,
     network: trt.INetworkDefinition,
     config: trt.IBuilderConfig,
     float32_nodes: Sequence[str],
@@ -144,14 +191,14 @@ def _mix_precisions(
 ) -> None:
     """TensorRT 8: half where it likes, but not in the layers that were measured to need float32."""
     if not (
-        hasattr(trt.BuilderFlag, "FP16")
-        and hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS")
-        and hasattr(trt.ILayer, "precision")
-        and hasattr(trt.ILayer, "set_output_type")
+        hasattr(product.trt.BuilderFlag, "FP16")
+        and hasattr(product.trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS")
+        and hasattr(product.trt.ILayer, "precision")
+        and hasattr(product.trt.ILayer, "set_output_type")
     ):
-        raise InputError(f"TensorRT {version()} takes precisions from the file alone")
-    config.set_flag(trt.BuilderFlag.FP16)
-    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        raise InputError(f"{product.words()} takes precisions from the file alone")
+    config.set_flag(product.trt.BuilderFlag.FP16)
+    config.set_flag(product.trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     wanted, found = set(float32_nodes), set()
     for number in range(network.num_layers):
         layer: trt.ILayer = network.get_layer(number)
@@ -159,20 +206,20 @@ def _mix_precisions(
             continue
         found.add(layer.name)
         first: Optional[trt.ITensor] = layer.get_input(0)
-        if first is None or first.dtype != trt.DataType.FLOAT:  # casts from bytes, constants
+        if first is None or first.dtype != product.trt.DataType.FLOAT:  # casts from bytes, constants
             continue
-        layer.precision = trt.DataType.FLOAT
+        layer.precision = product.trt.DataType.FLOAT
         for index in range(layer.num_outputs):
             output: trt.ITensor = layer.get_output(index)
-            if output.dtype == trt.DataType.FLOAT:  # a comparison's is a boolean
-                layer.set_output_type(index, trt.DataType.FLOAT)
+            if output.dtype == product.trt.DataType.FLOAT:  # a comparison's is a boolean
+                layer.set_output_type(index, product.trt.DataType.FLOAT)
     if wanted - found:
         log(f"{len(wanted - found)} of {len(wanted)} float32 nodes have no layer of their name: "
             f"{', '.join(sorted(wanted - found)[:3])} ...; the comparison will tell")
 
 
 def _load_cache(
-    config: trt.IBuilderConfig, path: Optional[Path], log: Callable[[str], object]
+    product: Product, config: trt.IBuilderConfig, path: Optional[Path], log: Callable[[str], object]
 ) -> Optional[trt.ITimingCache]:
     """The timing cache of ``path``, or an empty one where it is absent or another device's."""
     if path is None:
@@ -183,8 +230,8 @@ def _load_cache(
         if cache is not None and config.set_timing_cache(cache, False):
             return cache
         if data:
-            log(f"{path}: timing cache of another TensorRT or GPU, or damaged; starting a new one")
-    log(f"--timing-cache {path}: TensorRT made none; building without")
+            log(f"{path}: timing cache of another {product.title} or GPU, or damaged; starting a new one")
+    log(f"--timing-cache {path}: {product.title} made none; building without")
     return None
 
 
@@ -208,7 +255,7 @@ def _read_cache(path: Path) -> bytes:
         return file.read(CACHE_BYTES)
 
 
-def _parse_error(parser: trt.OnnxParser) -> str:
+def _parse_error(product: Product, parser: trt.OnnxParser) -> str:
     lines = []
     for index in range(parser.num_errors):
         error: trt.ParserError = parser.get_error(index)
@@ -217,61 +264,83 @@ def _parse_error(parser: trt.OnnxParser) -> str:
             where = f"node {error.node_name()} ({error.node_operator()})"
         lines.append(f"{where}: {one_line(error.desc(), 200)}")
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return (lines[0] if lines else LOG.reason()) + more
+    return (lines[0] if lines else product.said.first()) + more
 
 
-def _build_error(model: Path) -> str:
-    errors = [" ".join(line.split()) for line in LOG.errors]
+def _build_error(product: Product, called: str) -> str:
+    errors = [" ".join(line.split()) for line in product.said.errors]
     if any(OUT_OF_MEMORY.search(line) for line in errors):
         return (
-            f"{model}: out of memory while building ({errors[-1][:160]}); give --workspace a smaller "
+            f"{called}: out of memory while building ({errors[-1][:160]}); give --workspace a smaller "
             "value, a smaller --batch, close other programs, or add swap"
         )
-    return f"{model}: TensorRT {version()} could not build it: {'; '.join(errors[-2:])[:400] or 'no reason'}"
+    reason = "; ".join(dict.fromkeys((*errors[:1], *errors[-1:])))[:400]
+    return f"{called}: {product.words()} could not build it: {reason or 'no reason given'}"
 
 
-if hasattr(trt, "IProgressMonitor"):
+class Drawing:
+    """One line on stderr for the builder's phases, and a way to stop: it asks after each step."""
 
-    class Progress(trt.IProgressMonitor):
-        """One line on stderr, and a way to stop: the builder asks after each step."""
+    def __init__(self, show: bool) -> None:
+        self.stop = threading.Event()
+        self._show, self._start = show, time.monotonic()
+        self._phases: Dict[str, Tuple[int, int]] = {}  # name -> steps done, steps
 
-        def __init__(self, show: bool) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.stop = threading.Event()
-            self._show, self._start = show, time.monotonic()
-            self._phases: Dict[str, Tuple[int, int]] = {}  # name -> steps done, steps
+    def start(self, name: str, steps: int) -> None:
+        self._phases[name] = (0, steps)
+
+    def step(self, name: str, number: int) -> bool:
+        if name in self._phases:
+            self._phases[name] = (number + 1, self._phases[name][1])
+        self._draw()
+        return not self.stop.is_set()
+
+    def finish(self, name: str) -> None:
+        self._phases.pop(name, None)
+        if not self._phases and self._show:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _draw(self) -> None:
+        if self._show:
+            parts = [f"{name} {done}/{total}" for name, (done, total) in self._phases.items()]
+            seconds = time.monotonic() - self._start
+            line = f"building {seconds:4.0f} s: {' > '.join(parts)}"[:110]
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def monitor_of(product: Product, drawing: Drawing) -> Any:
+    """The builder's monitor that draws; only where the release has one."""
+    if not hasattr(product.trt, "IProgressMonitor"):
+        raise BackendError(f"{product.words()} has no progress monitor")
+
+    class Monitor(product.trt.IProgressMonitor):  # type: ignore[name-defined]
+        """Hands on what the builder reports."""
+
+        def __init__(self) -> None:
+            product.trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: Optional[str], num_steps: int) -> None:
-            self._phases[phase_name] = (0, num_steps)
+            drawing.start(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name in self._phases:
-                self._phases[phase_name] = (step + 1, self._phases[phase_name][1])
-            self._draw()
-            return not self.stop.is_set()
+            return drawing.step(phase_name, step)
 
         def phase_finish(self, phase_name: str) -> None:
-            self._phases.pop(phase_name, None)
-            if not self._phases and self._show:
-                print("\r\033[K", end="", file=sys.stderr, flush=True)
+            drawing.finish(phase_name)
 
-        def _draw(self) -> None:
-            if self._show:
-                parts = [f"{name} {done}/{total}" for name, (done, total) in self._phases.items()]
-                seconds = time.monotonic() - self._start
-                line = f"building {seconds:4.0f} s: {' > '.join(parts)}"[:110]
-                print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    return Monitor()
 
 
 @contextlib.contextmanager
-def _progress(config: trt.IBuilderConfig, show: bool) -> Iterator[Optional[Progress]]:
-    """Draws progress where the release has a monitor; Ctrl-C then ends the build, and the monitor
-    that is yielded says so."""
-    if not (hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor")):
+def _progress(
+    product: Product, config: trt.IBuilderConfig, show: bool
+) -> Iterator[Optional[Drawing]]:
+    """Draws progress where the release has a monitor; Ctrl-C then ends the build, and what is yielded says
+    so."""
+    if not (hasattr(product.trt, "IProgressMonitor") and hasattr(config, "progress_monitor")):
         yield None
         return
-    monitor = Progress(show)
-    config.progress_monitor = monitor
-
-    with stop_on_signals(monitor.stop, (signal.SIGINT,), once=False):
-        yield monitor
+    drawing = Drawing(show)
+    config.progress_monitor = monitor_of(product, drawing)
+    with stop_on_signals(drawing.stop, (signal.SIGINT,), once=False):
+        yield drawing

@@ -1,6 +1,7 @@
-"""An ONNX file to a TensorRT engine on the device that will run it: build, compare, only then keep.
+"""An ONNX file to an engine: build, compare, only then keep. No torch, no onnx.
 
-Needs tensorrt, pycuda and the base install; no torch, no onnx.
+TensorRT builds on the device that will run the engine. TensorRT for RTX builds anywhere, without a GPU or
+its driver too: such an engine was built and not run, says so of itself, and is compared where it is opened.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ssn_edge import Detector, backends
-from ssn_edge.backends import gpu, selection, tensorrt_backend
+from ssn_edge.backends import gpu, selection
+from ssn_edge.backends.session import EngineLibrary
 from ssn_edge.errors import InputError, ModelError, SsnEdgeError
 from ssn_edge.files import check_writable, replacing, sha256
 from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import Bundle, Entry
-from ssn_edge.model.engine_file import EngineInfo
+from ssn_edge.model.engine_file import PRODUCTS, EngineInfo
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import ModelInfo
 from ssn_export.gates import parity
-from ssn_export.tensorrt import builder, engine_layers
+from ssn_export.tensorrt import builder, compiled, engine_layers
 from ssn_export.tensorrt.builder import MIB
 
 MOST_BATCH = 16
@@ -38,10 +40,19 @@ ENGINE_SLACK = 2.0
 """Engine against ONNX Runtime: each may be off by the limit, in opposite directions."""
 
 
+NOT_FOR_RTX = {
+    "version_compatible": "it has no runtime to put into an engine; build again for each release",
+    "hardware_compatible": "its engines run on every card that they are built for; --sm says which",
+    "timing_cache": "it times nothing when it builds; what it compiles is kept when the engine is opened",
+}
+"""Options that would be claimed and have no effect, or another one."""
+
 @dataclass(frozen=True)
 class EngineRequest:
     """An engine of the ONNX file ``model`` for up to ``batch`` images; ``workspace`` in MiB. It is compared
-    with the answers in ``reference``; None leaves it unverified, and it says so of itself."""
+    with the answers in ``reference``; None leaves it unverified, and it says so of itself. ``product`` is one
+    of :data:`ssn_edge.backends.ENGINES`; RTX's is built for the compute ``capabilities``, none for all that
+    share an engine."""
 
     model: Path
     reference: Optional[Path]
@@ -52,21 +63,31 @@ class EngineRequest:
     version_compatible: bool = False
     hardware_compatible: bool = False
     show_layers: bool = False
+    product: str = backends.ENGINES[0]
+    capabilities: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, reason in NOT_FOR_RTX.items() if self.product == "rtx" else ():
+            if getattr(self, name):
+                raise InputError(f"--{name.replace('_', '-')}: not for {PRODUCTS['rtx']}: {reason}")
+        if self.capabilities and self.product != "rtx":
+            raise InputError("--sm: TensorRT builds for the GPU that is there; --engine rtx for any")
+        if compiled.TURING in self.capabilities and len(self.capabilities) > 1:
+            raise InputError("--sm: an engine for Turing (75) is one of its own; build another for the rest")
         if not 1 <= self.batch <= MOST_BATCH:
             raise InputError(f"--batch {self.batch}: choose 1 to {MOST_BATCH}")
 
 
 class Built(NamedTuple):
-    """A serialized plan, what it says of itself, the full description of what it computes, its sha256, and
-    what is worth keeping of the build."""
+    """A serialized plan, what it says of itself, the full description of what it computes, its sha256, what
+    is worth keeping of the build, and the builder's list of kernels, where it gives one."""
 
     plan: bytes
     core: EngineInfo
     info: ModelInfo
     digest: str
     record: Dict[str, Any]
+    kernels: str = ""
 
 
 def write_file(request: EngineRequest, out: Path, log: Callable[[str], object] = print) -> List[Path]:
@@ -115,8 +136,8 @@ def _target(entry: Entry) -> Any:
     """What an engine is for: two with the same are the old one and the new one."""
     engine = entry.engine
     return engine and (
-        entry.precision, engine.tensorrt, engine.compute_capability, engine.device, engine.batch,
-        engine.version_compatible, engine.hardware_compatible,
+        entry.precision, engine.product, engine.tensorrt, engine.compute_capability, engine.device,
+        engine.compute_capabilities, engine.batch, engine.version_compatible, engine.hardware_compatible,
     )
 
 
@@ -125,16 +146,18 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
     where it has not."""
     graphs = found.graphs()
     wanted = precision or ("float16" if "float16" in graphs else "float32")
-    source = wanted if builder.typed() else "float32"
+    typed = builder.typed(_library(options.get("product", backends.ENGINES[0])).PRODUCT)
+    source = wanted if typed else "float32"
     if wanted not in graphs or source not in graphs:
         raise InputError(f"{found.path}: no {wanted} graph in it; export it again with --fp16")
-    frames = found.of_role("reference")
-    if not frames and not options.get("unverified"):
+    unverified = bool(options.get("unverified"))
+    frames = [] if unverified else found.of_role("reference")
+    if not frames and not unverified:
         raise InputError(f"{found.path}: {NO_IMAGES}")
     return EngineRequest(
         bundle.check(found, graphs[source], force=True),
         bundle.check(found, frames[0], force=True) if frames else None,
-        fp16=wanted == "float16" and not builder.typed(),
+        fp16=wanted == "float16" and not typed,
         **{name: value for name, value in options.items() if name != "unverified"},
     )
 
@@ -145,28 +168,71 @@ NO_IMAGES = (
 )
 
 
+def _library(product: str) -> EngineLibrary:
+    return backends.engine_library(product)
+
+
 def build(request: EngineRequest, log: Callable[[str], object] = print) -> Built:
     """Serialize a plan.
 
     Raises InputError for a file of the wrong precision for this TensorRT, ModelError and
     BackendError as :func:`ssn_export.tensorrt.builder.serialize`.
     """
+    product = _library(request.product).PRODUCT
     info = read_info(request.model)
     info = dataclasses.replace(info, precision=_precision(info, request))
     if request.timing_cache is not None:
         check_writable(request.timing_cache)
     start = time.monotonic()
+    prepare = _for_cards if request.product == "rtx" else _for_here
+    core, options, record, device = prepare(info, request, log)
+    with contextlib.ExitStack() as active:
+        if device is not None:
+            active.enter_context(device.active("building an engine"))
+        show = sys.stderr.isatty()
+        plan = builder.serialize(product, request.model, core.to_name(), options, log, show)
+    record.update(
+        build_seconds=round(time.monotonic() - start, 1), warnings=builder.warnings(product),
+    )
+    digest = hashlib.sha256(plan).hexdigest()
+    return Built(plan, core, info, digest, record, builder.kernels(product))
+
+
+Prepared = Tuple[EngineInfo, builder.BuildOptions, Dict[str, Any], Optional[gpu.Device]]
+"""What the engine says of itself, how it is built, what is recorded, and the GPU that building needs."""
+
+
+def _for_here(info: ModelInfo, request: EngineRequest, log: Callable[[str], object]) -> Prepared:
+    """For the GPU that is there."""
     device = gpu.open_device()
-    core = _core(info, request, device)
+    core = _core(info, request, device.compute_capability, device.name)
     options, memory = _options(info, request, core, device)
     log(f"building with TensorRT {core.tensorrt} on {device.name}: minutes ...")
-    with device.active("building an engine"):
-        show = sys.stderr.isatty()
-        plan = builder.serialize(request.model, core.to_name(), options, log, show)
-    record = {
-        **memory, "build_seconds": round(time.monotonic() - start, 1), "warnings": builder.warnings(),
-    }
-    return Built(plan, core, info, hashlib.sha256(plan).hexdigest(), record)
+    return core, options, memory, device
+
+
+def _for_cards(info: ModelInfo, request: EngineRequest, log: Callable[[str], object]) -> Prepared:
+    """For cards that need not be there. Unverified unless this machine has one of them."""
+    capabilities = request.capabilities or compiled.shared_targets()
+    core = _core(info, request, capabilities[0], "")
+    unverified = request.reference is None or why_not_run(request.product, capabilities) is not None
+    core = dataclasses.replace(core, compute_capabilities=capabilities, unverified=unverified)
+    log(f"building with {core.made_with} for compute capability {', '.join(capabilities)}: seconds ...")
+    return core, builder.BuildOptions(
+        batch=request.batch, workspace=request.workspace * MIB if request.workspace else None,
+        capabilities=capabilities,
+    ), {}, None
+
+
+def why_not_run(name: str, capabilities: Tuple[str, ...]) -> Optional[str]:
+    """Why an engine for these does not run here; None if it does."""
+    problem = backends.engine_problem(name)
+    if problem is not None:
+        return problem
+    device = _library(name).open_device()
+    if device.compute_capability not in capabilities:
+        return f"{device.name} has compute capability {device.compute_capability}"
+    return None
 
 
 @contextlib.contextmanager
@@ -180,17 +246,18 @@ def _as_asked_for(engine: Path, temporary: Path) -> Iterator[None]:
 
 def _precision(info: ModelInfo, request: EngineRequest) -> str:
     """The engine's precision; InputError where file and release do not go together."""
-    name, version = request.model, tensorrt_backend.version()
-    if builder.typed():
+    product = _library(request.product).PRODUCT
+    name = request.model
+    if builder.typed(product):
         if request.fp16 and info.precision == "float32":
             raise InputError(
-                f"{name}: TensorRT {version} takes half precision from the file; give the half graph, "
+                f"{name}: {product.words()} takes half precision from the file; give the half graph, "
                 "which ssn-export RUN --fp16 writes"
             )
         return info.precision
     if info.precision != "float32":
         raise InputError(
-            f"{name}: TensorRT {version} chooses precisions itself; give the float32 file, with --fp16"
+            f"{name}: {product.words()} chooses precisions itself; give the float32 file, with --fp16"
         )
     if request.fp16 and info.float32_nodes is None:
         raise InputError(
@@ -200,16 +267,18 @@ def _precision(info: ModelInfo, request: EngineRequest) -> str:
     return "float16" if request.fp16 else "float32"
 
 
-def _core(info: ModelInfo, request: EngineRequest, device: gpu.Device) -> EngineInfo:
+def _core(info: ModelInfo, request: EngineRequest, capability: str, device: str) -> EngineInfo:
+    product = _library(request.product).PRODUCT
     return EngineInfo(
         model=dataclasses.replace(info, plan_table={}, parity={}, float32_nodes=None),
         source=request.model.name,
         onnx_sha256=sha256(request.model),
-        tensorrt=tensorrt_backend.version(),
-        compute_capability=device.compute_capability,
-        device=device.name,
+        product=request.product,
+        tensorrt=product.version(),
+        compute_capability=capability,
+        device=device,
         batch=request.batch,
-        fp16_flag=request.fp16 and not builder.typed(),
+        fp16_flag=request.fp16 and not builder.typed(product),
         version_compatible=request.version_compatible,
         hardware_compatible=request.hardware_compatible,
         unverified=request.reference is None,
@@ -249,12 +318,16 @@ def verify(
     if request.reference is None:
         log("not compared with the trained model, as asked for: the engine says so of itself")
         return {}
+    if built.core.unverified:
+        reason = why_not_run(request.product, built.core.compute_capabilities)
+        log(f"built, not run ({reason}): it is compared with the trained model where it is opened")
+        return {}
     truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
         raise ModelError(
             f"{request.reference}: images of another model; give the one of {request.model.name}"
         )
-    answers = run(engine, "tensorrt", truth.images, request.batch, built.digest)
+    answers = run(engine, request.product, truth.images, request.batch, built.digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}
     log(f"engine against the trained model: {figures['trained model'].line()}")
     parity.gate(figures["trained model"], info.precision, judged="engine")
@@ -280,8 +353,10 @@ def run(
 def _layers(
     engine: Path, request: EngineRequest, built: Built, log: Callable[[str], object]
 ) -> Dict[str, Any]:
-    """The inspector's report in short; printed in full with ``--layers``."""
+    """What the engine is made of, in short; printed in full with ``--layers``."""
     info = built.info
+    if request.product == "rtx":
+        return {}
     found, device_memory = _inspect(engine, built.digest)
     odd = engine_layers.oddities(found, info.float32_nodes or ()) if info.precision == "float16" else []
     for line in engine_layers.lines(found) if request.show_layers else []:
@@ -307,7 +382,8 @@ def show_layers(model: Path) -> List[str]:
 
 
 def _inspect(engine: Path, digest: Optional[str]) -> Tuple[List[engine_layers.Layer], int]:
-    session = tensorrt_backend.open_session(engine, 1, digest, digest is not None)
+    library = backends.engine_library()
+    session = library.open_session(engine, 1, digest, digest is not None)
     try:
         return engine_layers.read(session.layers()), session.device_memory()
     finally:

@@ -28,7 +28,7 @@ def with_gpu(monkeypatch):
     )
     load = backends.load
     monkeypatch.setattr(backends, "load", lambda name: library if name == "tensorrt" else load(name))
-    monkeypatch.setattr(backends, "tensorrt_problem", lambda: None)
+    monkeypatch.setattr(backends, "engine_problem", lambda name: None)
     find = selection.importlib.util.find_spec
     monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: name == "tensorrt" or find(name))
 
@@ -54,7 +54,7 @@ def test_without_tensorrt(tmp_path, monkeypatch):
     with Detector.open(path) as detector:
         (entry,) = bundle.read(path).of_role("float32")
         assert detector.path == path / entry.name and detector.info == tiny.info()
-        assert detector.choice == f"{entry.name}; not TensorRT: tensorrt is not installed"
+        assert detector.choice == f"{entry.name}; not TensorRT: TensorRT is not installed"
         assert detector.backend_name.startswith(ONE)
     assert chosen(path, precision="float16") == chosen(path, ONE, "float16") == "half"
     assert selection.choose(path, ONE).why.endswith(".onnx, asked for")
@@ -134,7 +134,7 @@ def test_a_version_compatible_engine_does_not_stand_in_the_way(tmp_path, with_gp
 
 
 def test_a_broken_gpu_is_named(tmp_path, with_gpu, monkeypatch):
-    monkeypatch.setattr(backends, "tensorrt_problem", lambda: "no GPU")
+    monkeypatch.setattr(backends, "engine_problem", lambda name: "no GPU")
     path = bundle_with(tmp_path, {})
     assert selection.choose(path).why.endswith("; not TensorRT: no GPU")
     with pytest.raises(InputError, match="m.ssn: no GPU"):
@@ -169,7 +169,7 @@ def test_the_command_says_which_and_why(tmp_path):
     code, output = run(path, tmp_path / "a.png", "--json", lines)
     (entry,) = bundle.read(path).of_role("float32")
     assert code == 0 and output.startswith(f"m.ssn: none float32, 32x48, on {ONE} ")
-    assert f"({entry.name}; not TensorRT: tensorrt is not installed)" in output.splitlines()[0]
+    assert f"({entry.name}; not TensorRT: TensorRT is not installed)" in output.splitlines()[0]
     assert json.loads(lines.read_text())["score"] > 0.9
     assert "none float16" in run(path, tmp_path / "a.png", "--precision", "float16", "--verify")[1]
     outputs = (("--json", "x.jsonl"), ("--save", "."), ("--json", "manifest.json"), ("--ng", "sub/x"))

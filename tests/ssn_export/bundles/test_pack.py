@@ -232,7 +232,7 @@ def test_info_of_a_plain_file(folder):
     (("m.ssn", "--info", "--fp16"), "--fp16: for a run folder, or with --engine-out; m.ssn is exported"),
     (("m.ssn", "--engine", "--reference", "x.npz"), "--reference: only with --engine-out"),
     (("m.ssn", "--pack"), "--pack: not for a bundle, as m.ssn is"),
-    (("m.ssn", "--engine"), "m.ssn: no engine built: tensorrt is not installed; run this on the device"),
+    (("m.ssn", "--engine"), "m.ssn: no engine built: TensorRT is not installed; run this on the device"),
     (("m.ssn", "--engine", "m.engine"), "--engine m.engine: takes no file; --engine-out m.engine writes"),
     (("--engine", "m.ssn"), "--engine m.ssn: name the bundle first: ssn-export m.ssn --engine"),
     (("none.ssn", "--info"), "none.ssn: no such model; write one with ssn-export RUN --out none.ssn"),

@@ -122,7 +122,7 @@ def test_wrong_input(tmp_path):
         (["--engine"], "--engine: not for an .onnx file, as .* is; --engine-out FILE builds a plain engine"),
         (["--unpack", "x"], "--unpack: not for an .onnx file"),
         (["--out", "x.ssn"], "--out: for a run folder, or with --pack"),
-        (["--engine-out", "x.engine"], "x.engine: not built: tensorrt is not installed; run this on the"),
+        (["--engine-out", "x.engine"], "x.engine: not built: TensorRT is not installed; run this on the"),
     ],
 )
 def test_options_of_a_model_file(tmp_path, arguments, expected):
