@@ -4,8 +4,8 @@ TEXTURES ?= fabric
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint types test-runtime test-3.8 test-c test-disk test-tensorrt matrix docs dist clean \
-        gpu-test c soak
+.PHONY: help demo test lint types test-runtime test-3.8 test-c test-disk test-tensorrt test-rtx rtx-matrix \
+        matrix docs dist clean gpu-test c soak
 
 help:  ## these lines
 	@grep -hE '^[a-z0-9.-]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 16
@@ -15,8 +15,9 @@ demo: .venv/demo  ## photos -> model -> benchmark -> verdicts; DATA=FOLDER for y
 
 # --- Tests ---------------------------------------------------------------------------------------
 
-# Heavy kinds, each a target with what it needs: C, killed writers, TensorRT's releases.
-HEAVY = tests/ssn_edge/c tests/ssn_edge/model/test_kill.py tests/end_to_end/test_tensorrt.py tests/tensorrt_api
+# Heavy kinds, each a target with what it needs: C, killed writers, TensorRT's releases, NVIDIA's compiler.
+HEAVY = tests/ssn_edge/c tests/ssn_edge/model/test_kill.py tests/end_to_end/test_tensorrt.py tests/tensorrt_api \
+        tests/rtx
 
 test: lint types test-runtime test-3.8  ## what every change must pass; a few minutes
 	.venv/bin/python -m pytest $(HEAVY:%=--ignore %)
@@ -55,6 +56,14 @@ test-disk: .venv-lean/ready  ## writers of bundles killed at every system call; 
 test-tensorrt: .venv/dev  ## NVIDIA's bindings of several releases, over stand-ins where SSN_FAKEGPU names them
 	.venv/bin/python -m pytest -rs tests/end_to_end/test_tensorrt.py tests/tensorrt_api
 
+test-rtx: .venv-rtx/newest/ready  ## our graphs through NVIDIA's compiler for RTX cards, without a GPU
+	PYTHONPATH=.venv-rtx/newest .venv/bin/python -m pytest -rs tests/rtx
+
+RTX_RELEASES = 1.4 1.5 1.6 1.7
+
+rtx-matrix: $(RTX_RELEASES:%=.venv-rtx/%/ready)  ## every graph, release and card generation, resumable: hours
+	.venv/bin/python tests/rtx/matrix.py --out .venv-rtx/matrix $(RTX_RELEASES:%=.venv-rtx/%)
+
 matrix: .venv/dev  ## the runtime's tests on Python 3.10, 3.12 and 3.13, by nox; versions that are absent are named
 	.venv/bin/nox --session runtime --no-error-on-missing-interpreters
 
@@ -89,6 +98,16 @@ gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=
 	    "openvino==2023.2.*" "onnx==1.14.*" pytest hypothesis paho-mqtt prometheus-client
 	.venv-3.8/bin/python -m pip install --quiet --no-deps "onnxruntime==1.12.*" flatbuffers coloredlogs \
 	    humanfriendly sympy mpmath
+	touch $@
+
+# Beside .venv and not in it: there it would judge every export of every test.
+.venv-rtx/newest/ready: .venv/dev
+	.venv/bin/python -m pip install --quiet --upgrade --target $(@D) tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs
+	touch $@
+
+.venv-rtx/%/ready: .venv/dev
+	.venv/bin/python -m pip install --quiet --upgrade --target $(@D) \
+	    "tensorrt-rtx-cu12-bindings==$*.*" "tensorrt-rtx-cu12-libs==$*.*"
 	touch $@
 
 .venv-c/ready: setup.cfg

@@ -1,4 +1,4 @@
-"""The official bindings of several releases of TensorRT, and of TensorRT for RTX, each in a folder of its own."""
+"""The official bindings of several releases of TensorRT and TensorRT for RTX, each in a folder of its own."""
 
 import subprocess
 import sys

@@ -5,6 +5,7 @@ must stand behind ``hasattr``, and some release must have it: a misspelt call fa
 """
 
 import ast
+import inspect
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import recording_rtx
 from releases import PACKAGES, bindings
 
 HERE = Path(__file__).resolve().parent
@@ -324,3 +326,29 @@ def test_a_misspelt_call_is_found(apis, change, expected):
     assert any(before in text for text in sources), before
     found = [p for text in sources for p in problems(text.replace(before, after), apis)[0]]
     assert any(expected in problem for problem in found), found
+
+
+def test_the_recording_stand_in_has_the_real_signatures(apis):
+    """tests/support/recording_rtx: each public method exists, and takes the arguments that it is given."""
+    checked = 0
+    for kind in recording_rtx.STOOD_IN:
+        for name, method in vars(kind).items():
+            if name.startswith("_") or not inspect.isfunction(method):
+                continue
+            ours = list(inspect.signature(method).parameters)[1:]
+            for release, api in of_rtx(apis).items():
+                assert name in api[kind.__name__], f"{kind.__name__}.{name} is not in {release}"
+                overloads = signatures(api[kind.__name__][name]["doc"])
+                assert any(ours == names for names, _ in overloads), (release, kind.__name__, name, overloads)
+            checked += 1
+    assert checked >= 14
+
+
+def test_the_recording_stand_ins_words_are_real(apis):
+    for kind in (
+        recording_rtx.DataType, recording_rtx.CudaGraphStrategy, recording_rtx.EngineValidity,
+        recording_rtx.DynamicShapesKernelSpecializationStrategy, recording_rtx.EngineInvalidityDiagnostics,
+    ):
+        for release, api in of_rtx(apis).items():
+            missing = {one.name for one in kind} - set(api[kind.__name__])
+            assert not missing, (release, kind.__name__, missing)

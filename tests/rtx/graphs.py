@@ -1,0 +1,105 @@
+"""Graphs of every kind that ssn-export writes, with random weights, for NVIDIA's compiler to judge."""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+from random_model import random_model
+
+from ssn_edge.model.schema import Verdict
+from ssn_export.bundles import baking
+from ssn_export.graph import half_precision, tracing
+from ssn_export.graph.deployed import Deployed, GraphOptions
+from ssn_export.graph.head_plans import PLANS
+from ssn_train.network.design import PAPER, Design
+from ssn_train.options.defaults import LEAN
+
+SIZE, CAMERA = (256, 256), (1080, 1920)
+VERDICT = Verdict("either", 0.5, 2.0, "made up", 1, 2.5)
+PRECISIONS, BATCHES = ("float32", "float16"), (1, 16)
+
+KEPT = {  # beside half_precision.FLOAT_OPS: the first convolution and what a measured list begins with
+    "efficientnet_lite0": 6, "resnet18": 3, "wide_resnet50_2": 5,
+}
+"""How many of the backbone's first nodes, and of the heads' last ones, stay in float32 in a half graph."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph, and the largest batch of its profile."""
+
+    plan: str
+    precision: str
+    frame: bool
+    verdict: bool
+    batch: int
+    backbone: str = "efficientnet_lite0"
+    design: str = "paper"
+
+    @property
+    def name(self):
+        parts = [self.backbone, self.design, self.plan, self.precision, f"1..{self.batch}"]
+        return "-".join([*parts, *(["frame"] if self.frame else []), *(["verdict"] if self.verdict else [])])
+
+    def graph(self):
+        model = _traced(self.backbone, self.design, self.plan, self.frame)
+        if self.precision == "float16":
+            model = half_precision.to_half(model, float32_nodes(model, self.backbone))
+        return baking.with_thresholds(model, VERDICT) if self.verdict else model
+
+
+def everything(backbone="efficientnet_lite0"):
+    """All combinations."""
+    return [
+        Case(*row, backbone)
+        for row in itertools.product(PLANS, PRECISIONS, (False, True), (False, True), BATCHES)
+    ]
+
+
+def pairwise():
+    """As few of them as have every pair of values of two of the five settings somewhere; greedily."""
+    left = {pair for case in everything() for pair in _pairs(case)}
+    chosen = []
+    while left:
+        best = max(everything(), key=lambda case: len(left & _pairs(case)))
+        chosen.append(best)
+        left -= _pairs(best)
+    return chosen
+
+
+def _pairs(case):
+    values = list(enumerate((case.plan, case.precision, case.frame, case.verdict, case.batch)))
+    return set(itertools.combinations(values, 2))
+
+
+def others():
+    """The default's design, and the other backbones."""
+    return [
+        *(Case("full", precision, False, False, 1, design="default") for precision in PRECISIONS),
+        *(Case("full", precision, False, False, 1, name)
+          for name in ("resnet18", "wide_resnet50_2") for precision in PRECISIONS),
+    ]
+
+
+def float32_nodes(model, backbone):
+    names, count = [node.name for node in model.graph.node], KEPT[backbone]
+    return frozenset([
+        *[name for name in names if name.startswith("backbone/")][:count],
+        *[name for name in names if name.startswith("heads")][-count:],
+    ])
+
+
+@functools.lru_cache(maxsize=4)
+def _traced(backbone, design, plan, frame):
+    model, network = _model(backbone, design)
+    options = GraphOptions(CAMERA if frame else None)
+    return tracing.trace(Deployed(model, network, plan, options=options), CAMERA if frame else SIZE)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(backbone, design):
+    lean = LEAN.get(backbone, {})
+    shape = PAPER if design == "paper" else Design(
+        lean["levels"], scale=lean["scale"], seg_width=lean["seg_width"], cls_width=0, adaptor=lean["adaptor"]
+    )
+    return random_model(backbone, SIZE, shape)
