@@ -82,7 +82,7 @@ TORCH = {"torch", "timm", "safetensors", "torchvision"}
 
 LIBRARIES = {  # what ssn_edge's rooms may import besides numpy and OpenCV
     "frames": {"simplejpeg"},
-    "backends": {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
+    "backends": {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings", "pycuda", "cuda"},
     "line": {"paho", "prometheus_client"}, "commands": {"click"}, "c": {"click", "cffi"},
 }
 MOST_MODULES = 12
@@ -163,7 +163,7 @@ TORCH_FREE = [
     and path.stem not in ("__main__", "__init__")
 ]
 OTHER_LIBRARIES = {
-    "tensorrt", "tensorrt_rtx_bindings", "pycuda", "openvino", "onnxruntime", "onnx", "scipy",
+    "tensorrt", "tensorrt_rtx_bindings", "pycuda", "cuda", "openvino", "onnxruntime", "onnx", "scipy",
     "sklearn", "matplotlib", "cffi", "tqdm",
 }
 

@@ -1,37 +1,36 @@
-"""The CUDA driver, as little of it as a detector needs, through pycuda.
+"""The CUDA driver, as little of it as a detector needs, through pycuda or NVIDIA's cuda-python.
 
-Nothing else in the project calls the driver, so that another binding (cuda-python) can stand in by
-offering these names: :func:`open_device`, and of its :class:`Device` ``active``, ``buffer``,
-``stream``, ``clock``, ``upload``, ``download`` and ``free_memory``.
+Nothing else in the project calls the driver. A binding is a module that fits :class:`Binding`; what all share
+is here: :func:`open_device`, :class:`Device`, and how errors are told.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import traceback
 import weakref
 from typing import Any, Iterator, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 import numpy as np
-import pycuda.driver as cuda
 
 from ssn_edge.errors import BackendError
 from ssn_edge.text import one_line
 
-NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: does not wait for the default stream, in which torch works."""
 
+class Memory(Protocol):
+    """An allocation, on the device or page-locked on the host; freed when dropped too."""
 
-class Freed(Protocol):
-    """An allocation of pycuda's."""
+    def __int__(self) -> int:
+        """Its address."""
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Give the memory back; a second time is an error."""
 
 
 class Stream(Protocol):
-    """A stream of pycuda's."""
+    """A stream, destroyed when dropped."""
 
     handle: int
 
@@ -40,7 +39,7 @@ class Stream(Protocol):
 
 
 class Clock(Protocol):
-    """An event of pycuda's."""
+    """An event, destroyed when dropped."""
 
     def record(self, stream: Stream) -> None:
         """Take the time when the stream gets there."""
@@ -48,8 +47,68 @@ class Clock(Protocol):
     def synchronize(self) -> None:
         """Wait until it has."""
 
-    def time_since(self, event: Clock) -> float:
+    def time_since(self, event: Any) -> float:
         """Milliseconds since another one."""
+
+
+class Gpu(Protocol):
+    """The first GPU and its primary context, which is retained. All but ``push`` and ``release`` needs that
+    context to be the thread's."""
+
+    name: str
+    compute_capability: Tuple[int, int]
+    integrated: bool
+
+    def push(self) -> None:
+        """Put the context on top of this thread's stack."""
+
+    def pop(self) -> None:
+        """Take it off."""
+
+    def release(self) -> None:
+        """Give the context up, on whichever thread; with the last hold on it goes all that lives in it."""
+
+    def page_locked(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> np.ndarray:
+        """An array over page-locked memory, which is its ``base``: a :class:`Memory` that can tell
+        ``get_device_pointer()`` where it is mapped."""
+
+    def memory(self, size: int) -> Memory:
+        """That many bytes on the device."""
+
+    def stream(self) -> Stream:
+        """One that does not wait for the default stream, in which torch works."""
+
+    def clock(self) -> Clock:
+        """An event that takes times."""
+
+    def upload(self, pointer: int, array: np.ndarray, stream: Stream) -> None:
+        """Queue a copy to the device."""
+
+    def download(self, array: np.ndarray, pointer: int, stream: Stream) -> None:
+        """Queue a copy from the device."""
+
+    def free_memory(self) -> Tuple[int, int]:
+        """Free and total bytes."""
+
+
+class Binding(Protocol):
+    """A module that calls the driver, of the name ``NAME``; all in it raises ``Error``."""
+
+    NAME: str
+
+    @property
+    def Error(self) -> Type[Exception]:
+        """A call that failed; its text names call and cause."""
+
+    @property
+    def OutOfMemory(self) -> Type[Exception]:
+        """An ``Error`` for lack of memory."""
+
+    def driver_version(self) -> int:
+        """The CUDA version that the driver brings: 12040 for 12.4."""
+
+    def open_gpu(self) -> Optional[Gpu]:
+        """The first GPU that the process may see; None where there is none."""
 
 
 class Buffer(NamedTuple):
@@ -59,31 +118,51 @@ class Buffer(NamedTuple):
     """
 
     array: np.ndarray
-    host: Freed
+    host: Memory
     pointer: int
-    memory: Optional[Freed]
+    memory: Optional[Memory]
 
     def free(self) -> None:
-        """Give both sides back; ``array`` must not be touched afterwards."""
+        """Give both sides back, once; ``array`` must not be touched afterwards."""
         if self.memory is not None:
             self.memory.free()
         self.host.free()
 
 
+@functools.lru_cache(maxsize=None)
+def binding() -> Binding:
+    """pycuda's module where it can be imported, else cuda-python's; BackendError where neither can."""
+    try:
+        from ssn_edge.backends import gpu_pycuda
+
+        return gpu_pycuda
+    except ImportError as error:
+        pycuda = one_line(error)
+    try:
+        from ssn_edge.backends import gpu_cuda_python
+
+        return gpu_cuda_python
+    except ImportError as error:
+        raise BackendError(
+            f"nothing here calls CUDA (pycuda: {pycuda}; cuda-python: {one_line(error)}); "
+            'run: pip install pycuda, or pip install "ssn-edge[rtx]"'
+        ) from None
+
+
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translated(
+    doing: str, remedy: str = "open the model again, restart the program if that fails too"
+) -> Iterator[None]:
     """Errors of the driver as BackendError."""
+    chosen = binding()
     try:
         yield
-    except cuda.MemoryError:
+    except chosen.OutOfMemory:
         raise BackendError(
             f"GPU out of memory while {doing}; close other programs on the GPU, or use a smaller batch"
         ) from None
-    except cuda.Error as error:
-        raise BackendError(
-            f"CUDA failed while {doing} ({one_line(error)}); open the model again, restart the program if "
-            "that fails too"
-        ) from None
+    except chosen.Error as error:
+        raise BackendError(f"CUDA failed while {doing} ({one_line(error)}); {remedy}") from None
 
 
 class Device:
@@ -93,11 +172,11 @@ class Device:
     and copies do nothing.
     """
 
-    def __init__(self, device: Any, context: Any):
-        self.name: str = device.name()
-        self.compute_capability: str = "{}.{}".format(*device.compute_capability())
-        self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
-        self._context = context
+    def __init__(self, gpu: Gpu):
+        self.name = gpu.name
+        self.compute_capability = "{}.{}".format(*gpu.compute_capability)
+        self.integrated = gpu.integrated
+        self._gpu = gpu
 
     @contextlib.contextmanager
     def active(self, doing: str) -> Iterator[None]:
@@ -107,52 +186,49 @@ class Device:
         them, until long after the context is gone; so they are cleared.
         """
         with translated(doing):
-            self._context.push()
+            self._gpu.push()
             try:
                 yield
             except BaseException as error:
                 traceback.clear_frames(error.__traceback__)
                 raise
             finally:
-                cuda.Context.pop()
+                self._gpu.pop()
 
     def buffer(self, shape: Tuple[int, ...], dtype: Union[Type[np.uint8], Type[np.float32]]) -> Buffer:
         """Page-locked memory of that shape with room for it on the device."""
-        flags = cuda.host_alloc_flags.DEVICEMAP if self.integrated else 0
-        array = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
+        array = self._gpu.page_locked(shape, dtype, self.integrated)
+        host: Any = array.base
         if self.integrated:
-            return Buffer(array, array.base, int(array.base.get_device_pointer()), None)
+            return Buffer(array, host, int(host.get_device_pointer()), None)
         try:
-            memory = cuda.mem_alloc(array.nbytes)
-        except cuda.Error:
-            array.base.free()
+            memory = self._gpu.memory(array.nbytes)
+        except binding().Error:
+            host.free()
             raise
-        return Buffer(array, array.base, int(memory), memory)
+        return Buffer(array, host, int(memory), memory)
 
     def stream(self) -> Stream:
         """A new stream; ``handle`` is its address, ``synchronize`` exists."""
-        stream: Stream = cuda.Stream(NON_BLOCKING)
-        return stream
+        return self._gpu.stream()
 
     def clock(self) -> Clock:
         """A new event; ``record(stream)``, ``synchronize()`` and ``time_since(event)``, in ms, exist."""
-        event: Clock = cuda.Event()
-        return event
+        return self._gpu.clock()
 
     def upload(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the host's side to the device's."""
         if buffer.memory is not None:
-            cuda.memcpy_htod_async(buffer.pointer, buffer.array[:count], stream)
+            self._gpu.upload(buffer.pointer, buffer.array[:count], stream)
 
     def download(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the device's side to the host's."""
         if buffer.memory is not None:
-            cuda.memcpy_dtoh_async(buffer.array[:count], buffer.pointer, stream)
+            self._gpu.download(buffer.array[:count], buffer.pointer, stream)
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes; the context must be active."""
-        free, total = cuda.mem_get_info()
-        return int(free), int(total)
+        return self._gpu.free_memory()
 
 
 _opening = threading.Lock()
@@ -160,7 +236,8 @@ _device: Optional[Device] = None
 
 
 def open_device() -> Device:
-    """The first GPU that the process may see. Raises BackendError where there is none.
+    """The first GPU that the process may see. Raises BackendError where there is none, or nothing to call
+    CUDA with.
 
     Its primary context is retained once and until the interpreter exits: pycuda releases it only
     from the thread that retained it, and then leaves it on top of the driver's stack, where torch
@@ -169,19 +246,16 @@ def open_device() -> Device:
     global _device
     with _opening:
         if _device is None:
-            with translated("looking for a GPU"):
-                cuda.init()
-                if not cuda.Device.count():
+            with translated("looking for a GPU", "see whether nvidia-smi finds driver and GPU"):
+                gpu = binding().open_gpu()
+                if gpu is None:
                     raise BackendError("this machine has no GPU that CUDA can use")
-                device = cuda.Device(0)
-                context = device.retain_primary_context()
-            _device = Device(device, context)
+            _device = Device(gpu)
             # Finalizers run last to first: what lives in the context was made later.
-            weakref.finalize(_device, _release, context)
+            weakref.finalize(_device, _release, gpu)
     return _device
 
 
-def _release(context: Any) -> None:
+def _release(gpu: Gpu) -> None:
     with contextlib.suppress(BackendError), translated("closing"):
-        context.push()  # on whichever thread this is: pycuda then does release it
-        context.detach()
+        gpu.release()

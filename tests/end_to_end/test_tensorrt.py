@@ -1,4 +1,5 @@
-"""``tests/simulated`` once per TensorRT release, each in a process with that release's bindings."""
+"""``tests/simulated`` once per TensorRT release, each in a process with that release's bindings and pycuda;
+with one release once more with cuda-python in pycuda's place."""
 
 import json
 import os
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from releases import bindings, install
+from releases import CUDA_BINDINGS, bindings, cuda_bindings, install
 
 HERE = Path(__file__).resolve().parents[1]
 SIMULATED = {  # release -> the folder of stand-in libraries
@@ -32,15 +33,25 @@ def pycuda(simulation, request):
 
 
 @pytest.fixture(scope="session")
-def simulated(simulation, pycuda, trained, request):
-    """Runs pytest with a release's bindings over the stand-ins."""
+def cuda_python(request, tmp_path_factory):
+    """Folders with the newest cuda-bindings and with a pycuda that cannot be imported, as where none is."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "pycuda.py").write_text("raise ImportError('hidden')\n")
+    folder = cuda_bindings(request.config.cache.mkdir("tensorrt"), CUDA_BINDINGS[-1])
+    return os.pathsep.join([str(hidden), str(folder)])
 
-    def run(release, *arguments, **more):
+
+@pytest.fixture(scope="session")
+def simulated(simulation, trained, request):
+    """Runs pytest with a release's bindings over the stand-ins; ``cuda`` is what calls the driver."""
+
+    def run(release, *arguments, cuda="pycuda", **more):
         library = bindings(request.config.cache.mkdir("tensorrt"), release)
-        path = [str(library), str(pycuda), str(simulation), os.environ.get("PYTHONPATH", "")]
+        binding = str(request.getfixturevalue(cuda.replace("-", "_")))
+        path = [str(library), binding, str(simulation), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(path), "FAKEGPU": "1", "FAKEGPU_QUIET": "1",
-            "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.bundle), **more,
+            "FAKEGPU_TRT": SIMULATED[release], "SSN_EXPORTED": str(trained.bundle), "SSN_CUDA": cuda, **more,
         }
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "fakegpu", *arguments]
         done = subprocess.run(
@@ -55,6 +66,10 @@ def simulated(simulation, pycuda, trained, request):
 @pytest.mark.parametrize("release", SIMULATED)
 def test_simulated(release, simulated):
     assert simulated(release, str(HERE / "simulated")) > 80
+
+
+def test_simulated_with_cuda_python(simulated):
+    assert simulated("10.13.3", str(HERE / "simulated"), cuda="cuda-python") > 80
 
 
 def test_export_builds_the_engine_where_it_can(simulated, trained, tmp_path):

@@ -43,7 +43,7 @@ def pytest_sessionfinish(session):
 def _machine():
     about = {"machine": platform.platform(), "python": platform.python_version()}
     if backends.engine_problem() is None:
-        import pycuda.driver as cuda
+        from ssn_edge.backends import gpu
 
         tensorrt = backends.load("tensorrt")
         device = tensorrt.open_device()
@@ -51,8 +51,8 @@ def _machine():
             free, total = device.free_memory()
         about.update(
             tensorrt=tensorrt.version(), gpu=device.name, integrated=device.integrated,
-            compute_capability=device.compute_capability, cuda_driver=cuda.get_driver_version(),
-            free_bytes=free, total_bytes=total,
+            compute_capability=device.compute_capability, free_bytes=free, total_bytes=total,
+            cuda_driver=gpu.binding().driver_version(), cuda_binding=gpu.binding().NAME,
         )
     return about
 

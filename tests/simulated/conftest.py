@@ -1,4 +1,4 @@
-"""The real tensorrt bindings and the real pycuda over stand-ins for the driver and the library.
+"""The real tensorrt bindings and the real pycuda, or cuda-python, over stand-ins for driver and library.
 
 These tests run once per TensorRT release in a process of its own, started by
 ``tests/end_to_end/test_tensorrt.py``; elsewhere they are not collected. They prove which calls are

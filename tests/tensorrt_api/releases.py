@@ -1,4 +1,4 @@
-"""The official bindings of several releases of TensorRT and TensorRT for RTX, each in a folder of its own."""
+"""The official bindings of several releases of TensorRT, TensorRT for RTX and CUDA, each in its own folder."""
 
 import subprocess
 import sys
@@ -17,6 +17,10 @@ PACKAGES = {  # release -> wheel with the bindings alone, about a megabyte
     "RTX 1.4.0": "tensorrt_rtx_cu12_bindings==1.4.0.76",
     "RTX 1.7.1": "tensorrt_rtx_cu12_bindings==1.7.1.116",
 }
+
+CUDA_TOO_OLD = "12.9.0"
+CUDA_BINDINGS = ("12.9.1", "12.9.10", "13.0.3", "13.5.0")
+"""Releases of cuda-bindings, about ten megabytes each, and the last before the oldest that is taken."""
 
 
 def install(folder: Path, *arguments: str) -> Path:
@@ -40,3 +44,8 @@ def bindings(cache: Path, release: str) -> Path:
         module = "tensorrt_rtx_bindings" if release.startswith("RTX") else "tensorrt_bindings"
         link.symlink_to(module, target_is_directory=True)
     return folder
+
+
+def cuda_bindings(cache: Path, release: str) -> Path:
+    """Folder from which ``import cuda.bindings`` gives that release."""
+    return install(cache / f"cuda-{release}", f"cuda-bindings=={release}")

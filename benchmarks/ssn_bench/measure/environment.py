@@ -16,8 +16,8 @@ import numpy as np
 import ssn_edge
 
 LIBRARIES = (
-    "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu12-bindings", "pycuda", "torch", "timm", "onnx",
-    "anomalib",
+    "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu12-bindings", "pycuda", "cuda-bindings", "torch",
+    "timm", "onnx", "anomalib",
 )
 
 
