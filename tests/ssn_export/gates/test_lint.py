@@ -2,31 +2,11 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from parser_graphs import BYTE, FLOAT, HALF, REFUSED, STRICTER, TAKEN, cast, graph, quantised, values
 
 from ssn_edge.errors import ModelError
 from ssn_export.gates import lint
-
-FLOAT, HALF, BYTE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
-
-
-def graph(nodes=None, inputs=None, outputs=None, weights=(), opset=17, domain=""):
-    nodes = nodes or [helper.make_node("Cast", ["image"], ["y"], "cast", to=FLOAT)]
-    inputs = inputs or [("image", BYTE, ["N", 4, 6, 3])]
-    outputs = outputs or [("y", FLOAT, ["N", 4, 6, 3])]
-    made = [[helper.make_tensor_value_info(*v) for v in values] for values in (inputs, outputs)]
-    imports = [helper.make_opsetid("", opset)]
-    if domain:
-        imports.append(helper.make_opsetid(domain, 1))
-    return helper.make_model(
-        helper.make_graph(nodes, "g", *made, [numpy_helper.from_array(a, n) for n, a in weights]),
-        opset_imports=imports,
-    )
-
-
-def cast(source, target, kind, name):
-    return helper.make_node("Cast", [source], [target], name, to=kind)
-
 
 X = [("x", FLOAT, ["N", 4])]
 Y = [("y", FLOAT, ["N", 4])]
@@ -38,14 +18,16 @@ BREACHES = {
     "node sum: operator Einsum": graph(
         [helper.make_node("Einsum", ["x"], ["y"], "sum", equation="ni->ni")], X, Y
     ),
-    "float64": graph([cast("x", "d", TensorProto.DOUBLE, "a"), cast("d", "y", FLOAT, "b")], X, Y),
-    "int64 beyond 32 bits": graph(
+    "node a: tensor d is float64": graph(
+        [cast("x", "d", TensorProto.DOUBLE, "a"), cast("d", "y", FLOAT, "b")], X, Y
+    ),
+    "node r: s has int64 beyond 32 bits": graph(
         [helper.make_node("Reshape", ["x", "s"], ["y"], "r")], X, Y, [("s", np.array([-1, 2**40]))]
     ),
     "node other: uint8 input image": graph(
         [helper.make_node("Identity", ["image"], ["z"], "other"), cast("z", "y", FLOAT, "c")]
     ),
-    "tensor z: uint8 inside": graph(
+    "node b: tensor z: uint8 inside": graph(
         [cast("image", "f", FLOAT, "a"), cast("f", "z", BYTE, "b"), cast("z", "y", FLOAT, "c")]
     ),
     "uint8 output y must come": graph(
@@ -61,12 +43,8 @@ BREACHES = {
         [cast("x", "s", TensorProto.INT64, "c"), helper.make_node("Reshape", ["x", "s"], ["y"], "r")],
         [("x", FLOAT, [4])], [("y", FLOAT, None)],
     ),
-    "zero point 0": graph(
-        [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
-         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "d")],
-        X, Y, [("s", np.float32(0.1)), ("z", np.int8(3))],
-    ),
-    "stored twice": graph(
+    "zero point 0": quantised(0.1, np.int8(3)),
+    "node q: tensor b is stored twice, first as a": graph(
         [helper.make_node("Add", ["x", "a"], ["m"], "p"), helper.make_node("Add", ["m", "b"], ["y"], "q")],
         X, Y, [("a", ONES), ("b", ONES)],
     ),
@@ -94,3 +72,42 @@ def test_a_clean_graph_passes():
         outputs=[("y", BYTE, ["N", 4, 6, 3])], weights=[("t", np.ones(3, np.float16))],
     )
     assert lint.problems(verdict) == []
+
+
+@pytest.mark.parametrize("what", [*REFUSED, *STRICTER])
+def test_what_a_parser_would_not_take_is_named_with_its_node(what):
+    model, expected = {**REFUSED, **STRICTER}[what]
+    found = lint.problems(model)
+    assert any(expected in line for line in found), found
+    assert all(line.startswith("node ") for line in found)
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_no_false_alarm(what):
+    lint.check_valid(TAKEN[what])
+    assert lint.problems(TAKEN[what]) == []
+
+
+def test_equal_weights_are_stored_twice_whatever_their_scales():
+    """Scales are excused, and what is equal to one is not compared with it; int8 weights are not excused."""
+    weights = [("w", np.ones((4, 4), np.int8)), ("v", np.ones((4, 4), np.int8)), ("s", np.float32(0.5)),
+               ("t", np.float32(0.5)), ("half", np.float32(0.5))]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["a"], "first"),
+        helper.make_node("DequantizeLinear", ["v", "t"], ["b"], "second"),
+        helper.make_node("MatMul", ["x", "a"], ["m"], "m"),
+        helper.make_node("MatMul", ["m", "b"], ["n"], "n"),
+        helper.make_node("Mul", ["n", "half"], ["y"], "scaled"),
+    ]
+    assert lint.problems(graph(nodes, X, Y, weights)) == [
+        "node second: tensor v is stored twice, first as w"
+    ]
+
+
+def test_a_weight_of_unknown_shape_passes_no_rule():
+    """Fails closed: what cannot be compared is named."""
+    model = graph(
+        [helper.make_node("Conv", ["x", "nowhere", "w"], ["y"], "n")], [("x", FLOAT, ["N", 4, 8, 8])],
+        [("y", FLOAT, ["N", 4, 8, 8])], [("w", values(4))],
+    )
+    assert lint.problems(model) == ["node n: weight nowhere [] does not fit x [-1, 4, 8, 8]"]
