@@ -6,6 +6,7 @@ be written there. Inputs and outputs keep their types.
 
 from __future__ import annotations
 
+import hashlib
 from typing import AbstractSet, Dict, List, Set, Tuple
 
 import numpy as np
@@ -22,7 +23,8 @@ a handful of values that cost nothing."""
 def to_half(model: onnx.ModelProto, keep: AbstractSet[str] = frozenset()) -> onnx.ModelProto:
     """A copy with every float node in float16 except the nodes named in ``keep``.
 
-    Weights are stored once per type that uses them; a value that both types use is cast once.
+    Weights are stored once per type that uses them, and once where rounding makes two equal; a value that
+    both types use is cast once.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -96,6 +98,7 @@ class _Writer:
         self._floats = floats
         self._weights = weights
         self._used: Dict[Tuple[str, int], str] = {}  # (weight, type) -> name
+        self._stored: Dict[Tuple[int, Tuple[int, ...], bytes], TensorProto] = {}  # by type, shape and digest
         self._types: Dict[str, int] = {}  # value -> its type now
         self._casts: Dict[Tuple[str, int], str] = {}
 
@@ -122,18 +125,14 @@ class _Writer:
         self.nodes.append(helper.make_node("Cast", [inner], [output], f"Cast_{output}", to=FLOAT))
 
     def initializers(self) -> List[TensorProto]:
-        stored = []
-        for (name, kind), new_name in self._used.items():
-            dtype = np.float16 if kind == HALF else np.float32
-            with np.errstate(over="ignore"):  # infinities are the gate's to refuse
-                array = self._weights[name].astype(dtype)
-            stored.append(numpy_helper.from_array(array, new_name))
-        return stored
+        return list(self._stored.values())
 
     def _typed(self, name: str, wanted: int) -> str:
         suffix = "half" if wanted == HALF else "float"
         if name in self._weights:
-            return self._used.setdefault((name, wanted), f"{name}_{suffix}")
+            if (name, wanted) not in self._used:
+                self._used[name, wanted] = self._store(name, f"{name}_{suffix}", wanted)
+            return self._used[name, wanted]
         if self._types.get(name, FLOAT) == wanted:
             return name
         if (name, wanted) not in self._casts:
@@ -141,3 +140,12 @@ class _Writer:
             self.nodes.append(helper.make_node("Cast", [name], [cast], f"Cast_{cast}", to=wanted))
             self._casts[name, wanted] = cast
         return self._casts[name, wanted]
+
+    def _store(self, name: str, new_name: str, wanted: int) -> str:
+        """The name under which the weight lies in that type: of two that are equal, the first's."""
+        with np.errstate(over="ignore"):  # infinities are the gate's to refuse
+            array = self._weights[name].astype(np.float16 if wanted == HALF else np.float32)
+        key = wanted, array.shape, hashlib.sha256(array.tobytes()).digest()
+        if key not in self._stored:
+            self._stored[key] = numpy_helper.from_array(array, new_name)
+        return str(self._stored[key].name)

@@ -53,3 +53,27 @@ def test_mixed_graph_casts_once_and_keeps_its_outputs():
     outputs = {v.name: v.type.tensor_type.elem_type for v in mixed.graph.output}
     assert outputs == {"anomaly_map": TensorProto.FLOAT, "score": TensorProto.FLOAT}
     onnx.checker.check_model(mixed, full_check=True)
+
+
+def test_weights_that_rounding_makes_equal_are_stored_once():
+    """As the variant jims has them: the standardisation's shift, and the centre, which is that in half."""
+    shift = np.float32([0.1, 0.2, 0.3])
+    centre = shift.astype(np.float16).astype(np.float32)
+    values = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in names]
+        for names in (["x"], ["y", "z"])
+    ]
+    nodes = [
+        helper.make_node("Sub", ["x", "shift"], ["y"], "a"),
+        helper.make_node("Sub", ["x", "centre"], ["z"], "b"),
+    ]
+    weights = [numpy_helper.from_array(shift, "shift"), numpy_helper.from_array(centre, "centre")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "two", *values, weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    single, half_ = np.float32, np.float16
+    for keep, stored in (((), [half_]), (("a",), [single, half_]), (("a", "b"), [single, single])):
+        half = half_precision.to_half(model, frozenset(keep))
+        lint.check_valid(half)
+        assert lint.problems(half) == []
+        assert [numpy_helper.to_array(w).dtype for w in half.graph.initializer] == stored
