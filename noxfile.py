@@ -5,7 +5,10 @@ import nox
 nox.options.sessions = ["lint", "types", "runtime", "docs", "dist"]
 nox.options.default_venv_backend = "venv"
 
-TORCH_FREE = ("tests/ssn_edge", "tests/ssn_bench", "tests/ssn_export/bundles", "tests/test_rooms.py")
+TORCH_FREE = (
+    "tests/ssn_edge", "tests/ssn_bench", "tests/ssn_export/bundles", "tests/ssn_export/tensorrt",
+    "tests/ssn_export/work", "tests/test_rooms.py",
+)
 HEAVY = ("tests/ssn_edge/c", "tests/ssn_edge/model/test_kill.py")
 
 

@@ -44,9 +44,10 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "": {"data", "options", "report", "training"},
     },
     "ssn_export": {
+        "work": set(),
         "gates": set(),
         "bundles": {"gates"},
-        "tensorrt": {"gates", "bundles"},
+        "tensorrt": {"gates", "bundles", "work"},
         "graph": {"gates", "bundles", "tensorrt"},
         "serving": {"bundles"},
         "": {"bundles", "graph", "tensorrt", "serving"},

@@ -174,7 +174,7 @@ def _macs(one: Contender, folder: Path) -> Optional[int]:
     try:
         import onnx
 
-        from ssn_bench.measure import macs
+        from ssn_export.work import macs
     except ImportError:
         return None
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssn_bench.measure import environment, macs
+from ssn_bench.measure import environment
 from ssn_bench.measure.ready import noise
 from ssn_bench.methods import random_models
 from ssn_bench.methods.random_models import Subject
@@ -20,6 +20,7 @@ from ssn_export.gates import parity
 from ssn_export.graph import float64_reference, half_precision, plan_timing, tracing
 from ssn_export.graph.deployed import Deployed
 from ssn_export.graph.head_plans import PLANS, shapes_of, trained
+from ssn_export.work import macs
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step
 from ssn_train.training.photo_loader import normalise

@@ -13,11 +13,11 @@ from ssn_bench.measure import contenders, environment
 from ssn_bench.measure.contenders import Contender
 from ssn_bench.measure.ready import graph_of, noise
 from ssn_bench.profile import roofline
-from ssn_bench.profile.stages import STAGES, Graph, totals
 from ssn_edge import backends
 from ssn_edge.backends import selection
 from ssn_edge.errors import BackendError
 from ssn_edge.model import schema
+from ssn_export.work.stages import STAGES, Graph, totals
 
 RUNS = 30
 WARM_UP = 5

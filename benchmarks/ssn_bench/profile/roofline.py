@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
 from ssn_bench.measure import environment
-from ssn_bench.profile.stages import Graph, Work
 from ssn_edge.errors import InputError
+from ssn_export.work import cards
+from ssn_export.work.stages import Graph, Work
 
 SIDE = 1536
 """Of the measured matrix product."""
@@ -79,14 +78,14 @@ def predict(graph: Graph, names: List[str]) -> Dict[str, float]:
     Bounds, not predictions of what will be measured: real kernels reach half of it at best, and each adds 3
     to 5 microseconds.
     """
-    devices = json.loads(Path(__file__).with_name("devices.json").read_text())["devices"]
-    wanted = list(devices) if "all" in names else names
+    known = cards.read()
+    wanted = list(known) if "all" in names else names
     for name in wanted:
-        if name not in devices:
-            raise InputError(f"--predict {name}: choose from {', '.join(devices)}, all")
+        if name not in known:
+            raise InputError(f"--predict {name}: choose from {', '.join(known)}, all")
     return {
         name: bound_ms(
-            list(graph.work.values()), Peak(devices[name][0] * 1e12 / 2, devices[name][1] * 1e9), HALF_BYTES
+            list(graph.work.values()), Peak(known[name].half / 2, known[name].bandwidth), HALF_BYTES
         )
         for name in wanted
     }

@@ -65,7 +65,7 @@ def page(timing: Dict[str, Any], compared: Dict[str, Any], where: Dict[str, Any]
     parts += ["## The paper's claims\n", *_claim(timing), "", "## Where the time goes\n"]
     for one in where["profiles"]:
         parts += ["```", *layer_times.text(one), "```", ""]
-    parts.append("Stages: `ssn_bench/profile/stages.py`; *bound* is the roofline at the measured peak.\n")
+    parts.append("Stages: `ssn_export/work/stages.py`; *bound* is the roofline at the measured peak.\n")
     parts.append("## Lower bounds for GPUs (data sheets, float16, batch 1; bounds, not predictions)\n")
     parts += [*_bounds(where), "", "## Versions\n", _versions(timing)]
     return "\n".join(parts) + "\n"

@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Sequence
 
+from ssn_export.work.names import OUR_NODES
+
 BORDER = frozenset({"image", "anomaly_map", "score", "mask", "is_defect"})
 """Tensors of the network's border, whose reformatting is expected."""
 
@@ -22,9 +24,6 @@ PRECISIONS = (
     ("int8", re.compile(r"int8", re.I)),
     ("float32", re.compile(r"fp32|float", re.I)),
 )
-
-OUR_NODES = re.compile(r"(?:(?:backbone|heads|front|verdict)[\w.]*/)?[A-Z][A-Za-z]*_\d+")
-"""Names that ssn-export gives to nodes: ``heads.score/MatMul_46``, ``Sigmoid_59``."""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ torch = pytest.importorskip("torch", reason="methods are built with torch")
 from random_model import random_model  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from ssn_bench.measure import (  # noqa: E402
-    macs,  # noqa: E402
-)
 from ssn_bench.methods import random_models  # noqa: E402
-from ssn_bench.profile.stages import STAGES, Graph, totals  # noqa: E402
 from ssn_export.graph import plan_timing, tracing  # noqa: E402
 from ssn_export.graph.deployed import Deployed  # noqa: E402
+from ssn_export.work import macs  # noqa: E402
+from ssn_export.work.stages import STAGES, Graph, totals  # noqa: E402
 from ssn_train.network.design import Design  # noqa: E402
 
 
@@ -59,3 +57,16 @@ def test_layers_of_libraries_find_their_stage():
     assert graph.of_layer(f"{convolution.name} + backbone/Relu_9") == "backbone"  # TensorRT
     assert graph.of_layer("Reformatting CopyNode for Input Tensor 0") == "copies"
     assert graph.of_layer("anomaly_map") == "post"
+
+
+def test_kernels_find_the_stage_of_most_of_their_nodes():
+    subject = random_models.random_weights("resnet18", (64, 96))
+    graph = Graph(tracing.trace(Deployed(subject.model, subject.backbone, "full"), (64, 96)))
+    concat, convolution, relu = (
+        next(name for name in graph.nodes if name.startswith(kind))
+        for kind in ("heads/Concat", "backbone/Conv", "backbone/Relu")
+    )
+    assert graph.of_nodes([concat]) == "copies"
+    assert graph.of_nodes(["Cast_0", concat, convolution, relu, "unknown"]) == "backbone"
+    assert graph.of_nodes(["Cast_0"]) == "input"
+    assert graph.of_nodes([]) == graph.of_nodes(["unknown"]) == "copies"

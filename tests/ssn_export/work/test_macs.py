@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ssn_bench.measure import macs
+from ssn_export.work import macs
 
 
 def test_macs_are_torchs():

@@ -14,20 +14,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from math import prod
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set
 
 import onnx
 
-from ssn_bench.measure import macs
-from ssn_export.tensorrt.engine_layers import OUR_NODES
-
-STAGES = ("input", "backbone", "projection", "spatial", "classification", "post", "copies")
+from ssn_export.work import macs
+from ssn_export.work.names import OUR_NODES, STAGES
 
 MOVES = {"Transpose", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Gather", "Slice", "Flatten"}
 
 COLUMNS = re.compile(r"heads\.(rows|columns)\d")
 """Upscaling matrices that stand on the right of a product; of two that are equal a graph keeps the first."""
+
+__all__ = ["STAGES", "Graph", "Work", "totals"]
 
 LAID_OUT_ANEW = re.compile(r"reorder|transpose|reformat", re.I)
 """Layers that a library adds for its own layouts."""
@@ -67,6 +68,14 @@ class Graph:
             return "input" if found and self.stage[found] == "input" else "copies"
         found = self._node_of(name)
         return self.stage[found] if found else "copies"
+
+    def of_nodes(self, names: Iterable[str]) -> str:
+        """The stage of a kernel that these nodes went into: that of most of them, counting those that compute
+        where any does; ``copies`` where none is of this file."""
+        known = [name for name in names if name in self.nodes]
+        computing = [name for name in known if self.nodes[name].op_type not in {*MOVES, "Cast"}]
+        stages = Counter(self.stage[name] for name in computing or known)
+        return stages.most_common(1)[0][0] if stages else "copies"
 
     def _node_of(self, name: str) -> Optional[str]:
         if name in self.nodes:
