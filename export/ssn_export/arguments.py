@@ -19,7 +19,7 @@ FOR_RUNS = ("data", "plan", "backend", "frame")
 
 ACTIONS = {
     "a bundle": ("engine", "engine_out", "info", "layers", "triton", "unpack"),
-    "an .onnx file": ("engine_out", "info", "triton", "pack"),
+    "an .onnx file": ("engine_out", "info", "layers", "triton", "pack"),
     "an .engine file": ("layers",),
 }
 """What can be done with what is exported already."""
@@ -88,7 +88,7 @@ def check_unused(given: Set[str], source: Path, options: Any) -> None:
     written = ("out",) if bundle.is_bundle(source) else ()
     uses: Dict[str, Tuple[str, ...]] = {
         **{name: ("engine", "engine_out", "fp16") for name in OF_ENGINES},
-        "sm": ("engine", "engine_out", "layers"),
+        "sm": ("engine", "engine_out", "layers"), "batch": ("engine", "engine_out", "fp16", "layers"),
         "reference": ("engine_out",), 
         "precision": ("engine", "engine_out", "triton", "fp16", "layers", *written),
         **({"verdict": written, "calibration": ("triton", *written)} if written else {}),

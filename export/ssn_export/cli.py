@@ -252,7 +252,9 @@ def _engine_options(options: Any) -> Dict[str, Any]:
 
 
 def _show_layers(source: Path, options: Any) -> None:
-    for line in _builder(f"{source}: cannot be opened", ENGINES[0]).show_layers(source):
+    from ssn_export.tensorrt import layers
+
+    for line in layers.show(source, options["precision"], options["sm"], options["batch"]):
         click.echo(line)
 
 

@@ -1,4 +1,4 @@
-"""The official bindings of several releases of TensorRT, TensorRT for RTX and CUDA, each in its own folder."""
+"""The official bindings of several releases of TensorRT, TensorRT for RTX and CUDA, each in a folder."""
 
 import subprocess
 import sys

@@ -64,10 +64,12 @@ def _row(entry: Entry) -> Sequence[str]:
     if engine is not None:
         flags = [name for name in ("version_compatible", "hardware_compatible") if getattr(engine, name)]
         about = ", ".join([
-            f"TensorRT {engine.tensorrt}", f"{engine.device} ({engine.compute_capability})",
+            engine.made_with, f"for compute capability {', '.join(engine.compute_capabilities)}"
+            if engine.compute_capabilities else f"{engine.device} ({engine.compute_capability})",
             f"1 to {engine.batch} images" if engine.batch > 1 else "1 image",
             *(flag.replace("_", "-") for flag in flags),
             _error(entry.measured.get("parity") or {}, "the trained model") if entry.verified
+            else "compared with the trained model where it is opened" if engine.product == "rtx"
             else "not compared with the trained model",
         ])
     size = f"{entry.size / 1e6:.1f}"

@@ -18,9 +18,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ssn_edge import Detector, backends
-from ssn_edge.backends import gpu, selection
+from ssn_edge.backends import gpu
 from ssn_edge.backends.session import EngineLibrary
-from ssn_edge.errors import InputError, ModelError, SsnEdgeError
+from ssn_edge.errors import InputError, ModelError, SsnEdgeError, needs
 from ssn_edge.files import check_writable, replacing, sha256
 from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.bundle import Bundle, Entry
@@ -28,7 +28,7 @@ from ssn_edge.model.engine_file import PRODUCTS, EngineInfo
 from ssn_edge.model.onnx_metadata import read_info
 from ssn_edge.model.schema import ModelInfo
 from ssn_export.gates import parity
-from ssn_export.tensorrt import builder, compiled, engine_layers
+from ssn_export.tensorrt import builder, compiled, layers
 from ssn_export.tensorrt.builder import MIB
 
 MOST_BATCH = 16
@@ -186,16 +186,26 @@ def build(request: EngineRequest, log: Callable[[str], object] = print) -> Built
     start = time.monotonic()
     prepare = _for_cards if request.product == "rtx" else _for_here
     core, options, record, device = prepare(info, request, log)
+    source = _for_turing(request.model) if compiled.TURING in options.capabilities else request.model
     with contextlib.ExitStack() as active:
         if device is not None:
             active.enter_context(device.active("building an engine"))
-        show = sys.stderr.isatty()
-        plan = builder.serialize(product, request.model, core.to_name(), options, log, show)
+        show, called = sys.stderr.isatty(), str(request.model)
+        plan = builder.serialize(product, source, core.to_name(), options, log, show, called)
     record.update(
         build_seconds=round(time.monotonic() - start, 1), warnings=builder.warnings(product),
     )
     digest = hashlib.sha256(plan).hexdigest()
     return Built(plan, core, info, digest, record, builder.kernels(product))
+
+
+def _for_turing(model: Path) -> bytes:
+    """The file's graph without what Turing does not compute."""
+    with needs("rtx", "an engine for Turing"):
+        import onnx
+
+        from ssn_export.tensorrt import turing
+    return turing.for_turing(onnx.load(str(model))).SerializeToString()
 
 
 Prepared = Tuple[EngineInfo, builder.BuildOptions, Dict[str, Any], Optional[gpu.Device]]
@@ -320,7 +330,10 @@ def verify(
         return {}
     if built.core.unverified:
         reason = why_not_run(request.product, built.core.compute_capabilities)
-        log(f"built, not run ({reason}): it is compared with the trained model where it is opened")
+        log(
+            f"built, not run ({(reason or '').partition(' (')[0]}): it is compared with the trained model "
+            "where it is opened"
+        )
         return {}
     truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
@@ -354,37 +367,8 @@ def _layers(
     engine: Path, request: EngineRequest, built: Built, log: Callable[[str], object]
 ) -> Dict[str, Any]:
     """What the engine is made of, in short; printed in full with ``--layers``."""
-    info = built.info
-    if request.product == "rtx":
-        return {}
-    found, device_memory = _inspect(engine, built.digest)
-    odd = engine_layers.oddities(found, info.float32_nodes or ()) if info.precision == "float16" else []
-    for line in engine_layers.lines(found) if request.show_layers else []:
-        log(line)
-    for line in odd:
-        log(f"warning: {line}")
-    return {"table": engine_layers.table(found), "warnings": odd, "activation_bytes": device_memory}
-
-
-def show_layers(model: Path) -> List[str]:
-    """The layers of an engine that exists, line by line; of a bundle, the one that fits this machine."""
-    choice = selection.choose(model, "tensorrt")
-    warnings: List[str] = []
-    if bundle.is_bundle(model):
-        (entry,) = (one for one in bundle.read(model).entries if one.name == choice.path.name)
-        stated = entry.measured.get("layers", {}).get("warnings")
-        warnings = [str(line) for line in stated] if isinstance(stated, list) else []
-    found, device_memory = _inspect(choice.path, choice.digest)
-    return [
-        choice.path.name, *engine_layers.lines(found), f"{device_memory / MIB:.1f} MiB of activations",
-        *(f"warning: {line}" for line in warnings),
-    ]
-
-
-def _inspect(engine: Path, digest: Optional[str]) -> Tuple[List[engine_layers.Layer], int]:
-    library = backends.engine_library()
-    session = library.open_session(engine, 1, digest, digest is not None)
-    try:
-        return engine_layers.read(session.layers()), session.device_memory()
-    finally:
-        session.close()
+    text, activations = built.kernels, None
+    if request.product != "rtx":
+        text, activations = layers.inspected(request.product, engine, built.digest)
+    found = layers.of_engine(text, request.model, built.info, request.batch, request.show_layers, log)
+    return {**found, "activation_bytes": activations}

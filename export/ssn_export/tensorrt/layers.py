@@ -1,0 +1,123 @@
+"""What an engine is made of, or a graph by NVIDIA's compiler where no engine fits this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from ssn_edge import backends
+from ssn_edge.backends import selection
+from ssn_edge.errors import BackendError, InputError, SsnEdgeError
+from ssn_edge.model import bundle
+from ssn_edge.model.onnx_metadata import read_info
+from ssn_edge.model.schema import ModelInfo
+from ssn_export.tensorrt import compiled, kernels
+from ssn_export.tensorrt.builder import MIB
+
+
+def of_engine(
+    text: str, graph: Path, info: ModelInfo, batch: int, show: bool, log: Callable[[str], object]
+) -> Dict[str, Any]:
+    """For the record, what the inspector or the builder (``text``) says of an engine of the file ``graph``;
+    float32 where a half engine was not to have it is warned of, and all of it printed with ``show``."""
+    found = kernels.report(text, _loaded(graph), batch, info.float32_nodes)
+    for line in found.lines(each=True) if show else []:
+        log(line)
+    document = found.document()
+    if info.precision == "float16":
+        for name in document["float32_fallbacks"]:
+            log(f"warning: fell back to float32: {name[:100]}")
+    return document
+
+
+def inspected(library: str, engine: Path, digest: Optional[str]) -> Tuple[str, int]:
+    """The inspector's report of an engine, on its GPU, and the bytes of its activations."""
+    session = backends.engine_library(library).open_session(engine, 1, digest, digest is not None)
+    try:
+        return session.layers(), session.device_memory()
+    finally:
+        session.close()
+
+
+def show(
+    model: Path, precision: Optional[str] = None, capabilities: Sequence[str] = (), batch: int = 1
+) -> List[str]:
+    """Line by line: of an engine file; of a bundle the engine for this machine, and where there is none, or
+    ``capabilities`` are given, of the graphs of a bundle or an ONNX file as TensorRT for RTX compiles them.
+
+    Raises BackendError where neither can be had.
+    """
+    if model.suffix == ".onnx" or capabilities:
+        return _of_graphs(model, precision, tuple(capabilities), batch)
+    choice, reason = _fitting(model, precision)
+    if choice is None:
+        problem = compiled.missing()
+        if problem is not None:
+            raise BackendError(f"{model}: {reason}; and without an engine {problem}")
+        return [f"no engine for this machine ({reason}):", *_of_graphs(model, precision, (), batch)]
+    text, activations = inspected(choice.library.NAME, choice.path, choice.digest)
+    graph = _graph_of(choice)
+    nodes = read_info(graph).float32_nodes if graph else ()
+    found = kernels.report(text, _loaded(graph), 1, nodes)
+    return [choice.path.name, *found.lines(each=True), f"{activations / MIB:.1f} MiB of activations"]
+
+
+def _fitting(model: Path, precision: Optional[str]) -> Tuple[Optional[selection.Choice], str]:
+    """The engine that runs here; or why there is none. A plain engine's error is the answer itself."""
+    if model.suffix == ".engine":
+        return selection.choose(model), ""
+    reasons = []
+    for name in backends.ENGINES:
+        try:
+            return selection.choose(model, name, precision), ""
+        except SsnEdgeError as error:
+            reasons.append(str(error).replace(f"{model}: ", ""))
+    return None, "; ".join(dict.fromkeys(reasons))
+
+
+def _graph_of(choice: selection.Choice) -> Optional[Path]:
+    """The graph of the bundle that the engine was built from."""
+    if choice.bundle is None:
+        return None
+    built = {one.name: one.engine for one in choice.bundle.entries}.get(choice.path.name)
+    for entry in choice.bundle.graphs().values():
+        if built is not None and entry.sha256 == built.onnx_sha256:
+            return bundle.check(choice.bundle, entry)
+    return None
+
+
+def _of_graphs(
+    model: Path, precision: Optional[str], capabilities: Tuple[str, ...], batch: int
+) -> List[str]:
+    problem = compiled.missing()
+    if problem is not None:
+        raise BackendError(f"{model}: {problem}")
+    lines: List[str] = []
+    for path in _graphs(model, precision):
+        for capability in capabilities or compiled.CARD:
+            made = compiled.compiled(path, str(path), (capability,), batch)
+            nodes = read_info(path).float32_nodes
+            found = kernels.report(made.kernels, _loaded(path), batch, nodes)
+            lines += [f"{path.name}, {made.made_with}, compute capability {capability}:", *found.lines(True)]
+    return lines
+
+
+def _graphs(model: Path, precision: Optional[str]) -> List[Path]:
+    if model.suffix == ".onnx":
+        if precision is not None:
+            raise InputError(f"--precision: {model} is one graph; give a bundle")
+        return [model]
+    found = bundle.read(model)
+    names = [precision] if precision else list(found.graphs())
+    return [bundle.check(found, selection.graph_of(found, name)) for name in names]
+
+
+def _loaded(graph: Optional[Path]) -> Any:
+    """The ONNX model; None where there is none, or no onnx, as on a device: products are not counted then."""
+    if graph is None:
+        return None
+    try:
+        import onnx
+    except ImportError:
+        return None
+    return onnx.load(str(graph))
