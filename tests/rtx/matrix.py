@@ -41,7 +41,7 @@ def main():
 
 
 def cases():
-    import graphs
+    import rtx_graphs as graphs
 
     return [*graphs.everything(), *graphs.others()]
 

@@ -1,8 +1,8 @@
 """Every kind of graph that ssn-export writes, built by NVIDIA's parser and compiler. No GPU."""
 
-import graphs
 import onnx
 import pytest
+import rtx_graphs as graphs
 from onnx import helper
 
 from ssn_edge.errors import ModelError

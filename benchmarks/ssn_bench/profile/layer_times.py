@@ -17,6 +17,7 @@ from ssn_edge import backends
 from ssn_edge.backends import selection
 from ssn_edge.errors import BackendError
 from ssn_edge.model import schema
+from ssn_export.tensorrt import compiled, layers
 from ssn_export.work.stages import STAGES, Graph, totals
 
 RUNS = 30
@@ -37,6 +38,7 @@ def bench(
 
     document: Dict[str, Any] = {
         "schema": 1, "kind": "profile", "environment": environment.describe(), "profiles": [], "bounds": {},
+        "compiled": {},
     }
     with contenders.folder_for(keep) as folder:
         for one in contestants:
@@ -44,6 +46,8 @@ def bench(
             if timed:
                 log(f"profiling {one.label} ...")
                 document["profiles"].append(profile(path, one.backend, one.label, one.precision))
+                made = _made_of(selection.choose(path, one.backend, one.precision))
+                document["compiled"].update(made)
             if devices and path.name not in document["bounds"]:
                 choice = selection.choose(path, one.backend, one.precision)
                 graph = Graph(onnx.load(str(graph_of(path, choice))))
@@ -55,10 +59,23 @@ def document_text(document: Dict[str, Any]) -> str:
     lines: List[str] = []
     for one in document["profiles"]:
         lines += [*text(one), ""]
+    for made in document.get("compiled", {}).values():
+        lines += [*made["lines"], ""]
     for name, bounds in document["bounds"].items():
         lines.append(f"{name}, float16, batch 1: roofline lower bounds from data sheets, not predictions")
         lines += [f"  {device:18s}at least {ms:7.3f} ms" for device, ms in bounds.items()]
     return "\n".join(lines)
+
+
+def _made_of(choice: selection.Choice) -> Dict[str, Any]:
+    """What NVIDIA's compiler made of it, by the file's name, with its lines for people; of an engine its
+    inspector tells, of a graph TensorRT for RTX, where it is installed."""
+    if choice.library.NAME not in backends.ENGINES and compiled.missing() is not None:
+        return {}
+    if choice.path.suffix == ".xml":
+        return {}
+    title, found = layers.of_choice(choice)
+    return {choice.path.name: {**found.document(), "lines": [title, *found.lines()]}}
 
 
 def profile(path: Path, backend: str, name: str, precision: Optional[str] = None) -> Dict[str, Any]:

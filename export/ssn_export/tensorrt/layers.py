@@ -55,11 +55,20 @@ def show(
         if problem is not None:
             raise BackendError(f"{model}: {reason}; and without an engine {problem}")
         return [f"no engine for this machine ({reason}):", *_of_graphs(model, precision, (), batch)]
-    text, activations = inspected(choice.library.NAME, choice.path, choice.digest)
-    graph = _graph_of(choice)
-    nodes = read_info(graph).float32_nodes if graph else ()
-    found = kernels.report(text, _loaded(graph), 1, nodes)
-    return [choice.path.name, *found.lines(each=True), f"{activations / MIB:.1f} MiB of activations"]
+    title, found = of_choice(choice)
+    return [title, *found.lines(each=True)]
+
+
+def of_choice(choice: selection.Choice) -> Tuple[str, kernels.Report]:
+    """What is run, and what it is made of: the engine, or the graph by TensorRT for RTX. BackendError where
+    that is not installed."""
+    if choice.library.NAME in backends.ENGINES:
+        text, activations = inspected(choice.library.NAME, choice.path, choice.digest)
+        graph = _graph_of(choice)
+        nodes = read_info(graph).float32_nodes if graph else ()
+        title = f"{choice.path.name}, {activations / MIB:.1f} MiB of activations:"
+        return title, kernels.report(text, _loaded(graph), 1, nodes)
+    return _compiled(choice.path, compiled.CARD[0], 1)
 
 
 def _fitting(model: Path, precision: Optional[str]) -> Tuple[Optional[selection.Choice], str]:
@@ -95,11 +104,15 @@ def _of_graphs(
     lines: List[str] = []
     for path in _graphs(model, precision):
         for capability in capabilities or compiled.CARD:
-            made = compiled.compiled(path, str(path), (capability,), batch)
-            nodes = read_info(path).float32_nodes
-            found = kernels.report(made.kernels, _loaded(path), batch, nodes)
-            lines += [f"{path.name}, {made.made_with}, compute capability {capability}:", *found.lines(True)]
+            title, found = _compiled(path, capability, batch)
+            lines += [title, *found.lines(each=True)]
     return lines
+
+
+def _compiled(graph: Path, capability: str, batch: int) -> Tuple[str, kernels.Report]:
+    made = compiled.compiled(graph, str(graph), (capability,), batch)
+    found = kernels.report(made.kernels, _loaded(graph), batch, read_info(graph).float32_nodes)
+    return f"{graph.name}, {made.made_with}, compute capability {capability}:", found
 
 
 def _graphs(model: Path, precision: Optional[str]) -> List[Path]:
