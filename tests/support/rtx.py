@@ -3,9 +3,16 @@
 import pytest
 
 
-def refusal(model, target="SM86", most=3):
+def release():
+    """As (1, 7)."""
+    trt = pytest.importorskip("tensorrt_rtx_bindings")
+    return tuple(int(part) for part in trt.__version__.split(".")[:2])
+
+
+def refusal(model, target="SM86", most=3, build=True):
     """What parser or builder says against an ONNX model for batches of 1 to ``most`` on a GPU of the compute
-    capability ``target``; None where it builds. Skips where the library is absent."""
+    capability ``target``; None where it builds, or is parsed if no more is asked for. Skips where the
+    library is absent."""
     trt = pytest.importorskip("tensorrt_rtx_bindings")
 
     class Log(trt.ILogger):
@@ -24,6 +31,8 @@ def refusal(model, target="SM86", most=3):
     if not parser.parse(model.SerializeToString()):
         error = parser.get_error(0)
         return f"parser, node {error.node_name()}: {error.desc()}"
+    if not build:
+        return None
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, target), 0)

@@ -1,7 +1,7 @@
 """A graph that TensorRT for RTX builds for Turing (SM75), which has no float32 matrix product there.
 
-"FP32 GEMM is not supported" names the first MatMul. Convolutions are: a product with a constant is a 1x1
-convolution over the axis that it sums. Neither TensorRT nor torch is needed here.
+"FP32 GEMM is not supported", says 1.7, and names the first MatMul. Convolutions are: a product with a
+constant is a 1x1 one over the axis that it sums. Neither TensorRT nor torch is needed here.
 """
 
 from __future__ import annotations
