@@ -1,7 +1,7 @@
 """What NVIDIA's compiler, TensorRT for RTX, makes of graphs, and our count of it. Building needs no GPU.
 
 ``SSN_RTX_GRAPHS`` adds ONNX files, separated as in ``PATH``; ``SSN_RTX_TOOL`` names a second counter, a
-script that takes ``GRAPH --sm SM86 --json`` and prints one line of JSON.
+script that takes ``GRAPH --sm SM86 --json`` and prints one line of JSON (default: where the other tools are).
 """
 
 import json
@@ -23,6 +23,9 @@ from ssn_export.tensorrt import engine_layers, kernels  # noqa: E402
 from ssn_export.work import macs  # noqa: E402
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "tools" / "rtx" / "kernels.py"
+TOOL = Path(os.environ.get("SSN_RTX_TOOL", BESIDE))
 
 GIVEN = [Path(name) for name in os.environ.get("SSN_RTX_GRAPHS", "").split(os.pathsep) if name]
 
@@ -118,10 +121,9 @@ def test_both_counters_agree(path):
     The other takes a kernel's type from what it reads besides pixels, and so calls one float32 that reads
     pixels alone, whatever it computes in.
     """
-    tool = os.environ.get("SSN_RTX_TOOL")
-    if not tool:
-        pytest.skip("set SSN_RTX_TOOL to a second counter")
-    arguments = [sys.executable, tool, str(path), "--sm", "SM86", "--json"]
+    if not TOOL.is_file():
+        pytest.skip(f"{TOOL} is absent; set SSN_RTX_TOOL to a second counter")
+    arguments = [sys.executable, str(TOOL), str(path), "--sm", "SM86", "--json"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout.strip().splitlines()[-1])
     report = kernels.report(build(path.read_bytes()), onnx.load(str(path)))

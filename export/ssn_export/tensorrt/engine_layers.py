@@ -13,12 +13,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from math import gcd, prod
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from ssn_export.work.names import OUR_NODES
-
-BORDER = frozenset({"image", "anomaly_map", "score", "mask", "is_defect"})
-"""Tensors of the network's border, whose reformatting is expected."""
 
 PRECISIONS = (
     ("float16", re.compile(r"half|fp16", re.I)),
@@ -127,14 +124,6 @@ class Kernel:
         """``backbone``, ``heads...``, ``verdict``, or ``border`` for the rest, by the nodes' names alone."""
         stages = Counter(node.partition("/")[0] for node in self.nodes if "/" in node)
         return stages.most_common(1)[0][0] if stages else "border"
-
-    @property
-    def tensors(self) -> FrozenSet[str]:
-        """Names of what it reads and writes."""
-        return frozenset(tensor.name for tensor in (*self.inputs, *self.outputs))
-
-
-Layer = Kernel
 
 
 def read(text: str, batch: int = 1) -> List[Kernel]:
@@ -256,35 +245,3 @@ def _row(tensor: Tensor) -> int:
 def _common(first: int, second: int) -> int:
     """Least common multiple."""
     return first * second // gcd(first, second)
-
-
-def table(layers: Sequence[Kernel]) -> Dict[str, Dict[str, int]]:
-    """Number of layers by stage and precision."""
-    counts: Dict[str, Dict[str, int]] = {}
-    for layer in layers:
-        counts.setdefault(layer.stage, Counter())[layer.precision] += 1
-    return counts
-
-
-def oddities(layers: Sequence[Kernel], float32_nodes: Sequence[str]) -> List[str]:
-    """Warnings for a half-precision engine: layers of the heads in float32 that no one asked to be,
-    and copies between layers, which the fastest engine would not need."""
-    allowed = set(float32_nodes)
-    fell_back = [
-        layer for layer in layers
-        if layer.stage.startswith("heads") and layer.precision == "float32" and not layer.is_copy
-        and not allowed.intersection(layer.nodes)
-    ]
-    copies = [layer for layer in layers if layer.is_copy and not layer.tensors & BORDER]
-    found = [f"layer of the heads fell back to float32: {layer.name[:100]}" for layer in fell_back]
-    return found + [f"copy inside the network: {layer.name[:100]}" for layer in copies]
-
-
-def lines(layers: Sequence[Kernel]) -> List[str]:
-    """The table and every layer, for people."""
-    rows = [
-        f"  {stage:16s}" + ", ".join(f"{n} {precision}" for precision, n in sorted(row.items()))
-        for stage, row in sorted(table(layers).items())
-    ]
-    each = [f"  {x.precision:9s}{x.kind:20s}{x.name[:100]}" for x in layers]
-    return [f"{len(layers)} layers:", *rows, *each]
