@@ -38,9 +38,10 @@ def ledger():
 
 @pytest.fixture(scope="session")
 def typed():
-    from ssn_export.tensorrt.builder import typed
+    from ssn_edge import backends
+    from ssn_export.tensorrt import builder
 
-    return typed()
+    return builder.typed(backends.engine_library().PRODUCT)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ssn_export.tensorrt import builder
 
 def test_engine_describes_itself(real, typed):
     assert "engine against the trained model" in real.output
-    assert "engine against ONNX Runtime" in real.output and "layers:" in real.output
+    assert "engine against ONNX Runtime" in real.output and "kernels in order:" in real.output
     session = tensorrt_backend.open_session(real.engine, 1)
     try:
         info = session.info
@@ -143,6 +143,17 @@ def test_no_frames_no_engine_unless_asked_for(tmp_path, tiny_onnx):
     session.close()
 
 
+def test_an_engine_need_not_be_run(tiny_bundle):
+    """--unverified builds and compares nothing, although there are frames."""
+    code, output = export(tiny_bundle, "--engine", "--unverified")
+    assert code == 0 and "not compared with the trained model, as asked for" in output
+    (entry,) = bundle.read(tiny_bundle).of_role("engine")
+    assert entry.engine.unverified and not entry.verified
+    assert export(tiny_bundle, "--engine")[0] == 0  # compared, in its place
+    (entry,) = bundle.read(tiny_bundle).of_role("engine")
+    assert entry.verified and not entry.engine.unverified
+
+
 def test_reference_of_another_model_or_wrong_answers(tiny_onnx):
     engine, beside = tiny_onnx.with_suffix(".engine"), images_of(tiny_onnx)
     truth = parity.read_reference(beside)
@@ -241,9 +252,10 @@ def test_a_name_that_tensorrt_refuses_is_no_engine(tiny_onnx, monkeypatch):
     monkeypatch.setattr(trt.INetworkDefinition, "name", property(real.__get__, set_name))
     said = []
     with gpu.open_device().active("building"):
-        assert builder.serialize(tiny_onnx, "x" * 4095, builder.BuildOptions(), said.append)
+        product = tensorrt_backend.PRODUCT
+        assert builder.serialize(product, tiny_onnx, "x" * 4095, builder.BuildOptions(), said.append)
         with pytest.raises(ModelError, match=r"m.onnx: TensorRT .* \(4096 bytes; it takes 4095\); shorten"):
-            builder.serialize(tiny_onnx, "x" * 4096, builder.BuildOptions(), said.append)
+            builder.serialize(product, tiny_onnx, "x" * 4096, builder.BuildOptions(), said.append)
 
 
 def test_places_that_cannot_be_written_are_found_before_building(tiny_onnx, tmp_path):
@@ -284,13 +296,13 @@ def test_parser_names_the_node(tmp_path):
 
 @pytest.mark.skipif(not hasattr(trt, "IProgressMonitor"), reason="no monitor in this release")
 def test_ctrl_c_ends_the_build(tiny_onnx, monkeypatch):
-    original = builder.Progress.step_complete
+    original = builder.Drawing.step
 
     def step(self, name, number):
         signal.raise_signal(signal.SIGINT)
         return original(self, name, number)
 
-    monkeypatch.setattr(builder.Progress, "step_complete", step)
+    monkeypatch.setattr(builder.Drawing, "step", step)
     before = signal.getsignal(signal.SIGINT)
     code, output = build(tiny_onnx, tiny_onnx.with_suffix(".engine"))
     assert code == 1 and "Aborted" in output and signal.getsignal(signal.SIGINT) is before
@@ -299,7 +311,7 @@ def test_ctrl_c_ends_the_build(tiny_onnx, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(trt, "IProgressMonitor"), reason="no monitor in this release")
 def test_progress_is_one_line(capsys):
-    monitor = builder.Progress(True)
+    monitor = builder.monitor_of(tensorrt_backend.PRODUCT, builder.Drawing(True))
     monitor.phase_start("outer", None, 2)
     monitor.phase_start("inner", "outer", 5)
     assert monitor.step_complete("inner", 0) is True

@@ -105,7 +105,7 @@ def test_after_ctrl_c_or_a_lack_of_memory_the_next_frame_is_judged(tiny_engine, 
             if place == "queued":
                 patch.setattr(detector._session, "_queue", lambda count: (queue(count), strike()))
             else:
-                module = "detector" if place == "np.empty" else "backends.tensorrt_backend"
+                module = "detector" if place == "np.empty" else "backends.engine_session"
                 patch.setattr(f"ssn_edge.{module}.{place}", strike)
             with pytest.raises((KeyboardInterrupt, MemoryError)):
                 detector.detect(FRAME)
@@ -179,7 +179,8 @@ def serialized(onnx, core):
 
     device = backends.engine_library().open_device()
     with device.active("building"):
-        plan = builder.serialize(onnx, core.to_name(), builder.BuildOptions(), print)
+        product, name = backends.engine_library().PRODUCT, core.to_name()
+        plan = builder.serialize(product, onnx, name, builder.BuildOptions(), print)
     onnx.with_suffix(".engine").write_bytes(plan)
     return onnx.with_suffix(".engine")
 
@@ -224,7 +225,8 @@ def test_engine_of_another_program(tiny_onnx, tmp_path):
 
     device = backends.engine_library().open_device()
     with device.active("building"):
-        plan = builder.serialize(tiny_onnx, "somebody's network", builder.BuildOptions(), print)
+        product, name = backends.engine_library().PRODUCT, "somebody's network"
+        plan = builder.serialize(product, tiny_onnx, name, builder.BuildOptions(), print)
     engine = tmp_path / "foreign.engine"
     engine.write_bytes(plan)
     with pytest.raises(ModelError, match="not built by ssn-edge"):
