@@ -19,14 +19,42 @@ from ssn_edge.errors import BackendError
 from ssn_edge.text import one_line
 
 
-class Memory(Protocol):
-    """An allocation, on the device or page-locked on the host; freed when dropped too."""
+class HostMemory(Protocol):
+    """Page-locked memory, freed when dropped too."""
+
+    def free(self) -> None:
+        """Give the memory back; a second time is an error."""
+
+    def get_device_pointer(self) -> Any:
+        """Where the device sees it, if it is mapped."""
+
+
+class DeviceMemory(Protocol):
+    """Memory on the device, freed when dropped too."""
 
     def __int__(self) -> int:
         """Its address."""
 
     def free(self) -> None:
         """Give the memory back; a second time is an error."""
+
+
+class Buffer(NamedTuple):
+    """Page-locked ``array`` in the allocation ``host``, and ``pointer`` to its counterpart on the device.
+
+    ``memory`` is the device's allocation; None where the device reads the host's memory itself.
+    """
+
+    array: np.ndarray
+    host: HostMemory
+    pointer: int
+    memory: Optional[DeviceMemory]
+
+    def free(self) -> None:
+        """Give both sides back, once; ``array`` must not be touched afterwards."""
+        if self.memory is not None:
+            self.memory.free()
+        self.host.free()
 
 
 class Stream(Protocol):
@@ -69,10 +97,9 @@ class Gpu(Protocol):
         """Give the context up, on whichever thread; with the last hold on it goes all that lives in it."""
 
     def page_locked(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> np.ndarray:
-        """An array over page-locked memory, which is its ``base``: a :class:`Memory` that can tell
-        ``get_device_pointer()`` where it is mapped."""
+        """An array over page-locked memory, which is its ``base``: a :class:`HostMemory`."""
 
-    def memory(self, size: int) -> Memory:
+    def memory(self, size: int) -> DeviceMemory:
         """That many bytes on the device."""
 
     def stream(self) -> Stream:
@@ -81,11 +108,11 @@ class Gpu(Protocol):
     def clock(self) -> Clock:
         """An event that takes times."""
 
-    def upload(self, pointer: int, array: np.ndarray, stream: Stream) -> None:
-        """Queue a copy to the device."""
+    def upload(self, buffer: Buffer, count: int, stream: Stream) -> None:
+        """Queue the copy of the first ``count`` rows to the device's side."""
 
-    def download(self, array: np.ndarray, pointer: int, stream: Stream) -> None:
-        """Queue a copy from the device."""
+    def download(self, buffer: Buffer, count: int, stream: Stream) -> None:
+        """Queue the copy of the first ``count`` rows from the device's side."""
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes."""
@@ -109,24 +136,6 @@ class Binding(Protocol):
 
     def open_gpu(self) -> Optional[Gpu]:
         """The first GPU that the process may see; None where there is none."""
-
-
-class Buffer(NamedTuple):
-    """Page-locked ``array`` in the allocation ``host``, and ``pointer`` to its counterpart on the device.
-
-    ``memory`` is the device's allocation; None where the device reads the host's memory itself.
-    """
-
-    array: np.ndarray
-    host: Memory
-    pointer: int
-    memory: Optional[Memory]
-
-    def free(self) -> None:
-        """Give both sides back, once; ``array`` must not be touched afterwards."""
-        if self.memory is not None:
-            self.memory.free()
-        self.host.free()
 
 
 @functools.lru_cache(maxsize=None)
@@ -219,12 +228,12 @@ class Device:
     def upload(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the host's side to the device's."""
         if buffer.memory is not None:
-            self._gpu.upload(buffer.pointer, buffer.array[:count], stream)
+            self._gpu.upload(buffer, count, stream)
 
     def download(self, buffer: Buffer, count: int, stream: Stream) -> None:
         """Queue the copy of the first ``count`` rows from the device's side to the host's."""
         if buffer.memory is not None:
-            self._gpu.download(buffer.array[:count], buffer.pointer, stream)
+            self._gpu.download(buffer, count, stream)
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes; the context must be active."""

@@ -138,13 +138,15 @@ class Gpu:
         """An event."""
         return Clock(self)
 
-    def upload(self, pointer: int, array: np.ndarray, stream: Any) -> None:
-        """Queue a copy to the device."""
-        _call(driver.cuMemcpyHtoDAsync, pointer, array.ctypes.data, array.nbytes, stream.handle)
+    def upload(self, buffer: Any, count: int, stream: Any) -> None:
+        """Queue the copy of a buffer's first rows to the device; its ``host`` is a :class:`Memory`."""
+        size = buffer.array[:count].nbytes
+        _call(driver.cuMemcpyHtoDAsync, buffer.pointer, int(buffer.host), size, stream.handle)
 
-    def download(self, array: np.ndarray, pointer: int, stream: Any) -> None:
-        """Queue a copy from the device."""
-        _call(driver.cuMemcpyDtoHAsync, array.ctypes.data, pointer, array.nbytes, stream.handle)
+    def download(self, buffer: Any, count: int, stream: Any) -> None:
+        """Queue the copy of a buffer's first rows from the device."""
+        size = buffer.array[:count].nbytes
+        _call(driver.cuMemcpyDtoHAsync, int(buffer.host), buffer.pointer, size, stream.handle)
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes."""

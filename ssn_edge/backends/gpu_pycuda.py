@@ -10,6 +10,8 @@ from typing import Any, Optional, Tuple
 import numpy as np
 import pycuda.driver as cuda
 
+from ssn_edge.backends.gpu import Buffer
+
 NAME = "pycuda"
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING, for which pycuda has no name."""
@@ -69,13 +71,13 @@ class Gpu:
         """An event."""
         return cuda.Event()
 
-    def upload(self, pointer: int, array: np.ndarray, stream: Any) -> None:
-        """Queue a copy to the device."""
-        cuda.memcpy_htod_async(pointer, array, stream)
+    def upload(self, buffer: Buffer, count: int, stream: Any) -> None:
+        """Queue the copy of the first rows to the device."""
+        cuda.memcpy_htod_async(buffer.pointer, buffer.array[:count], stream)
 
-    def download(self, array: np.ndarray, pointer: int, stream: Any) -> None:
-        """Queue a copy from the device."""
-        cuda.memcpy_dtoh_async(array, pointer, stream)
+    def download(self, buffer: Buffer, count: int, stream: Any) -> None:
+        """Queue the copy of the first rows from the device."""
+        cuda.memcpy_dtoh_async(buffer.array[:count], buffer.pointer, stream)
 
     def free_memory(self) -> Tuple[int, int]:
         """Free and total bytes."""
