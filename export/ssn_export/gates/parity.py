@@ -1,101 +1,28 @@
-"""How far an answer may be off: a model file's maps and scores against the trained model's.
-
-No torch: a device judges its engine with the same figures and limits as the workstation its file.
-"""
+"""The gate of files and engines: what is too far from the trained model (:mod:`ssn_edge.verdict.parity`) is
+not written or kept."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict
 
 import numpy as np
 
 from ssn_edge.errors import ModelError
-from ssn_edge.model.schema import Verdict
-from ssn_edge.text import one_line
-from ssn_edge.verdict.judge import Judge
+from ssn_edge.verdict.parity import (
+    FLOAT_LIMITS,
+    HALF_LIMITS,
+    MARGINS,
+    Parity,
+    Reference,
+    compare,
+    read_reference,
+    refusal,
+)
 
-FLOAT_LIMITS = {"map_rms": 1e-5, "map_max": 1e-4}
-HALF_LIMITS = {"map_rms": 3e-3}
-"""Errors over the map's standard deviation; two correct float32 runs differ by 1e-5 at most."""
-
-MARGINS = {"float32": 1e-4, "float16": 3e-2}
-"""Verdicts must agree unless the value is this close to the threshold (over the standard deviation of the
-map for ``map_max``, absolute for ``score``)."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """uint8 BGR ``images`` [N, H, W, 3], and the trained model's answers in float64."""
-
-    images: np.ndarray
-    maps: np.ndarray
-    scores: np.ndarray
-
-    def first(self, count: int) -> Reference:
-        """The first ``count`` images with their answers."""
-        return Reference(self.images[:count], self.maps[:count], self.scores[:count])
-
-    def spread(self, count: int) -> Reference:
-        """At most ``count`` images at even distances: sound ones come first, and their maps may be so flat
-        that an error over their deviation says nothing of the gate's."""
-        rows = np.linspace(0, len(self.images) - 1, min(count, len(self.images))).astype(int)
-        return Reference(self.images[rows], self.maps[rows], self.scores[rows])
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Errors against :class:`Reference`: map errors over the map's standard deviation, score
-    errors absolute; verdicts changed, and of those the ones outside the margin."""
-
-    images: int
-    map_rms: float
-    map_mean: float
-    map_max: float
-    score_mean: float
-    score_max: float
-    verdicts_changed: int
-    changed_outside_margin: int
-    margin: float
-
-    def line(self) -> str:
-        return (
-            f"map error {self.map_rms:.1e} rms, {self.map_mean:.1e} mean, {self.map_max:.1e} max "
-            f"(of its standard deviation); score {self.score_mean:.1e} mean, {self.score_max:.1e} max; "
-            f"{self.verdicts_changed} of {self.images} verdicts changed"
-        )
-
-
-def compare(
-    truth: Reference, maps: np.ndarray, scores: np.ndarray, verdict: Verdict, precision: str
-) -> Parity:
-    """Errors of ``maps`` [N, H, W] and ``scores`` [N] against the reference. Figures are not finite
-    where an answer is not, which :func:`gate` refuses."""
-    deviation = float(truth.maps.std())
-    error = np.abs(maps - truth.maps) / deviation
-    score_error = np.abs(scores - truth.scores)
-    peaks, exact_peaks = maps.max((1, 2)), truth.maps.max((1, 2))
-    judge = Judge(verdict)
-    changed = judge.reaches(truth.scores, exact_peaks) != judge.reaches(scores, peaks)
-    outside = np.zeros(len(maps), bool)
-    compared = {"score": (truth.scores, scores, 1.0), "map_max": (exact_peaks, peaks, deviation)}
-    for source, threshold in verdict.thresholds.items():
-        exact, ours, unit = compared[source]
-        crossed = (exact < threshold) != (ours < threshold)
-        outside |= changed & crossed & (np.abs(exact - threshold) > MARGINS[precision] * unit)
-    return Parity(
-        images=len(maps),
-        map_rms=float(np.sqrt(np.mean(error**2))),
-        map_mean=float(error.mean()),
-        map_max=float(error.max()),
-        score_mean=float(score_error.mean()),
-        score_max=float(score_error.max()),
-        verdicts_changed=int(changed.sum()),
-        changed_outside_margin=int(outside.sum()),
-        margin=MARGINS[precision],
-    )
-
+__all__ = [
+    "FLOAT_LIMITS", "HALF_LIMITS", "MARGINS", "OUTCOMES", "Parity", "Reference", "compare", "gate",
+    "read_reference", "write_reference",
+]
 
 OUTCOMES = {"export": "nothing was written", "engine": "it was not kept"}
 """What is refused, and what that means."""
@@ -104,24 +31,9 @@ OUTCOMES = {"export": "nothing was written", "engine": "it was not kept"}
 def gate(parity: Parity, precision: str, slack: float = 1.0, judged: str = "export") -> None:
     """ModelError naming the figure that exceeds ``slack`` times its limit, and what was ``judged`` (one of
     :data:`OUTCOMES`)."""
-    if not (np.isfinite(parity.map_rms) and np.isfinite(parity.score_max)):
-        raise ModelError(
-            f"{precision} {judged} refused: an answer is not finite (map error {parity.map_rms} rms, score "
-            f"error {parity.score_max}); {OUTCOMES[judged]}"
-        )
-    limits: Dict[str, Any] = FLOAT_LIMITS if precision == "float32" else HALF_LIMITS
-    for name, limit in limits.items():
-        value = getattr(parity, name)
-        if not value <= slack * limit:
-            raise ModelError(
-                f"{precision} {judged} refused: {name} {value:.1e} of the map's standard deviation, "
-                f"limit {slack * limit:.0e}; {OUTCOMES[judged]}"
-            )
-    if parity.changed_outside_margin:
-        raise ModelError(
-            f"{precision} {judged} refused: {parity.changed_outside_margin} verdicts changed beyond "
-            f"{parity.margin:g} of the threshold; {OUTCOMES[judged]}"
-        )
+    reason = refusal(parity, precision, slack)
+    if reason is not None:
+        raise ModelError(f"{precision} {judged} refused: {reason}; {OUTCOMES[judged]}")
 
 
 def write_reference(path: Path, truth: Reference) -> None:
@@ -132,20 +44,3 @@ def write_reference(path: Path, truth: Reference) -> None:
         anomaly_map=truth.maps.astype(np.float32),
         score=truth.scores.astype(np.float32),
     )
-
-
-def read_reference(path: Path) -> Reference:
-    """What :func:`write_reference` wrote. Raises ModelError for anything else."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            truth = Reference(stored["images"], stored["anomaly_map"], stored["score"])
-    except Exception as error:  # a damaged archive fails in zlib, zipfile, tokenize or numpy
-        reason = one_line(f"{type(error).__name__}: {error}", 120)
-        raise ModelError(f"{path}: not a reference file ({reason}); copy it again") from None
-    shapes = truth.images.shape, truth.maps.shape, truth.scores.shape
-    kinds = truth.images.dtype == np.uint8, truth.maps.dtype.kind == "f", truth.scores.dtype.kind == "f"
-    if [len(s) for s in shapes] != [4, 3, 1] or len({s[0] for s in shapes}) != 1 or not len(truth.scores):
-        raise ModelError(f"{path}: arrays of shapes {shapes} do not belong together; copy it again")
-    if not all(kinds):
-        raise ModelError(f"{path}: arrays of other types than images and answers have; copy it again")
-    return truth
