@@ -5,7 +5,7 @@ DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo test lint types test-runtime test-3.8 test-c test-disk test-tensorrt test-rtx rtx-matrix \
-        matrix docs dist clean gpu-test c soak
+        test-providers matrix docs dist clean gpu-test c soak
 
 help:  ## these lines
 	@grep -hE '^[a-z0-9.-]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 16
@@ -65,6 +65,13 @@ RTX_RELEASES = 1.4 1.5 1.6 1.7
 rtx-matrix: $(RTX_RELEASES:%=.venv-rtx/%/ready)  ## every graph, release and card generation, resumable: hours
 	.venv/bin/python tests/rtx/matrix.py --out .venv-rtx/matrix $(RTX_RELEASES:%=.venv-rtx/%)
 
+test-providers: .venv/dev .venv-providers/ready .venv-plugins/ready  ## OpenVINO's provider of ONNX Runtime, and plugins
+	.venv-providers/bin/python -m pytest -rs $(PROVIDERS) tests/ssn_edge/test_memory.py
+	.venv-plugins/bin/python -m pytest -rs $(PROVIDERS)
+	SSN_PROVIDERS=.venv-providers/bin/python .venv/bin/python -m pytest -rs tests/end_to_end/test_providers.py
+
+PROVIDERS = tests/ssn_edge/backends tests/ssn_bench/measure/test_contenders.py
+
 matrix: .venv/dev  ## the runtime's tests on Python 3.10, 3.12 and 3.13, by nox; versions that are absent are named
 	.venv/bin/nox --session runtime --no-error-on-missing-interpreters
 
@@ -110,6 +117,24 @@ gpu-test:  ## on a machine with an NVIDIA GPU; writes gpu-report.json. EXPORTED=
 	.venv/bin/python -m pip install --quiet --upgrade --target $(@D) \
 	    "tensorrt-rtx-cu12-bindings==$*.*" "tensorrt-rtx-cu12-libs==$*.*"
 	touch $@
+
+# Packages with ONNX Runtime inside overwrite each other's files: an environment each. Where there is no wheel of
+# one for this Python its tests say so; everything else that pip says is an error.
+.venv-providers/ready: setup.cfg
+	$(PYTHON) -m venv .venv-providers
+	.venv-providers/bin/python -m pip install --quiet --editable ".[test]"
+	$(call optional,.venv-providers,onnxruntime-openvino)
+	touch $@
+
+.venv-plugins/ready: setup.cfg
+	$(PYTHON) -m venv .venv-plugins
+	.venv-plugins/bin/python -m pip install --quiet --editable ".[onnxruntime,test]"
+	$(call optional,.venv-plugins,onnxruntime-ggml)
+	$(call optional,.venv-plugins,onnxruntime-ep-openvino)
+	touch $@
+
+optional = $(1)/bin/python -m pip install --quiet $(2) 2>$(1)/why || { cat $(1)/why; \
+    grep -q "No matching distribution found" $(1)/why; }
 
 .venv-c/ready: setup.cfg
 	$(PYTHON) -m venv .venv-c

@@ -11,22 +11,23 @@ from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from ssn_edge.backends import selection
+from ssn_edge.backends import has_provider, selection
 from ssn_edge.backends.session import Session
-from ssn_edge.errors import InputError, ModelError
+from ssn_edge.errors import BackendError, InputError, ModelError
 from ssn_edge.files import PathLike
 from ssn_edge.frames.decoding import Reading
 from ssn_edge.frames.pixels import Scratch, check_frame
 from ssn_edge.frames.placement import Placement, Tile, View
-from ssn_edge.model import schema
+from ssn_edge.model import bundle, schema
 from ssn_edge.model.schema import ModelInfo, Verdict
-from ssn_edge.verdict import in_bundle
+from ssn_edge.verdict import in_bundle, parity
 from ssn_edge.verdict.calibration import Calibration, shown
 from ssn_edge.verdict.detection import Detection, Latency
 from ssn_edge.verdict.in_bundle import InUse
 from ssn_edge.verdict.judge import Judge
 
 BY_HAND = "set by the caller: no promise holds"
+MOST_THREADS = 1024
 
 
 class Detector:
@@ -85,22 +86,25 @@ class Detector:
         precision: Optional[str] = None,
         verify: bool = False,
         calibration: Optional[str] = None,
+        threads: Optional[int] = None,
     ) -> Detector:
         """Open a bundle (``NAME.ssn``) with the entry that suits this machine best, or a plain ``.onnx`` or
         ``.engine`` file of ssn-export's (OpenVINO's ``.xml`` of one, too), which is then what runs.
 
-        ``backend`` and ``precision`` ("float32", "float16") narrow the choice; ``threshold`` replaces the
+        ``backend`` and ``precision`` ("float32", "float16") narrow the choice; ``onnxruntime:PROVIDER`` is
+        ONNX Runtime with that provider, which is held against the reference frames first; ``threads`` of the
+        CPU compute a frame, in place of the library's own number. ``threshold`` replaces the
         model's image threshold (:meth:`set_threshold`); ``batch`` is the most images that
         :meth:`infer_batch` takes at once. ``sha256`` is what the file must hash to, of a bundle its
         ``manifest.json``, which stands for all of it: an engine can run code of whoever made it. ``verify``
         reads a bundle's file whole even if it looks unchanged since that was last done. ``view``: the part
         of each frame to judge, turned, mirrored or in tiles. ``calibration``: which of a bundle's to judge
         by, in place of the one in use. Raises InputError for a missing file, ModelError for a damaged or
-        foreign one, BackendError where no library is installed.
+        foreign one, BackendError where no library is installed or a provider's answers are others.
         """
         path = Path(model)
         choice = selection.choose(path, backend, precision, batch, sha256, verify)
-        session = choice.library.open_session(choice.path, batch, choice.digest, choice.host_code)
+        session = _session(choice, batch, threads)
         try:
             info = schema.from_metadata(session.metadata, str(choice.path))
             selection.check_core(choice, info)
@@ -113,6 +117,8 @@ class Detector:
             found = _calibration(choice, info, view or View(), calibration)
             info = in_bundle.judged_by(info, found) if found else _plain(info, choice, view or View())
             detector = cls(info, choice, session, batch, view or View(), found)
+            if has_provider(choice.library):
+                detector.choice += f"; {_compared(detector, choice, batch)}"
             if threshold is not None:
                 detector.set_threshold(threshold)
             return detector
@@ -280,6 +286,55 @@ class Detector:
         preparing = time.perf_counter() - start
         self._session.infer(map_out[None], self._score)
         return float(self._score[0]), preparing
+
+
+def _session(choice: selection.Choice, batch: int, threads: Optional[int]) -> Session:
+    if threads is None:
+        return choice.library.open_session(choice.path, batch, choice.digest, choice.host_code)
+    if not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"threads {threads}: give 1 to {MOST_THREADS}, or leave it out for the library's own number"
+        )
+    if choice.path.suffix == ".engine":
+        raise InputError(
+            f"{choice.path}: an engine runs on the GPU, where threads {threads} has no use; leave it out, or "
+            "give another --backend"
+        )
+    return choice.library.open_session(choice.path, batch, choice.digest, choice.host_code, threads)
+
+
+def _compared(detector: Detector, choice: selection.Choice, batch: int) -> str:
+    """What a provider's answers were held against, in words; BackendError where they are others.
+
+    A bundle's reference frames have the trained model's own answers. Without them ONNX Runtime on the CPU,
+    which the export compared with the trained model, answers for frames that are made up.
+    """
+    info = detector.info
+    frames = choice.bundle.of_role("reference") if choice.bundle is not None else []
+    if choice.bundle is not None and frames:
+        path = bundle.check(choice.bundle, frames[0])
+        truth, slack = parity.read_reference(path), 1.0
+        if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
+            raise ModelError(f"{path}: images of another model; copy the bundle again")
+        what = f"{len(truth.images)} reference frames"
+    else:
+        images = parity.made_up_frames(info.input_hw)
+        with Detector.open(choice.path, "onnxruntime", batch=batch) as other:
+            truth, slack = parity.Reference(images, *_answers(other, images, batch)), parity.MADE_UP_SLACK
+        what = "made-up frames on the CPU, not compared with the trained model"
+    found = parity.compare(truth, *_answers(detector, truth.images, batch), info.verdict, info.precision)
+    reason = parity.refusal(found, info.precision, slack)
+    if reason is None and found.score_max > slack * found.margin:
+        reason = f"score {found.score_max:.1e} off, limit {slack * found.margin:.0e}"
+    if reason is not None:
+        raise BackendError(f"{choice.path}: {detector.library} is not used: {reason}, against {what}")
+    return f"agrees with {what}, map error {found.map_rms:.1e} rms"
+
+
+def _answers(detector: Detector, images: np.ndarray, batch: int) -> Tuple[np.ndarray, np.ndarray]:
+    parts = [detector.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
+    maps, scores = zip(*parts)
+    return np.concatenate(maps), np.concatenate(scores)
 
 
 def _calibration(

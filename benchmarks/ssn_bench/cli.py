@@ -11,6 +11,7 @@ import click
 from ssn_bench.measure import contenders, protocol, timing_run
 from ssn_bench.report import compare, console, plots
 from ssn_edge.backends.selection import PRECISIONS
+from ssn_edge.commands import backend_option
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.errors import InputError, needs
 from ssn_edge.files import check_writable, write_json
@@ -39,8 +40,9 @@ Examples:
   ssn-bench --self-test                           # the harness on sleeps of known length"""
 )
 @click.argument("models", nargs=-1)
-@click.option("--backend", "backends", multiple=True, type=click.Choice(contenders.CHOICES),
-              help="May be repeated.  [default: auto]")
+@backend_option.option("--backend", "backends", multiple=True, others=contenders.OTHERS,
+                       help="May be repeated.  [default: auto]")
+@backend_option.threads
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Which of a bundle's files.")
 @click.option("--protocol", "name", type=click.Choice([*protocol.PROTOCOLS, "camera"]),
               help="[default: efficientad]")
@@ -85,6 +87,7 @@ def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> 
     Latency from images in host memory and back; the result is printed and written to bench.json
     with everything it depends on, a picture beside it.
     """
+    _check_threads(options)
     if options["self_test"]:
         _self_test()
         return
@@ -104,13 +107,21 @@ def main(models: Tuple[str, ...], backends: Tuple[str, ...], **options: Any) -> 
     (_camera if options["name"] == "camera" else _time)(models, backends or ("auto",), options)
 
 
+def _check_threads(options: Dict[str, Any]) -> None:
+    """InputError where nobody would be told the number."""
+    for name in ("self_test", "pareto", "plans", "profile", "predict", "comparing", "program"):
+        if options["threads"] is not None and options[name]:
+            option = {"self_test": "self-test", "comparing": "compare", "program": "c"}.get(name, name)
+            raise InputError(f"--threads: not with --{option}")
+
+
 def _time(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[str, Any]) -> None:
     out = options["out"] or Path("bench.json")
     check_writable(out)
     chosen = protocol.PROTOCOLS[options["name"] or "efficientad"]
     document = timing_run.bench(timing_run.TimingRequest(
         models, backends, chosen, options["budget"], options["keep"], options["claim"] is not None,
-        options["seed"], options["precision"],
+        options["seed"], options["precision"], options["threads"],
     ))
     write_json(out, document)
     click.echo(console.text(document))
@@ -147,7 +158,9 @@ def _camera(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[st
     frame_hw = size_hw("--frame", options["frame"])
     settings = camera.CameraSettings(options["fps"], frame_hw, options["budget"] or 60.0)
     with timing_run.progress("frames") as on_progress:
-        document = camera.bench(model, backend, settings, on_progress, options["precision"])
+        document = camera.bench(
+            model, backend, settings, on_progress, options["precision"], options["threads"]
+        )
     _finish(document, camera.text(document), options["out"] or Path("camera.json"))
 
 
@@ -158,7 +171,9 @@ def _overhead(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     frame_hw = size_hw("--frame", options["frame"])
     settings = overhead.OverheadSettings(frame_hw, options["budget"] or 30.0, options["program"])
     with timing_run.progress("frames") as on_progress:
-        document = overhead.bench(model, backend, settings, on_progress, options["precision"])
+        document = overhead.bench(
+            model, backend, settings, on_progress, options["precision"], options["threads"]
+        )
     _finish(document, overhead.text(document), options["out"] or Path("overhead.json"))
 
 
@@ -173,7 +188,8 @@ def _accuracy(models: Tuple[str, ...], backends: Tuple[str, ...], options: Dict[
     )
     with timing_run.progress("photos") as on_progress:
         document = accuracy.bench(
-            model, backend, options["data"], select, options["trained"], on_progress, options["precision"]
+            model, backend, options["data"], select, options["trained"], on_progress, options["precision"],
+            options["threads"],
         )
     _finish(document, accuracy.text(document), options["out"] or Path("accuracy.json"))
     if document.get("training", {}).get("failed"):

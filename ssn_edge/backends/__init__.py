@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Dict, List, Optional, cast
+from typing import Dict, List, Optional, Sequence, cast
 
 from ssn_edge.backends.session import EngineLibrary, Library
 from ssn_edge.errors import BackendError
@@ -32,10 +32,33 @@ def installed() -> List[str]:
     return [name for name in FILES[".onnx"] if importlib.util.find_spec(BACKENDS[name])]
 
 
-def load(name: str) -> Library:
-    """The back end's module; ``auto`` takes the first for ONNX files that is installed.
+def check_name(name: str, others: Sequence[str] = ("auto",)) -> None:
+    """BackendError unless it is a back end's, one of ``others``, or ``onnxruntime:PROVIDER``. Whether the
+    provider is here is not looked at."""
+    base, colon, provider = name.partition(":")
+    known = base in (*others, *BACKENDS) and (not colon or base == "onnxruntime" and provider)
+    if not known:
+        raise BackendError(
+            f"backend {one_line(repr(name), 60)}; choose {', '.join((*others, *BACKENDS))}, or "
+            "onnxruntime:PROVIDER, as onnxruntime:cuda"
+        )
 
-    Raises BackendError, naming the extra to install, if there is none.
+
+def base_of(name: str) -> str:
+    """``onnxruntime`` of ``onnxruntime:cuda``."""
+    return name.partition(":")[0]
+
+
+def has_provider(library: Library) -> bool:
+    """Whether it is ONNX Runtime with a provider other than the CPU's, which no export has judged."""
+    return ":" in library.NAME
+
+
+def load(name: str) -> Library:
+    """The back end's module; ``auto`` takes the first for ONNX files that is installed. ``onnxruntime:cuda``
+    and its like are ONNX Runtime with one of its providers.
+
+    Raises BackendError, naming what to install, if there is none.
     """
     if name == "auto":
         found = installed()
@@ -45,10 +68,11 @@ def load(name: str) -> Library:
                 'run: pip install "ssn-edge[onnxruntime]" (or [openvino])'
             )
         name = found[0]
-    if name not in BACKENDS:
-        raise BackendError(f"backend {name!r}; choose auto, {', '.join(BACKENDS)}")
+    check_name(name)
+    name, _, provider = name.partition(":")
     try:
-        return cast(Library, importlib.import_module(f"ssn_edge.backends.{name}_backend"))
+        module = importlib.import_module(f"ssn_edge.backends.{name}_backend")
+        return cast(Library, module.on_provider(provider) if provider else module)
     except ImportError as error:
         raise BackendError(
             f"backend {name} is not installed ({one_line(error)}); "

@@ -21,7 +21,8 @@ def version() -> str:
 
 
 def open_session(
-    path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+    path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False,
+    threads: Optional[int] = None,
 ) -> Session:
     """A session for 1 to ``batch`` images; for one alone its shape is fixed, which OpenVINO plans better.
     ``host_code``: engines' alone."""
@@ -35,7 +36,10 @@ def open_session(
         images = openvino.Dimension(1, batch) if batch > 1 else 1
         model.reshape({"image": openvino.PartialShape([images, height, width, 3])})
         # The precision is the file's: no silent bfloat16 on CPUs that have it.
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings: Dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:
         raise ModelError(
             f"{path}: OpenVINO cannot load it ({one_line(error)}); export or copy the model again"

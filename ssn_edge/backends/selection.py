@@ -64,7 +64,7 @@ def choose(
         )
     if backend == "auto":
         name, why = "auto" if len(readers) > 1 else readers[0], "the file as given"
-    elif backend in readers or backend not in backends.BACKENDS:
+    elif backends.base_of(backend) in readers or backends.base_of(backend) not in backends.BACKENDS:
         name, why = backend, "asked for"
     else:
         engine = ", or a bundle with an engine" if backend in backends.ENGINES else ""

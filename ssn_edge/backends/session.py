@@ -35,7 +35,7 @@ class Session(Protocol):
 
 
 class Library(Protocol):
-    """An inference library: ``NAME`` as in :data:`ssn_edge.backends.BACKENDS`."""
+    """An inference library: ``NAME`` as in :data:`ssn_edge.backends.BACKENDS`, ``onnxruntime:cuda``."""
 
     NAME: str
 
@@ -44,10 +44,13 @@ class Library(Protocol):
         ...
 
     def open_session(
-        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False,
+        threads: Optional[int] = None,
     ) -> Session:
         """A session for 1 to ``batch`` images; ``digest`` is what the file must hash to, ``host_code`` lets
-        an engine bring code for the host. Raises BackendError or ModelError."""
+        an engine bring code for the host. ``threads`` of the CPU, the library's own number if None; what
+        opens engines alone is never given it. Raises BackendError or ModelError, InputError for threads that
+        have no use there."""
         ...
 
 
@@ -80,7 +83,8 @@ class EngineLibrary(Library, Protocol):
     PRODUCT: Product
 
     def open_session(
-        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False,
+        threads: Optional[int] = None,
     ) -> EngineSession:
         """As of :meth:`Library.open_session`."""
         ...

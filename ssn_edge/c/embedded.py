@@ -106,7 +106,8 @@ class Calls:
         given = options.model, options.backend, options.sha256, options.calibration
         path, backend, digest, name = map(self._text, given)
         detector = Detector.open(
-            path or "", "auto" if backend is None else backend, sha256=digest, calibration=name
+            path or "", "auto" if backend is None else backend, sha256=digest, calibration=name,
+            threads=options.threads or None,
         )
         handle = next(self._handles)
         self._opened[handle] = OpenDetector(detector)

@@ -7,9 +7,8 @@ from typing import Any, List, Sequence
 
 import click
 
-from ssn_edge.backends import BACKENDS
 from ssn_edge.backends.selection import PRECISIONS
-from ssn_edge.commands import console, site_calibration, view_options
+from ssn_edge.commands import backend_option, console, site_calibration, view_options
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.commands.site_calibration import WATCHED
 from ssn_edge.errors import InputError
@@ -52,8 +51,9 @@ Examples:
 @click.option("--use", help="Use an earlier calibration again.")
 @click.option("--undo", is_flag=True, help="Use the one that was used before.")
 @view_options.added
-@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
-              help="Library to run on; calibrate on the one that the line uses.")
+@backend_option.option(
+    default="auto", show_default=True, help="Library to run on; calibrate on the one that the line uses."
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Which of the bundle's files.")
 @one_line_errors
 def main(model: Path, source: Sequence[str], **options: Any) -> None:

@@ -11,9 +11,8 @@ from typing import Any, List, Sequence
 import click
 
 from ssn_edge import sources
-from ssn_edge.backends import BACKENDS
 from ssn_edge.backends.selection import PRECISIONS
-from ssn_edge.commands import console, credentials, outputs, view_options, window
+from ssn_edge.commands import backend_option, console, credentials, outputs, view_options, window
 from ssn_edge.commands.error_line import one_line_errors
 from ssn_edge.detector import Detector
 from ssn_edge.errors import InputError
@@ -31,7 +30,8 @@ Examples:
   ssn-run model.ssn photo.png
   ssn-run model.ssn photos/*.jpg more/ line.mp4       # one behind the other
   ssn-run model.ssn 'photos/**/*.jpg' --strict        # subfolders too; what is left out is an error
-  ssn-run model.ssn photos/ --backend openvino --precision float32
+  ssn-run model.ssn photos/ --backend openvino --precision float32 --threads 2
+  ssn-run model.ssn photos/ --backend onnxruntime:cuda
   ssn-run model.onnx photo.png                       # a plain file: just that one
   ssn-run model.ssn photos/ --save overlays/ --json results.jsonl
   ssn-run model.ssn line.mp4 --max-frames 300 --video judged.mp4
@@ -71,8 +71,12 @@ Examples:
 @click.option("--settle", type=click.FloatRange(min=0), help="With watch:FOLDER, seconds that a file must "
               "not have changed where its format cannot tell that it is whole.  [default: 2]")
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
-@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", *BACKENDS]),
-              help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU.")
+@backend_option.option(
+    default="auto", show_default=True,
+    help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU. PROVIDER: cuda, "
+         "openvino or another that this ONNX Runtime, or a plugin, has.",
+)
+@backend_option.threads
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Which of a bundle's files.")
 @click.option("--calibration", help="Which of a bundle's, in place of the one in use (ssn-calibrate --list).")
 @click.option("--verify", is_flag=True, help="Read the bundle's file whole, even if it looks unchanged.")
@@ -100,6 +104,7 @@ def main(model: Path, source: Sequence[str], **options: Any) -> None:
     opened = Detector.open(
         model, options["backend"], options["threshold"], sha256=options["sha256"], view=view,
         precision=options["precision"], verify=options["verify"], calibration=options["calibration"],
+        threads=options["threads"],
     )
     with opened as detector:
         if options["map_threshold"] is not None:

@@ -56,7 +56,8 @@ class FakeLibrary:
         return "1"
 
     def open_session(
-        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False
+        self, path: Path, batch: int, digest: Optional[str] = None, host_code: bool = False,
+        threads: Optional[int] = None,
     ) -> Session:
         """As of :class:`ssn_edge.backends.session.Library`; the path is not looked at."""
         return FakeSession(self._answer, batch, {METADATA_KEY: self._info.to_json()})

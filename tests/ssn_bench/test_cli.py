@@ -86,6 +86,24 @@ def test_every_backend(model, tmp_path):
     assert found == set(backends.installed())
 
 
+def test_threads(model, tmp_path):
+    """Every way of measuring is told the number, and its document says so."""
+    out = tmp_path / "b.json"
+    protocol = ("--protocol", "supersimplenet", "--budget", 0.5)  # with memory, in a process of its own
+    bench(model, "--backend", "all", "--threads", 1, *protocol, "--out", out)
+    for entry in json.loads(out.read_text())["contenders"]:
+        assert entry["threads"] == 1 and entry["name"].endswith(", 1 thread")
+        assert entry["memory"]["peak_mb"] > 0
+    bench(model, "--budget", 0.1, "--out", out)
+    assert json.loads(out.read_text())["contenders"][0]["threads"] is None
+    for report in (("--protocol", "camera", "--frame", "64x96"), ("--overhead", "--backend", "onnxruntime")):
+        bench(model, *report, "--threads", 2, "--budget", 0.5, "--out", out)
+        assert json.loads(out.read_text())["model"]["threads"] == 2
+    bench(model, "--data", photos(tmp_path / "data"), "--threads", 1, "--out", out)
+    for option in ("--profile", "--plans", "--self-test", "--compare"):
+        assert f"error: --threads: not with {option}" in bench(model, option, "--threads", 1, code=2)
+
+
 def test_a_slow_build_is_caught(model, tmp_path, monkeypatch):
     """A build that takes half as long again, made so on purpose, against itself and the first one.
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import real_providers
 import tiny
 
 from ssn_edge import Detector, backends
 from ssn_edge.frames.placement import View
 
+NAMES = [*backends.installed(), *(name for name in real_providers.HERE if "openvino" in name)]
 VIEWS = {"turned": View(rotate=90, flip="vertical"), "tiles": View(tile=(200, 300), overlap=20)}
 KINDS = {
     "BGR": np.random.default_rng(0).integers(0, 256, (256, 384, 3), np.uint8),
@@ -90,7 +92,7 @@ def resident(path, name, leak=0):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc")
-@pytest.mark.parametrize("name", backends.installed())
+@pytest.mark.parametrize("name", NAMES)
 def test_resident_memory_stays(path, name):
     sizes = resident(path, name)
     assert growth(sizes) < GROWTH, sizes
@@ -106,7 +108,7 @@ def test_a_leak_is_seen(path, name):
 
 @pytest.mark.skipif(not hasattr(tracemalloc, "reset_peak"), reason="this Python's tracemalloc resets no peak")
 @pytest.mark.parametrize("kind", [*KINDS, *VIEWS])
-@pytest.mark.parametrize("name", backends.installed())
+@pytest.mark.parametrize("name", NAMES)
 def test_no_array_is_made_for_a_frame(path, name, kind):
     """numpy tells tracemalloc of its arrays: none of the frame's, the map's or the mask's size is made."""
     frame = KINDS.get(kind, KINDS["BGR"])

@@ -43,7 +43,7 @@ Key = Tuple[str, ...]
 
 def bench(
     model: Path, backend: str, data: Path, select: Selection, run: Optional[Path],
-    on_progress: Callable[[float], object], precision: Optional[str] = None,
+    on_progress: Callable[[float], object], precision: Optional[str] = None, threads: Optional[int] = None,
 ) -> Dict[str, Any]:
     """Judge the labelled photos of ``data`` with the file; with the run folder compare it with training.
 
@@ -55,7 +55,7 @@ def bench(
         raise InputError(f"{data}: no labelled test photos; they lie in test/ or bad/ (docs/training.md)")
     trained = None
     name = TRAINING if run is not None and _has_trainings(model) else None
-    with Detector.open(model, backend, precision=precision, calibration=name) as detector:
+    with Detector.open(model, backend, precision=precision, calibration=name, threads=threads) as detector:
         info = detector.info
         if run is not None:
             trained = _trained(run, info, samples)

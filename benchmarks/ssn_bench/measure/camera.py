@@ -38,10 +38,10 @@ class CameraSettings:
 
 def bench(
     model: Path, backend: str, camera: CameraSettings, on_progress: Callable[[float], object],
-    precision: Optional[str] = None,
+    precision: Optional[str] = None, threads: Optional[int] = None,
 ) -> Dict[str, Any]:
     """The document of a camera run."""
-    with Detector.open(model, backend, precision=precision) as detector:
+    with Detector.open(model, backend, precision=precision, threads=threads) as detector:
         if detector.info.frame and detector.info.frame != camera.frame_hw:
             height, width = detector.info.frame
             raise InputError(f"{model} takes {height}x{width} frames alone; give --frame {height}x{width}")
@@ -58,7 +58,7 @@ def bench(
 
         with gauges.watch() as readings:
             latencies, dropped = loop(judge, camera.fps, int(camera.fps * camera.seconds), on_progress)
-        about = {**file_of(model, detector), "backend": detector.backend_name,
+        about = {**file_of(model, detector), "backend": detector.backend_name, "threads": threads,
                  "precision": detector.info.precision, "backbone": detector.info.backbone}
     watched = sensors.summary(readings)
     means = np.mean(parts, axis=0)

@@ -25,14 +25,15 @@ TORCH = "torch"
 VARIANTS = ("icpr", "jims")
 """Of SuperSimpleNet; a file of another method names that instead."""
 
-CHOICES = ("auto", "all", *backends.BACKENDS, TORCH)
+OTHERS = ("auto", "all", TORCH)
+"""What ``--backend`` takes besides the runtime's back ends."""
 
 
 @dataclass(frozen=True)
 class Contender:
     """``word`` as given on the command line, ``label`` in tables; ``file`` is None for eager PyTorch and
     for a method whose file is yet to be made. ``precision`` narrows the choice from a bundle; ``opens``: the
-    library and the file that will run."""
+    library and the file that will run. ``threads`` of the CPU, the library's own number if None."""
 
     word: str
     label: str
@@ -41,25 +42,38 @@ class Contender:
     run: Optional[Path] = None
     opens: Optional[Tuple[str, Path]] = None
     precision: Optional[str] = None
+    threads: Optional[int] = None
 
 
-def parse(names: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None) -> List[Contender]:
+def parse(
+    names: Sequence[str], wanted: Sequence[str], precision: Optional[str] = None,
+    threads: Optional[int] = None,
+) -> List[Contender]:
     """Every name on every back end that is wanted and can run it; labels are unique.
 
     ``auto`` is the best back end for a model and eager PyTorch for a run folder; ``all`` every one that is
-    installed. ``precision`` is which of a bundle's files to take. A name may stand there twice, for the
-    spread of equals. InputError for a name that is none of the three, and for two that would be one file on
-    one library: one time under two names.
+    installed. ``precision`` is which of a bundle's files to take, ``threads`` how many of the CPU compute. A
+    name may stand there twice, for the spread of equals. InputError for a name that is none of the three, and
+    for two that would be one file on one library: one time under two names.
     """
     found: List[Contender] = []
     for name in names:
         for backend in _expand(name, wanted):
             one = _contender(name, backend, precision)
             _check_another(one, found)
+            if threads is not None:
+                one = _with_threads(one, threads)
             copies = sum(other.label.partition(" #")[0] == one.label for other in found)
             label = f"{one.label} #{copies + 1}" if copies else one.label
             found.append(dataclasses.replace(one, label=label))
     return found
+
+
+def _with_threads(one: Contender, threads: int) -> Contender:
+    if one.backend == TORCH:
+        raise InputError(f"{one.label}: --threads is not for eager PyTorch, only for exported models")
+    label = f"{one.label}, {threads} thread{'s' if threads > 1 else ''}"
+    return dataclasses.replace(one, label=label, threads=threads)
 
 
 def _check_another(one: Contender, found: Sequence[Contender]) -> None:
@@ -159,12 +173,15 @@ def opened(
         return
     path = model_of(one, wanted_batch, folder, log)
     batch = wanted_batch if one.file is None else _largest(one, path, wanted_batch)
-    with Detector.open(path, one.backend, batch=batch, precision=one.precision) as detector:
+    with Detector.open(
+        path, one.backend, batch=batch, precision=one.precision, threads=one.threads
+    ) as detector:
         images = noise(batch, detector.info.input_hw)
         info = detector.info
         about = {
             "backend": detector.backend_name,
             "backend_choice": detector.choice,
+            "threads": one.threads,
             **file_of(path, detector),
             "device": _device(detector),
             "method": OURS if info.variant in VARIANTS else info.variant,
@@ -179,7 +196,9 @@ def opened(
 
 
 def _device(detector: Detector) -> str:
-    """Where it computes: the GPU's name or the CPU's."""
+    """Where it computes: the GPU's name or the CPU's; ONNX Runtime does not say which of a provider's."""
+    if detector.library not in ("onnxruntime:openvino", *backends.BACKENDS):
+        return f"a device of {detector.library}"
     if detector.device_ms is None:
         return environment.processor()
     from ssn_edge.backends import gpu
@@ -192,5 +211,7 @@ def _largest(one: Contender, path: Path, wanted: int) -> int:
     if wanted == 1:
         return 1
     choice = selection.choose(path, one.backend, one.precision, wanted)
+    if choice.path.suffix != ".engine":  # a graph takes any number
+        return wanted
     with Detector.open(choice.path, choice.library.NAME, sha256=choice.digest) as detector:
         return min(wanted, detector.max_batch or wanted)

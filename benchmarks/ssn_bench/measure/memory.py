@@ -14,7 +14,9 @@ from typing import Any, Dict, Optional
 CALLS = 10
 
 
-def measure(model: Path, backend: str, batch: int, precision: Optional[str] = None) -> Dict[str, Any]:
+def measure(
+    model: Path, backend: str, batch: int, precision: Optional[str] = None, threads: Optional[int] = None
+) -> Dict[str, Any]:
     """``peak_mb`` (10^6 bytes) of a model and ``what`` was measured; both None where it failed.
 
     On the CPU: growth of the process's resident set from before the model was opened to its
@@ -22,7 +24,7 @@ def measure(model: Path, backend: str, batch: int, precision: Optional[str] = No
     says is taken from its free memory.
     """
     arguments = [sys.executable, "-m", "ssn_bench.measure.memory", str(model), backend, str(batch)]
-    arguments += [precision] if precision else []
+    arguments += [precision or "", str(threads or "")]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return dict(json.loads(done.stdout))
@@ -40,7 +42,8 @@ def _resident_mb(name: str) -> float:
 
 def main() -> None:
     model, backend, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    precision = sys.argv[4] if len(sys.argv) > 4 else None
+    precision = sys.argv[4] or None
+    threads = int(sys.argv[5]) if sys.argv[5] else None
     from ssn_bench.measure.ready import noise
     from ssn_edge.backends import ENGINES, selection
     from ssn_edge.detector import Detector
@@ -48,7 +51,7 @@ def main() -> None:
     choice = selection.choose(model, backend, precision, batch)
     on_gpu = choice.library.NAME in ENGINES
     before = _free_mb() if on_gpu else _resident_mb("VmRSS")
-    with Detector.open(model, backend, batch=batch, precision=precision) as detector:
+    with Detector.open(model, backend, batch=batch, precision=precision, threads=threads) as detector:
         images = noise(batch, detector.info.input_hw)
         for _ in range(CALLS):
             detector.infer_batch(images)

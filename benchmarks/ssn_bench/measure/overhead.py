@@ -18,6 +18,7 @@ import numpy as np
 from ssn_bench.comparison import ratios
 from ssn_bench.measure import environment
 from ssn_bench.measure.ready import file_of
+from ssn_edge import backends
 from ssn_edge.detector import Detector
 from ssn_edge.errors import BackendError, InputError
 
@@ -60,13 +61,13 @@ CALLS = {"onnxruntime": ("_session", "run_with_iobinding"), "openvino": ("_reque
 
 def bench(
     model: Path, backend: str, settings: OverheadSettings, on_progress: Callable[[float], object],
-    precision: Optional[str] = None,
+    precision: Optional[str] = None, threads: Optional[int] = None,
 ) -> Dict[str, Any]:
     """The document. BackendError for TensorRT, whose calls only start the work (see --profile there)."""
     rng = np.random.default_rng(0)
-    with Detector.open(model, backend, precision=precision) as detector:
+    with Detector.open(model, backend, precision=precision, threads=threads) as detector:
         session = detector._session
-        name = detector.backend_name.split()[0]
+        name = backends.base_of(detector.library)
         if name not in CALLS:
             raise BackendError(f"--overhead times the library's one call; {name}'s only starts the work")
         attribute, method = CALLS[name]
@@ -87,7 +88,7 @@ def bench(
         }
         setattr(session, attribute, library._real)
         beside = _beside(model, detector, settings.program) if settings.program else None
-        about = {**file_of(model, detector), "backend": detector.backend_name,
+        about = {**file_of(model, detector), "backend": detector.backend_name, "threads": threads,
                  "precision": detector.info.precision, "backbone": detector.info.backbone}
     return {
         "schema": 2, "kind": "overhead", "model": about, "environment": environment.describe(),

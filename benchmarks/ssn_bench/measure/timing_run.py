@@ -42,11 +42,12 @@ class TimingRequest:
     claim: bool = False
     seed: int = 0
     precision: Optional[str] = None
+    threads: Optional[int] = None
 
 
 def bench(request: TimingRequest) -> Dict[str, Any]:
     """Measure and return the content of ``bench.json`` (docs/files.md)."""
-    contestants = contenders.parse(request.names, request.backends, request.precision)
+    contestants = contenders.parse(request.names, request.backends, request.precision, request.threads)
     batches = [1] + [b for b in (request.protocol.throughput_batch,) if b]
     share = request.budget_s and request.budget_s / len(batches)
     gauges = sensors.Sensors()
@@ -145,7 +146,9 @@ def _memory(one: ReadyContender, contender: Contender) -> Dict[str, Any]:
         peak = eager.peak_memory_mb()
         return {"peak_mb": peak, "what": peak and "most that torch's allocator reserved, all models"}
     assert one.path is not None
-    measured = memory.measure(one.path, contender.backend, one.batch, contender.precision)
+    measured = memory.measure(
+        one.path, contender.backend, one.batch, contender.precision, contender.threads
+    )
     return {**measured, "batch": one.batch}
 
 

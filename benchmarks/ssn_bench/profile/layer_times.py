@@ -88,6 +88,8 @@ def profile(path: Path, backend: str, name: str, precision: Optional[str] = None
 
     choice = selection.choose(path, backend, precision)
     library = choice.library.NAME
+    if backends.has_provider(choice.library):
+        raise BackendError(f"--profile: {library} tells no times of its layers; give --backend onnxruntime")
     model = onnx.load(str(graph_of(path, choice)))
     graph = Graph(model)
     measure = {"onnxruntime": _onnxruntime, "openvino": _openvino}.get(library)

@@ -4,13 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import real_providers
 import tiny
 
-from ssn_bench.measure import contenders
+from ssn_bench.measure import contenders, environment
 from ssn_bench.measure.ready import graph_of
+from ssn_bench.profile import layer_times
 from ssn_edge import backends
 from ssn_edge.backends import selection
-from ssn_edge.errors import InputError
+from ssn_edge.errors import BackendError, InputError
 from ssn_edge.files import sha256
 from ssn_edge.model import bundle
 
@@ -93,3 +95,39 @@ def test_a_bundle_is_no_run_folder(folder):
     with pytest.raises(InputError, match="eager PyTorch runs run folders and methods"):
         contenders.parse(["m.ssn"], ["torch"])
     assert labels(["m.ssn"], ["all"]) == [f"m.ssn, {name}" for name in backends.installed()]
+
+
+def test_labels_tell_providers_and_threads(folder, monkeypatch):
+    assert labels(["m.ssn"], ["onnxruntime:cpu", "onnxruntime"]) == [
+        "m.ssn, onnxruntime", "m.ssn, onnxruntime #2"
+    ]
+    (one,) = contenders.parse(["m.ssn"], [ONE], threads=2)
+    assert (one.label, one.threads) == (f"m.ssn, {ONE}, 2 threads", 2)
+    library = SimpleNamespace(NAME="onnxruntime:cuda", version=lambda: "1.30.0")
+    monkeypatch.setattr(
+        selection, "choose", lambda *_: selection.Choice(library, folder / "m.onnx", "asked for")
+    )
+    assert labels(["m.onnx"], ["onnxruntime:cuda"]) == ["m.onnx, onnxruntime:cuda"]
+    with pytest.raises(BackendError, match="onnxruntime:cuda tells no times of its layers"):
+        layer_times.profile(folder / "m.onnx", "onnxruntime:cuda", "m.onnx")
+
+
+def test_eager_pytorch_takes_no_threads(folder):
+    pytest.importorskip("torch")
+    (folder / "run").mkdir()
+    with pytest.raises(InputError, match="run, eager PyTorch: --threads is not for eager PyTorch"):
+        contenders.parse(["run"], ["auto"], threads=1)
+
+
+@pytest.mark.parametrize("name", real_providers.HERE or [
+    pytest.param("", marks=pytest.mark.skip(reason=real_providers.WHY))
+])
+def test_a_provider_is_opened_and_said(folder, name):
+    (one,) = contenders.parse(["m.ssn"], [name])
+    with contenders.opened(one, 4, folder, print) as ready:
+        ready.call.run()
+        assert one.label == f"m.ssn, {name}" and ready.batch == 4
+        assert ready.about["backend"].split()[0] == name and "agrees with 3 reference" in ready.about[
+            "backend_choice"]
+        expected = f"a device of {name}" if "ggml" in name else environment.processor()
+        assert ready.about["device"] == expected

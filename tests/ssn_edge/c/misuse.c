@@ -1,6 +1,7 @@
 /* Every wrong call that a C program can make: a status and a line of text, never a crash. Prints what
    failed; exit code 0 when nothing did. Usage: misuse MODEL */
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,36 @@ static void versions(const char *path)
         failures++, printf("a verdict without a detector\n");
 }
 
+/* What the library starts besides the caller's own, as the system counts. */
+static int tasks(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/task");
+    while (folder && readdir(folder))
+        count++;
+    if (folder)
+        closedir(folder);
+    return count;
+}
+
+static void threads(const char *path)
+{
+    ssn_options options = SSN_OPTIONS;
+    ssn_detector detector;
+    int before;
+    options.model = path, options.backend = "onnxruntime:cpu", options.threads = 1;
+    EXPECT(ssn_open(SSN_EDGE_ABI, &options, &detector), SSN_OK, ""); /* what starts once in a process */
+    before = tasks();
+    EXPECT(ssn_close(detector), SSN_OK, "");
+    options.threads = 3;
+    EXPECT(ssn_open(SSN_EDGE_ABI, &options, &detector), SSN_OK, "");
+    if (before && tasks() != before + 2)
+        failures++, printf("%d tasks more with 3 threads than with 1\n", tasks() - before);
+    EXPECT(ssn_close(detector), SSN_OK, "");
+    options.threads = UINT32_MAX;
+    EXPECT(ssn_open(SSN_EDGE_ABI, &options, &detector), SSN_BAD_MODEL, "threads 4294967295: give 1 to 1024");
+}
+
 static void sizes(ssn_detector detector, const ssn_frame *good)
 {
     static const uint32_t wrong[] = {0, 1, 4, 12, SSN_MAX_SIZE + 1, UINT32_MAX};
@@ -148,9 +179,9 @@ static void sizes(ssn_detector detector, const ssn_frame *good)
     EXPECT(ssn_info(detector, given), SSN_BAD_ARGUMENT, "struct_size is 791, ssn_model of ABI 2 has 792 by");
     free(given);
 
-    options.model = "none.onnx", options.reserved[8] = 1;
+    options.model = "none.onnx", options.reserved[7] = 1;
     EXPECT(ssn_open(SSN_EDGE_ABI, &options, &other), SSN_BAD_ARGUMENT, "ssn_options has a reserved field");
-    options.reserved[8] = 0;
+    options.reserved[7] = 0;
     given = grown(&options, sizeof options, 8, 1);
     EXPECT(ssn_open(SSN_EDGE_ABI, given, &other), SSN_BAD_ARGUMENT, "ssn_options has a reserved");
     free(given);
@@ -225,7 +256,9 @@ int main(int count, char **words)
     EXPECT(open_model(words[0], NULL, NULL, &detector), SSN_BAD_MODEL, "not an .onnx");
     EXPECT(open_model("\xff\xfe.onnx", NULL, NULL, &detector), SSN_BAD_MODEL, "no such model file");
     EXPECT(open_model(words[1], "abacus", NULL, &detector), SSN_BACKEND_FAILED, "abacus");
+    EXPECT(open_model(words[1], "onnxruntime:abacus", NULL, &detector), SSN_BACKEND_FAILED, "onnxruntime:abacus");
     EXPECT(open_model(words[1], NULL, "abcd", &detector), SSN_BAD_MODEL, "sha256");
+    threads(words[1]);
     if (detector)
         failures++, printf("a failed call left handle %llu\n", (unsigned long long)detector);
     EXPECT(ssn_info(1234, &model), SSN_BAD_HANDLE, "detector 1234");
