@@ -117,7 +117,7 @@ class Detector:
             found = _calibration(choice, info, view or View(), calibration)
             info = in_bundle.judged_by(info, found) if found else _plain(info, choice, view or View())
             detector = cls(info, choice, session, batch, view or View(), found)
-            if has_provider(choice.library):
+            if has_provider(choice.library) or choice.uncompared:
                 detector.choice += f"; {_compared(detector, choice, batch)}"
             if threshold is not None:
                 detector.set_threshold(threshold)
@@ -304,7 +304,8 @@ def _session(choice: selection.Choice, batch: int, threads: Optional[int]) -> Se
 
 
 def _compared(detector: Detector, choice: selection.Choice, batch: int) -> str:
-    """What a provider's answers were held against, in words; BackendError where they are others.
+    """What a provider's answers, or those of an engine that was built and not run, were held against, in
+    words; BackendError where they are others.
 
     A bundle's reference frames have the trained model's own answers. Without them ONNX Runtime on the CPU,
     which the export compared with the trained model, answers for frames that are made up.

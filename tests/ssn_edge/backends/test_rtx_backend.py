@@ -1,7 +1,9 @@
 """Engines of TensorRT for RTX on a stand-in that records: the runtime's configuration, the kernels' cache."""
 
+import dataclasses
 import importlib
 import importlib.machinery
+import os
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import tiny
 
 from ssn_edge import BackendError, Detector, ModelError, backends
 from ssn_edge.backends import gpu, selection
+from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.engine_file import CACHE_SUFFIX
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
@@ -147,10 +150,61 @@ def test_failures_leave_nothing(rtx, tmp_path, failing, reason):
     assert not cached(tmp_path)
 
 
+def bundle_of(path, *, answers=1.0):
+    """An engine that was built and not run, and reference frames with ``answers`` times the true maps."""
+    from ssn_export.gates import parity
+
+    contents = tiny.contents([info(unverified=True)], roles=("float32", "half"))
+    truth = tiny.reference()
+    told = parity.Reference(truth.images, truth.maps * answers, truth.scores)
+    contents.append(bundle_writer.Content("reference", lambda place: parity.write_reference(place, told)))
+    plan = b"vtrt...." + info(unverified=True).to_name().encode() + b"...."
+    contents = [
+        dataclasses.replace(one, write=lambda place: place.write_bytes(plan)) if one.role == "engine" else one
+        for one in contents
+    ]
+    with bundle_writer.writing(path, lambda line: None) as writer:
+        writer.commit(tiny.info(), [writer.add(content) for content in contents])
+    return path
+
+
+def test_an_engine_that_was_built_and_not_run_is_compared_where_it_is_opened(rtx, tmp_path):
+    path = bundle_of(tmp_path / "m.ssn")
+    with Detector.open(path) as detector:
+        assert detector.library == "rtx" and "; agrees with 3 reference frames, map error" in detector.choice
+        np.testing.assert_allclose(
+            detector.infer_batch(IMAGES[:1])[0], IMAGES[:1].astype(np.float64).mean(3), rtol=1e-6
+        )
+    (entry,) = bundle.read(path).of_role("engine")
+    assert len(cached(path)) == 1 and cached(path)[0].name.startswith(f".{entry.name.partition('.')[0]}-")
+
+
+@pytest.mark.parametrize("backend", ["auto", "rtx"])
+def test_and_is_not_used_where_its_answers_are_others(rtx, tmp_path, backend):
+    path = bundle_of(tmp_path / "m.ssn", answers=1.02)
+    reason = "rtx is not used: map_rms .* limit 3e-03, against 3 reference frames"
+    with pytest.raises(BackendError, match=reason):
+        Detector.open(path, backend)
+
+
+def test_a_cache_whose_engine_is_gone_goes_too(rtx, tmp_path):
+    """With the next writer, once no reader can be about to open it."""
+    path = bundle_of(tmp_path / "m.ssn")
+    Detector.open(path).close()
+    (kept,) = cached(path)
+    other = path / ".engine-0badf00d-NVIDIA-RTX-A2000-1.7.1.116.rtxcache"
+    for place in (kept, other):
+        place.write_bytes(b"kernels")
+        os.utime(place, (0, 0))
+    with bundle_writer.writing(path, lambda line: None):
+        pass
+    assert cached(path) == [kept]
+
+
 def test_of_a_bundle(rtx, tmp_path, monkeypatch):
-    """TensorRT is not there; the engine for this card is taken, and its cache goes with it."""
+    """TensorRT is not there; the engine for this card is taken."""
     path = tiny.write_bundle(tmp_path / "m.ssn", [info()])
-    (entry,) = selection.bundle.read(path).of_role("engine")
+    (entry,) = bundle.read(path).of_role("engine")
     choice = selection.choose(path)
     assert choice.library.NAME == "rtx" and choice.path.name == entry.name
     assert choice.why == f"{entry.name}, built for this GPU"
