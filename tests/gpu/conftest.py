@@ -16,6 +16,7 @@ from commands import command
 
 from ssn_edge import backends
 from ssn_edge.files import write_json
+from ssn_edge.model.engine_file import PRODUCTS
 
 FIGURES = {}
 OUTCOMES = {}
@@ -23,9 +24,12 @@ OUTCOMES = {}
 
 def pytest_collection_modifyitems(items):
     here = [item for item in items if Path(__file__).parent in item.path.parents]
-    problem = backends.engine_problem() if here else None
-    for item in here if problem else []:
-        item.add_marker(pytest.mark.skip(reason=f"needs TensorRT and a GPU: {problem}"))
+    problems = {name: backends.engine_problem(name) if here else None for name in PRODUCTS}
+    for item in here:
+        name = "rtx" if item.path.stem == "test_rtx" else "tensorrt"
+        if problems[name]:
+            reason = f"needs {PRODUCTS[name]} and a GPU: {problems[name]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_runtest_logreport(report):
@@ -42,15 +46,16 @@ def pytest_sessionfinish(session):
 
 def _machine():
     about = {"machine": platform.platform(), "python": platform.python_version()}
-    if backends.engine_problem() is None:
+    here = [name for name in PRODUCTS if backends.engine_problem(name) is None]
+    if here:
         from ssn_edge.backends import gpu
 
-        tensorrt = backends.load("tensorrt")
-        device = tensorrt.open_device()
+        device = gpu.open_device()
         with device.active("asking for memory"):
             free, total = device.free_memory()
         about.update(
-            tensorrt=tensorrt.version(), gpu=device.name, integrated=device.integrated,
+            **{name: backends.load(name).version() for name in here},
+            gpu=device.name, integrated=device.integrated,
             compute_capability=device.compute_capability, free_bytes=free, total_bytes=total,
             cuda_driver=gpu.binding().driver_version(), cuda_binding=gpu.binding().NAME,
         )
