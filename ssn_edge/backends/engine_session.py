@@ -214,8 +214,9 @@ class Session:
     def _release(self) -> None:
         self._settle()
         while self._buffers:
+            _, buffer = self._buffers.popitem()
             with contextlib.suppress(BackendError), gpu.translated("freeing memory"):
-                self._buffers.popitem()[1].free()
+                buffer.free()
         self._open.close()
 
     def _settle(self) -> None:

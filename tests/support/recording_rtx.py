@@ -188,6 +188,16 @@ class Device:
         buffer.array[:count] = self._recording.memory[buffer.pointer][:count]
 
 
+class CudaError(Exception):
+    pass
+
+
+class OutOfMemory(CudaError):
+    pass
+
+
+BINDING = SimpleNamespace(NAME="recording", Error=CudaError, OutOfMemory=OutOfMemory)
+
 STOOD_IN = (ICudaEngine, IExecutionContext, IRuntimeCache, IRuntimeConfig, Runtime)
 
 

@@ -29,6 +29,7 @@ def rtx(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.delitem(sys.modules, "ssn_edge.backends.rtx_backend", raising=False)
     monkeypatch.setattr(gpu, "open_device", lambda: recording_rtx.Device(recording))
+    monkeypatch.setattr(gpu, "binding", lambda: recording_rtx.BINDING)  # also where there is none
     yield recording
     sys.modules.pop("ssn_edge.backends.rtx_backend", None)
     assert not recording.memory, "buffers that were not given back"
