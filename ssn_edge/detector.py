@@ -117,8 +117,12 @@ class Detector:
             found = _calibration(choice, info, view or View(), calibration)
             info = in_bundle.judged_by(info, found) if found else _plain(info, choice, view or View())
             detector = cls(info, choice, session, batch, view or View(), found)
-            if has_provider(choice.library) or choice.uncompared:
-                detector.choice += f"; {_compared(detector, choice, batch)}"
+            unverified = getattr(getattr(session, "info", None), "unverified", False)
+            frames = choice.bundle is not None and bool(choice.bundle.of_role("reference"))
+            if has_provider(choice.library) or choice.uncompared or unverified and frames:
+                detector.choice += f"; {_compared(detector, choice, batch, verify)}"
+            elif unverified:
+                detector.choice += "; never compared with the trained model"
             if threshold is not None:
                 detector.set_threshold(threshold)
             return detector
@@ -303,9 +307,9 @@ def _session(choice: selection.Choice, batch: int, threads: Optional[int]) -> Se
     return choice.library.open_session(choice.path, batch, choice.digest, choice.host_code, threads)
 
 
-def _compared(detector: Detector, choice: selection.Choice, batch: int) -> str:
+def _compared(detector: Detector, choice: selection.Choice, batch: int, verify: bool) -> str:
     """What a provider's answers, or those of an engine that was built and not run, were held against, in
-    words; BackendError where they are others.
+    words; BackendError where they are others. ``verify``: the frames' file is read whole.
 
     A bundle's reference frames have the trained model's own answers. Without them ONNX Runtime on the CPU,
     which the export compared with the trained model, answers for frames that are made up.
@@ -313,7 +317,7 @@ def _compared(detector: Detector, choice: selection.Choice, batch: int) -> str:
     info = detector.info
     frames = choice.bundle.of_role("reference") if choice.bundle is not None else []
     if choice.bundle is not None and frames:
-        path = bundle.check(choice.bundle, frames[0])
+        path = bundle.check(choice.bundle, frames[0], verify or choice.host_code)
         truth, slack = parity.read_reference(path), 1.0
         if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
             raise ModelError(f"{path}: images of another model; copy the bundle again")
@@ -328,7 +332,10 @@ def _compared(detector: Detector, choice: selection.Choice, batch: int) -> str:
     if reason is None and found.score_max > slack * found.margin:
         reason = f"score {found.score_max:.1e} off, limit {slack * found.margin:.0e}"
     if reason is not None:
-        raise BackendError(f"{choice.path}: {detector.library} is not used: {reason}, against {what}")
+        raise BackendError(
+            f"{choice.path}: {detector.library} is not used: {reason}, against {what}; give --backend "
+            "onnxruntime, or another engine or provider"
+        )
     return f"agrees with {what}, map error {found.map_rms:.1e} rms"
 
 

@@ -49,7 +49,7 @@ def capabilities(
         if not re.fullmatch("[0-9]{2,3}", digits) or "." in word and word[-2] != ".":
             raise click.BadParameter(f"{value!r}: give compute capabilities, as 86,89,120")
         found.append(f"{digits[:-1]}.{digits[-1]}")
-    return tuple(dict.fromkeys(found))
+    return tuple(sorted(set(found), key=float))
 
 
 def gpu_index(context: click.Context, parameter: click.Parameter, value: Optional[str]) -> None:

@@ -69,7 +69,8 @@ Plain files:
               help="Build an engine of a bundle, compare it, and add it: TensorRT's on the device that will "
                    "run it, that of TensorRT for RTX anywhere.  [default: tensorrt]")
 @click.option("--engine-out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Build a plain engine of a bundle or an .onnx file; with --engine rtx, for RTX.")
+              help="Build a plain engine of a bundle, which stays as it is, or of an .onnx file; with "
+                   "--engine rtx, for RTX.")
 @click.option("--reference", type=click.Path(path_type=Path),
               help="With --engine-out of an .onnx file: NAME.reference.npz of --unpack, to compare with.")
 @click.option("--unverified", is_flag=True,
@@ -132,7 +133,7 @@ def main(context: click.Context, source: Optional[Path], **options: Any) -> None
         pack.unpack(source, options["unpack"], click.echo)
     if options["out"] and not options["pack"]:
         _plain_graph(source, options)
-    if options["engine"] and kind == "a bundle":
+    if options["engine"] and not options["engine_out"]:
         _add_engine(source, options)
     if options["engine_out"]:
         _plain_engine(source, kind, options)
@@ -177,6 +178,10 @@ def _run_folder(run: Path, options: Any) -> None:
             f"--engine: {problem}; export without it, then {_where(product)}: ssn-export {out} "
             f"{_engine_words(product)}"
         )
+    if options["engine"]:
+        if options["precision"] == "float16" and not options["fp16"]:
+            raise InputError("--precision float16: of an export with --fp16; give that too")
+        _builder("--engine", product).check(_engine_options(options))
     _export(run, out, options)
     if not plain and (options["engine"] or options["fp16"]):
         if problem is None:
@@ -212,8 +217,10 @@ def _export(run: Path, out: Path, options: Any) -> None:
 def _plain_graph(path: Path, options: Any) -> None:
     with needs("export"):
         from ssn_export.bundles import plain
+        from ssn_export.tensorrt import compiled
     precision, out = options["precision"] or PRECISIONS[0], options["out"]
-    _wrote(plain.write(path, out, precision, options["calibration"], options["verdict"], click.echo))
+    name, inside = options["calibration"], options["verdict"]
+    _wrote(plain.write(path, out, precision, name, inside, click.echo, compiled.judged))
 
 
 def _add_engine(path: Path, options: Any) -> None:

@@ -78,6 +78,11 @@ def load(name: str) -> Library:
             f"backend {name} is not installed ({one_line(error)}); "
             f'run: pip install "ssn-edge[{name}]"'
         ) from None
+    except (OSError, RuntimeError) as error:  # what bindings without their libraries raise
+        raise BackendError(
+            f"backend {name} does not load ({one_line(error)}); "
+            f'run: pip install --force-reinstall "ssn-edge[{name}]"'
+        ) from None
 
 
 def engine_library(name: str = ENGINES[0]) -> EngineLibrary:

@@ -27,7 +27,7 @@ class Choice:
     ``digest``: what the back end finds the file to hash to, or refuses it; None where that was done or none
     is known. ``host_code``: the user gave a sha256, so an engine may bring code for the host. ``bundle``:
     what the file is of, whose manifest says what it must say of itself; ``sha256``: the file's, by that.
-    ``uncompared``: it was built where it could not run, so that it is compared with the trained model first.
+    ``uncompared``: what runs is made on this machine, so that it is compared with the trained model first.
     """
 
     library: Library
@@ -103,7 +103,7 @@ def _of_bundle(
         if entry is not None and entry.engine is not None:
             check_trust(found.place(entry), entry.engine, trusted)
             return Choice(library or backends.load(name), found.place(entry), reason, entry.sha256, trusted,
-                          found, entry.sha256, _compared_later(found, entry))
+                          found, entry.sha256, compared_later(found, entry))
         if asked:
             raise InputError(f"{path}: {reason}")
         if name == backends.ENGINES[0] or _has_engine(found, name):
@@ -158,7 +158,7 @@ def _engine(
     if not fitting:
         return None, f"{misfits[0]}; {build}"
     if not asked:
-        compared = [one for one in fitting if one.verified or _compared_later(found, one)]
+        compared = [one for one in fitting if one.verified or compared_later(found, one)]
         if not compared:
             name = fitting[0].name
             return None, f"{name} was never compared with the trained model; --backend {product} takes it"
@@ -171,10 +171,11 @@ def _engine(
     return best, f"{best.name}, {_of(len(fitting), len(engines))}"
 
 
-def _compared_later(found: Bundle, entry: Entry) -> bool:
-    """Of an engine for RTX, which is built where no such card need be; with the bundle's reference frames."""
+def compared_later(found: Bundle, entry: Entry) -> bool:
+    """Whether it is held against the bundle's reference frames at each opening: engines for RTX are, since
+    their kernels are compiled there, for a card on which no builder may have compared them."""
     for_rtx = entry.engine is not None and entry.engine.product == "rtx"
-    return for_rtx and not entry.verified and bool(found.of_role("reference"))
+    return for_rtx and bool(found.of_role("reference"))
 
 
 def _of(fitting: int, engines: int) -> str:

@@ -76,7 +76,7 @@ typedef struct ssn_options { /* 72 bytes; 64 before there was a calibration */
     uint32_t threads; /* of the CPU for a frame; 0: the library's own number */
     uint32_t reserved[8];
     const char *model;   /* path of a bundle (NAME.ssn), or of a plain .onnx or .engine file, of ssn-export */
-    const char *backend; /* "onnxruntime", "onnxruntime:PROVIDER", "openvino", "tensorrt"; NULL: the best */
+    const char *backend; /* "onnxruntime", "onnxruntime:PROVIDER", "openvino", "tensorrt", "rtx"; NULL: the best */
     const char *sha256;  /* what the file, of a bundle its manifest.json, must hash to, or NULL */
     const char *calibration; /* which of a bundle's to judge by; NULL: the one in use */
 } ssn_options;

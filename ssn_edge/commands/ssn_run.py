@@ -73,7 +73,7 @@ Examples:
 @click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @backend_option.option(
     default="auto", show_default=True,
-    help="Library to run on; auto takes TensorRT where a bundle has an engine for this GPU. PROVIDER: cuda, "
+    help="Library to run on; auto takes an engine for this GPU where a bundle has one. PROVIDER: cuda, "
          "openvino or another that this ONNX Runtime, or a plugin, has.",
 )
 @backend_option.threads

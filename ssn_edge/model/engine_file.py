@@ -21,6 +21,7 @@ NAME_BYTES = 4095
 """Longest name that TensorRT takes, without the final zero."""
 
 MOST_BATCH = 1 << 16
+MOST_CAPABILITIES = 16
 
 CACHE_SUFFIX = ".rtxcache"
 """Of a file beside an engine: what TensorRT for RTX compiled of it for one card. Any may be deleted."""
@@ -114,6 +115,8 @@ class EngineInfo:
                     raise ValueError(f"version {version}")
             if info.product not in PRODUCTS:
                 raise ValueError(f"product {one_line(info.product, 40)}")
+            if info.product == "rtx" and not 1 <= len(info.compute_capabilities) <= MOST_CAPABILITIES:
+                raise ValueError(f"{len(info.compute_capabilities)} compute capabilities")
             if type(info.batch) is not int or not 1 <= info.batch <= MOST_BATCH:
                 raise ValueError(f"batch {info.batch}")
             for text in (info.source, info.onnx_sha256, info.device):
@@ -165,7 +168,7 @@ class EngineInfo:
 
 def product_of(head: bytes) -> str:
     """Whose plan this is, by the :data:`HEAD_BYTES` that it begins with; "tensorrt" where they do not say."""
-    return "rtx" if b'"product":"rtx"' in head else "tensorrt"
+    return "rtx" if head.startswith(b"vtrt") or b'"product":"rtx"' in head else "tensorrt"
 
 
 def check_trust(path: PathLike, info: EngineInfo, trusted: bool) -> None:

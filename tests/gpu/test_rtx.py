@@ -36,6 +36,14 @@ def test_is_compared_when_it_is_built(model, figures):
     assert entry.measured["parity"]["trained model"]["map_rms"] <= parity.HALF_LIMITS["map_rms"]
 
 
+def test_one_that_was_not_run_is_compared_where_it_is_opened(exported, tmp_path):
+    path = shutil.copytree(exported, tmp_path / "model.ssn")
+    command("ssn_export", path, "--engine", "rtx", "--unverified")
+    assert not engine(path).verified
+    with Detector.open(path, "rtx") as detector:
+        assert "; agrees with" in detector.choice
+
+
 def test_the_cache_saves_the_second_opening_its_compiling(model, figures):
     for place in caches(model):
         place.unlink()

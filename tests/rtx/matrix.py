@@ -7,6 +7,7 @@ made once; each release builds in processes of its own, one cell after the other
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ def main():
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        return work(arguments.out)
+        return work(arguments.out, str(arguments.releases[0]))
     make_graphs(arguments.out)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda folder: run(folder, arguments.out), arguments.releases))
@@ -68,11 +69,20 @@ def run(folder, out):
     """Start workers until one has nothing left: a crash of the compiler is a cell, and not the end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *map(str, PATHS)])}
     command = [sys.executable, __file__, "--worker", "--out", str(out), str(folder)]
-    while subprocess.run(command, env=environment, check=False).returncode != 0:
-        print(f"{folder}: a worker ended, another goes on", flush=True)
+    while True:
+        code = subprocess.run(command, env=environment, check=False).returncode
+        if code not in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE, -signal.SIGBUS):
+            break  # done, or an error of ours that another worker would meet too
+        started = [cell for cell in read(out) if cell["outcome"] == "started"]
+        for cell in started:
+            if (folder / "ready").is_file() and cell["folder"] == str(folder):
+                write(out, {**cell, "outcome": "crashed"})
+        print(f"{folder}: the compiler crashed, another worker goes on", flush=True)
+    if code:
+        raise SystemExit(f"{folder}: a worker ended with code {code}")
 
 
-def work(out):
+def work(out, folder):
     """Build what is not there yet, in one process."""
     import onnx
 
@@ -81,15 +91,17 @@ def work(out):
     from ssn_export.tensorrt import builder, compiled, turing
 
     product = backends.engine_library("rtx").PRODUCT
-    done = {(cell["release"], cell["sm"], cell["case"]) for cell in read(out)}
+    done = {
+        (cell["release"], cell["sm"], cell["case"]) for cell in read(out) if cell["outcome"] != "started"
+    }
     left = [
         (sm, case) for case in cases() for sm in builder.targets(product)
         if (product.version(), sm, case.name) not in done
     ]
     for number, (sm, case) in enumerate(left):
         path, start = place(out, case), time.monotonic()
-        cell = {"release": product.version(), "sm": sm, "case": case.name, "precision": case.precision}
-        write(out, {**cell, "outcome": "crashed"})  # replaced by the next line, unless the process ends
+        cell = {"release": product.version(), "sm": sm, "case": case.name, "folder": folder}
+        write(out, {**cell, "outcome": "started"})  # replaced by the next line, unless the process ends
         try:
             model = path
             if sm == TURING:

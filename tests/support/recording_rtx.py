@@ -23,7 +23,6 @@ class Recording:
     def __init__(self):
         self.calls, self.memory = [], {}
         self.failing, self.kernels = set(), b"kernels of this card"
-        self.compiled = 0
 
 
 class ILogger:

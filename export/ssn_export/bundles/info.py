@@ -30,7 +30,7 @@ def lines(path: Path, log: Callable[[str], object] = print) -> None:
     for line in _model(path, found.model):
         log(line)
     log(f"sha256 of the manifest {found.sha256}")
-    rows = [HEADER, *(_row(entry) for entry in found.entries)]
+    rows = [HEADER, *(_row(entry, selection.compared_later(found, entry)) for entry in found.entries)]
     for line in _aligned(rows):
         log(line)
     for entry in found.entries:
@@ -58,7 +58,7 @@ def _model(path: Path, info: ModelInfo) -> List[str]:
     ]
 
 
-def _row(entry: Entry) -> Sequence[str]:
+def _row(entry: Entry, later: bool) -> Sequence[str]:
     about = ""
     engine = entry.engine
     if engine is not None:
@@ -69,7 +69,7 @@ def _row(entry: Entry) -> Sequence[str]:
             f"1 to {engine.batch} images" if engine.batch > 1 else "1 image",
             *(flag.replace("_", "-") for flag in flags),
             _error(entry.measured.get("parity") or {}, "the trained model") if entry.verified
-            else "compared with the trained model where it is opened" if engine.product == "rtx"
+            else "compared with the trained model where it is opened" if later
             else "not compared with the trained model",
         ])
     size = f"{entry.size / 1e6:.1f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import onnx
 
@@ -19,11 +19,11 @@ from ssn_export.bundles import baking, calibrations
 
 def write(
     path: Path, out: Path, precision: str = "float32", name: Optional[str] = None, inside: bool = False,
-    log: Log = print,
+    log: Log = print, judge: Callable[[onnx.ModelProto, str, Log], object] = lambda graph, called, log: None,
 ) -> List[Path]:
     """The graph of the bundle ``path`` in ``precision`` as the file ``out``, described with the thresholds of
     the calibration ``name`` (None: the one in use); with them ``inside`` it has the outputs ``mask`` uint8
-    [N, H, W] and ``is_defect`` uint8 [N].
+    [N, H, W] and ``is_defect`` uint8 [N], and ``judge`` is asked about it, which may raise.
 
     Raises InputError for a bundle whose graphs have thresholds inside already, for a precision or a name that
     there is none of, and where nothing can be written; ModelError for a damaged bundle.
@@ -38,6 +38,7 @@ def write(
     graph = onnx.load(str(place))
     if inside:
         graph = baking.baked(graph, info)
+        judge(graph, f"{precision} with thresholds", log)
     else:
         baking.describe(graph, info)
     with replacing(out) as temporary:

@@ -95,6 +95,7 @@ class Exported:
             for kind, (graph, info) in self.graphs.items():
                 judged = calibrations.judged_by_training(info, self.calibration)
                 files[kind] = baking.baked(graph, judged)
+                compiled.judged(files[kind], f"{kind} with thresholds", log)
                 log(f"{kind}: {calibrations.words(judged)}")
         for kind, graph in files.items():
             with replacing(places[kind]) as temporary:

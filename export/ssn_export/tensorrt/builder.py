@@ -65,6 +65,16 @@ def targets(product: Product) -> List[str]:
     return sorted((f"{name[:-1]}.{name[-1]}" for name in names), key=float)
 
 
+def check_targets(product: Product, capabilities: Sequence[str]) -> None:
+    """InputError for a compute capability that the library does not build for."""
+    known = targets(product)
+    for one in capabilities:
+        if one not in known:
+            raise InputError(
+                f"compute capability {one}: {product.words()} builds for {', '.join(known) or 'the GPU here'}"
+            )
+
+
 def serialize(
     product: Product, model: Union[Path, bytes], name: str, options: BuildOptions,
     log: Callable[[str], object], show: bool = False, called: str = "",
@@ -152,12 +162,7 @@ def _aim(product: Product, config: trt.IBuilderConfig, capabilities: Sequence[st
     """At these compute capabilities: all in one plan, which runs on cards of each."""
     if not capabilities:
         return
-    known = targets(product)
-    for one in capabilities:
-        if one not in known:
-            raise InputError(
-                f"compute capability {one}: {product.words()} builds for {', '.join(known) or 'the GPU here'}"
-            )
+    check_targets(product, capabilities)
     if not (
         hasattr(product.trt, "ComputeCapability")
         and hasattr(config, "num_compute_capabilities")

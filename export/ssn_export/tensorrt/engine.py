@@ -74,6 +74,8 @@ class EngineRequest:
             raise InputError("--sm: TensorRT builds for the GPU that is there; --engine rtx for any")
         if compiled.TURING in self.capabilities and len(self.capabilities) > 1:
             raise InputError("--sm: an engine for Turing (75) is one of its own; build another for the rest")
+        if self.product == "rtx":
+            builder.check_targets(_library("rtx").PRODUCT, self.capabilities)
         if not 1 <= self.batch <= MOST_BATCH:
             raise InputError(f"--batch {self.batch}: choose 1 to {MOST_BATCH}")
 
@@ -88,6 +90,11 @@ class Built(NamedTuple):
     digest: str
     record: Dict[str, Any]
     kernels: str = ""
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """InputError for options of :class:`EngineRequest` that do not go together: before an export."""
+    EngineRequest(Path(), None, **{name: value for name, value in options.items() if name != "unverified"})
 
 
 def write_file(request: EngineRequest, out: Path, log: Callable[[str], object] = print) -> List[Path]:
@@ -328,18 +335,15 @@ def verify(
     if request.reference is None:
         log("not compared with the trained model, as asked for: the engine says so of itself")
         return {}
-    if built.core.unverified:
-        reason = why_not_run(request.product, built.core.compute_capabilities)
-        log(
-            f"built, not run ({(reason or '').partition(' (')[0]}): it is compared with the trained model "
-            "where it is opened"
-        )
-        return {}
     truth = parity.read_reference(request.reference)
     if truth.images.shape[1:3] != info.input_hw or truth.maps.shape[1:] != info.size_hw:
         raise ModelError(
             f"{request.reference}: images of another model; give the one of {request.model.name}"
         )
+    if built.core.unverified:
+        reason = (why_not_run(request.product, built.core.compute_capabilities) or "").partition(" (")[0]
+        log(f"built, not run ({reason}); of a bundle it is compared with the trained model at each opening")
+        return {}
     answers = run(engine, request.product, truth.images, request.batch, built.digest)
     figures = {"trained model": parity.compare(truth, *answers, info.verdict, info.precision)}
     log(f"engine against the trained model: {figures['trained model'].line()}")
@@ -369,6 +373,6 @@ def _layers(
     """What the engine is made of, in short; printed in full with ``--layers``."""
     text, activations = built.kernels, None
     if request.product != "rtx":
-        text, activations = layers.inspected(request.product, engine, built.digest)
+        text, activations = layers.inspected(request.product, engine, built.digest, host_code=True)
     found = layers.of_engine(text, request.model, built.info, request.batch, request.show_layers, log)
     return {**found, "activation_bytes": activations}

@@ -30,9 +30,12 @@ def of_engine(
     return document
 
 
-def inspected(library: str, engine: Path, digest: Optional[str]) -> Tuple[str, int]:
-    """The inspector's report of an engine, on its GPU, and the bytes of its activations."""
-    session = backends.engine_library(library).open_session(engine, 1, digest, digest is not None)
+def inspected(
+    library: str, engine: Path, digest: Optional[str], host_code: bool
+) -> Tuple[str, int]:
+    """The inspector's report of an engine, on its GPU, and the bytes of its activations. ``host_code``: the
+    engine may bring code for the host."""
+    session = backends.engine_library(library).open_session(engine, 1, digest, host_code)
     try:
         return session.layers(), session.device_memory()
     finally:
@@ -47,28 +50,32 @@ def show(
 
     Raises BackendError where neither can be had.
     """
+    if model.suffix == ".engine":
+        for option in (*(["--sm"] if capabilities else []), *(["--precision"] if precision else [])):
+            raise InputError(f"{option}: {model} is an engine, as it was built; give the bundle")
     if model.suffix == ".onnx" or capabilities:
         return _of_graphs(model, precision, tuple(capabilities), batch)
     choice, reason = _fitting(model, precision)
     if choice is None:
-        problem = compiled.missing()
-        if problem is not None:
-            raise BackendError(f"{model}: {reason}; and without an engine {problem}")
+        if compiled.missing() is not None:
+            raise BackendError(f"{model}: {reason}")
         return [f"no engine for this machine ({reason}):", *_of_graphs(model, precision, (), batch)]
-    title, found = of_choice(choice)
+    title, found = of_choice(choice, batch)
     return [title, *found.lines(each=True)]
 
 
-def of_choice(choice: selection.Choice) -> Tuple[str, kernels.Report]:
+def of_choice(choice: selection.Choice, batch: int = 1) -> Tuple[str, kernels.Report]:
     """What is run, and what it is made of: the engine, or the graph by TensorRT for RTX. BackendError where
     that is not installed."""
     if choice.library.NAME in backends.ENGINES:
-        text, activations = inspected(choice.library.NAME, choice.path, choice.digest)
+        text, activations = inspected(
+            choice.library.NAME, choice.path, choice.digest, choice.host_code
+        )
         graph = _graph_of(choice)
         nodes = read_info(graph).float32_nodes if graph else ()
         title = f"{choice.path.name}, {activations / MIB:.1f} MiB of activations:"
-        return title, kernels.report(text, _loaded(graph), 1, nodes)
-    return _compiled(choice.path, compiled.CARD[0], 1)
+        return title, kernels.report(text, _loaded(graph), batch, nodes)
+    return _compiled(choice.path, compiled.CARD[0], batch)
 
 
 def _fitting(model: Path, precision: Optional[str]) -> Tuple[Optional[selection.Choice], str]:
@@ -110,8 +117,14 @@ def _of_graphs(
 
 
 def _compiled(graph: Path, capability: str, batch: int) -> Tuple[str, kernels.Report]:
-    made = compiled.compiled(graph, str(graph), (capability,), batch)
-    found = kernels.report(made.kernels, _loaded(graph), batch, read_info(graph).float32_nodes)
+    model = _loaded(graph)
+    if capability == compiled.TURING and model is not None:
+        from ssn_export.tensorrt import turing  # needs onnx, which is there
+
+        model = turing.for_turing(model)
+    source = graph if model is None else model.SerializeToString()
+    made = compiled.compiled(source, str(graph), (capability,), batch)
+    found = kernels.report(made.kernels, model, batch, read_info(graph).float32_nodes)
     return f"{graph.name}, {made.made_with}, compute capability {capability}:", found
 
 

@@ -151,7 +151,23 @@ def test_failures_leave_nothing(rtx, tmp_path, failing, reason):
     assert not cached(tmp_path)
 
 
-def bundle_of(path, *, answers=1.0):
+def test_a_plain_engine_that_was_never_compared_says_so(rtx, tmp_path):
+    with Detector.open(engine(tmp_path, unverified=True)) as detector:
+        assert detector.choice.endswith("; never compared with the trained model")
+    with Detector.open(engine(tmp_path)) as detector:
+        assert "never compared" not in detector.choice
+
+
+@pytest.mark.parametrize("capabilities", [(), ("8.6",) * 17, ("8",)])
+def test_a_description_that_is_no_ones(tmp_path, capabilities):
+    from ssn_edge.model.engine_file import EngineInfo
+
+    document = {**info().document(), "compute_capabilities": list(capabilities)}
+    with pytest.raises(ModelError, match="m: its description does not fit"):
+        EngineInfo.from_document(document, "m")
+
+
+def bundle_of(path, *, answers=1.0, measured=None):
     """An engine that was built and not run, and reference frames with ``answers`` times the true maps."""
     from ssn_export.gates import parity
 
@@ -161,7 +177,8 @@ def bundle_of(path, *, answers=1.0):
     contents.append(bundle_writer.Content("reference", lambda place: parity.write_reference(place, told)))
     plan = b"vtrt...." + info(unverified=True).to_name().encode() + b"...."
     contents = [
-        dataclasses.replace(one, write=lambda place: place.write_bytes(plan)) if one.role == "engine" else one
+        dataclasses.replace(one, write=lambda place: place.write_bytes(plan), measured=measured or {})
+        if one.role == "engine" else one
         for one in contents
     ]
     with bundle_writer.writing(path, lambda line: None) as writer:
@@ -186,6 +203,14 @@ def test_and_is_not_used_where_its_answers_are_others(rtx, tmp_path, backend):
     reason = "rtx is not used: map_rms .* limit 3e-03, against 3 reference frames"
     with pytest.raises(BackendError, match=reason):
         Detector.open(path, backend)
+
+
+def test_what_was_compared_on_another_card_is_compared_again(rtx, tmp_path):
+    """Its kernels are compiled here."""
+    path = bundle_of(tmp_path / "m.ssn", answers=1.02, measured=tiny.MEASURED)
+    assert bundle.read(path).of_role("engine")[0].verified
+    with pytest.raises(BackendError, match="rtx is not used"):
+        Detector.open(path)
 
 
 def test_a_cache_whose_engine_is_gone_goes_too(rtx, tmp_path):

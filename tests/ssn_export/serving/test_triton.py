@@ -116,7 +116,7 @@ def test_wrong_input(tmp_path):
     "arguments, expected",
     [
         (["--plan", "none"], "--plan: for a run folder"),
-        ([], "give --engine-out, --info, --triton, --pack"),
+        ([], "give --engine-out, --info, --layers, --triton, --pack"),
         (["--device", "²"], "'²': give a GPU's number, as 0 or gpu:0"),
         (["--engine", "x.engine"], "takes no file; --engine-out x.engine writes a plain engine"),
         (["--engine"], "--engine: not for an .onnx file, as .* is; --engine-out FILE builds a plain engine"),
