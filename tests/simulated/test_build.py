@@ -15,6 +15,7 @@ from ssn_edge.backends import tensorrt_backend
 from ssn_edge.files import sha256
 from ssn_edge.model import bundle
 from ssn_edge.model.onnx_metadata import read_info
+from ssn_edge.verdict import parity as limits
 from ssn_export.gates import parity
 from ssn_export.tensorrt import builder
 
@@ -106,8 +107,8 @@ def test_a_bundle_gets_one_engine_for_each_use(tiny_bundle, typed):
 
 def test_an_engine_that_is_refused_leaves_the_bundle(tiny_bundle, monkeypatch):
     before = state(tiny_bundle)
-    monkeypatch.setattr(parity, "FLOAT_LIMITS", {"map_rms": -1.0})
-    monkeypatch.setattr(parity, "HALF_LIMITS", {"map_rms": -1.0})
+    monkeypatch.setattr(limits, "FLOAT_LIMITS", {"map_rms": -1.0})
+    monkeypatch.setattr(limits, "HALF_LIMITS", {"map_rms": -1.0})
     code, output = export(tiny_bundle, "--engine")
     assert code == 2 and "engine refused: map_rms" in output and output.endswith("it was not kept\n")
     assert state(tiny_bundle) == before
