@@ -19,8 +19,8 @@ VERDICT = Verdict("either", 0.5, 2.0, "made up", 1, 2.5)
 PRECISIONS, BATCHES = ("float32", "float16"), (1, 16)
 
 KEPT = {"efficientnet_lite0": 6, "resnet18": 3}
-"""How many of the backbone's first nodes, and of the heads' last ones, stay in float32 in a half graph, beside
-half_precision.FLOAT_OPS: plans name theirs differently."""
+"""How many of the backbone's first nodes, and of the heads' last ones, stay in float32 in a half graph: plans
+name theirs differently. Beside half_precision.FLOAT_OPS."""
 
 WIDE_KEPT = frozenset([
     "backbone/Conv_3", "backbone/Relu_4", "backbone/MaxPool_5", "backbone/Conv_6", "backbone/Relu_7",
