@@ -19,7 +19,6 @@ import numpy as np
 
 from ssn_edge import Detector, backends
 from ssn_edge.backends import gpu
-from ssn_edge.backends.session import EngineLibrary
 from ssn_edge.errors import InputError, ModelError, SsnEdgeError, needs
 from ssn_edge.files import check_writable, replacing, sha256
 from ssn_edge.model import bundle, bundle_writer
@@ -75,7 +74,7 @@ class EngineRequest:
         if compiled.TURING in self.capabilities and len(self.capabilities) > 1:
             raise InputError("--sm: an engine for Turing (75) is one of its own; build another for the rest")
         if self.product == "rtx":
-            builder.check_targets(_library("rtx").PRODUCT, self.capabilities)
+            builder.check_targets(backends.engine_library("rtx").PRODUCT, self.capabilities)
         if not 1 <= self.batch <= MOST_BATCH:
             raise InputError(f"--batch {self.batch}: choose 1 to {MOST_BATCH}")
 
@@ -153,7 +152,7 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
     where it has not."""
     graphs = found.graphs()
     wanted = precision or ("float16" if "float16" in graphs else "float32")
-    typed = builder.typed(_library(options.get("product", backends.ENGINES[0])).PRODUCT)
+    typed = builder.typed(backends.engine_library(options.get("product", backends.ENGINES[0])).PRODUCT)
     source = wanted if typed else "float32"
     if wanted not in graphs or source not in graphs:
         raise InputError(f"{found.path}: no {wanted} graph in it; export it again with --fp16")
@@ -175,17 +174,13 @@ NO_IMAGES = (
 )
 
 
-def _library(product: str) -> EngineLibrary:
-    return backends.engine_library(product)
-
-
 def build(request: EngineRequest, log: Callable[[str], object] = print) -> Built:
     """Serialize a plan.
 
     Raises InputError for a file of the wrong precision for this TensorRT, ModelError and
     BackendError as :func:`ssn_export.tensorrt.builder.serialize`.
     """
-    product = _library(request.product).PRODUCT
+    product = backends.engine_library(request.product).PRODUCT
     info = read_info(request.model)
     info = dataclasses.replace(info, precision=_precision(info, request))
     if request.timing_cache is not None:
@@ -246,7 +241,7 @@ def why_not_run(name: str, capabilities: Tuple[str, ...]) -> Optional[str]:
     problem = backends.engine_problem(name)
     if problem is not None:
         return problem
-    device = _library(name).open_device()
+    device = backends.engine_library(name).open_device()
     if device.compute_capability not in capabilities:
         return f"{device.name} has compute capability {device.compute_capability}"
     return None
@@ -263,7 +258,7 @@ def _as_asked_for(engine: Path, temporary: Path) -> Iterator[None]:
 
 def _precision(info: ModelInfo, request: EngineRequest) -> str:
     """The engine's precision; InputError where file and release do not go together."""
-    product = _library(request.product).PRODUCT
+    product = backends.engine_library(request.product).PRODUCT
     name = request.model
     if builder.typed(product):
         if request.fp16 and info.precision == "float32":
@@ -285,7 +280,7 @@ def _precision(info: ModelInfo, request: EngineRequest) -> str:
 
 
 def _core(info: ModelInfo, request: EngineRequest, capability: str, device: str) -> EngineInfo:
-    product = _library(request.product).PRODUCT
+    product = backends.engine_library(request.product).PRODUCT
     return EngineInfo(
         model=dataclasses.replace(info, plan_table={}, parity={}, float32_nodes=None),
         source=request.model.name,
