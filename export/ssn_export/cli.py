@@ -54,8 +54,9 @@ Plain files:
 @click.option("--data", type=click.Path(path_type=Path),
               help="Images to compare on.  [default: RUN/reference]")
 @click.option("--plan", default="auto", show_default=True,
-              type=click.Choice(["auto", "none", "adaptor", "full", "row-first"]),
-              help="How the heads are computed; auto times all and takes the fastest.")
+              type=click.Choice(["auto", "none", "adaptor", "full", "row-first", "gather", "gather-columns"]),
+              help="How the heads are computed; auto times those for CPUs and takes the fastest; gather and "
+                   "gather-columns are for NVIDIA's RTX cards.")
 @click.option("--backend", default="auto", show_default=True,
               type=click.Choice(["auto", *backends.FILES[".onnx"]]),
               help="Library that --plan auto times on.")

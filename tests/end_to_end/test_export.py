@@ -20,7 +20,7 @@ from ssn_edge.model.schema import METADATA_KEY, ModelInfo
 from ssn_export.cli import main as export_main
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, half_precision
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import CPU_PLANS
 
 FRAME = (90, 150)
 
@@ -78,7 +78,7 @@ def full_option(trained, tmp_path_factory):
 def test_metadata_tells_plan_and_timings(full_option, trained):
     about = info(full_option)
     table = about.plan_table
-    assert set(table["candidates"]) == set(PLANS) and about.plan == table["fastest"]
+    assert set(table["candidates"]) == set(CPU_PLANS) and about.plan == table["fastest"]
     medians = {name: row["median_ms"] for name, row in table["candidates"].items()}
     assert about.plan == min(medians, key=medians.get)
     assert set(table["frame"]["candidates"]) == {"gather", "matrices"}

@@ -5,8 +5,7 @@ import functools
 from random_model import LEAN, random_model
 
 from ssn_export.graph import half_precision, tracing
-from ssn_export.graph.deployed import Deployed
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import PLANS, Deployed
 
 SIZE = (64, 96)
 PRECISIONS = ["float32", "half", "products in float32"]

@@ -9,8 +9,7 @@ from random_model import random_model
 from ssn_edge.model.schema import Verdict
 from ssn_export.bundles import baking
 from ssn_export.graph import half_precision, tracing
-from ssn_export.graph.deployed import Deployed, GraphOptions
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import PLANS, Deployed, GraphOptions
 from ssn_train.network.design import PAPER, Design
 from ssn_train.options.defaults import LEAN
 

@@ -18,8 +18,8 @@ from ssn_edge.backends import installed
 from ssn_edge.model.schema import Verdict
 from ssn_export.gates import parity
 from ssn_export.graph import float64_reference, half_precision, plan_timing, tracing
-from ssn_export.graph.deployed import Deployed
-from ssn_export.graph.head_plans import PLANS, shapes_of, trained
+from ssn_export.graph.deployed import PLANS, Deployed
+from ssn_export.graph.head_plans import shapes_of, trained
 from ssn_export.work import macs
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step

@@ -10,8 +10,7 @@ import torch
 from ssn_bench.pareto.candidates import Candidate
 from ssn_edge.backends import installed
 from ssn_export.graph import plan_timing, tracing
-from ssn_export.graph.deployed import Deployed
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import CPU_PLANS, Deployed
 from ssn_train.network import backbones
 from ssn_train.network.model import SuperSimpleNet
 
@@ -35,7 +34,7 @@ def measure(
     plans: Dict[Any, str] = {}
     for kind, one in kinds.items():
         log(f"  {one.name}: which plan is fastest")
-        graphs = {plan: _trace(one, plan) for plan in PLANS}
+        graphs = {plan: _trace(one, plan) for plan in CPU_PLANS}
         for backend in libraries:
             calls = {plan: plan_timing.runner(graph, backend) for plan, graph in graphs.items()}
             quick = plan_timing.alternate(calls, rounds=QUICK)

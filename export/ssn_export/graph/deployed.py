@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ssn_export.graph.backbone_folding import deployable
 from ssn_export.graph.camera_resize import FRONTS
-from ssn_export.graph.head_plans import PLANS, constants, shapes_of, trained
+from ssn_export.graph.folding import Shapes, Trained
+from ssn_export.graph.gather_plans import Gathered
+from ssn_export.graph.head_plans import AsTrained, Full, RowFirst, constants, shapes_of, trained
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.map_matrices import map_matrix
 from ssn_train.network.model import SuperSimpleNet
+
+CPU_PLANS: Dict[str, Callable[[Trained, Shapes], nn.Module]] = {
+    "none": AsTrained,
+    "adaptor": lambda weights, shapes: AsTrained(weights, shapes, early=True),
+    "full": Full,
+    "row-first": RowFirst,
+}
+"""What ``--plan auto`` times."""
+
+PLANS: Dict[str, Callable[[Trained, Shapes], nn.Module]] = {
+    **CPU_PLANS,
+    "gather": Gathered,
+    "gather-columns": lambda weights, shapes: Gathered(weights, shapes, rows_by_product=True),
+}
+"""With those that only a GPU's compiler makes fast."""
 
 
 class GraphOptions(NamedTuple):

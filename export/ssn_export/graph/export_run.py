@@ -26,8 +26,7 @@ from ssn_export.bundles import baking, calibrations
 from ssn_export.gates import lint, parity
 from ssn_export.graph import float64_reference, mixed_precision, plan_timing, tracing
 from ssn_export.graph.camera_resize import FRONTS
-from ssn_export.graph.deployed import Deployed, GraphOptions
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import CPU_PLANS, Deployed, GraphOptions
 from ssn_export.tensorrt import compiled
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.model import SuperSimpleNet
@@ -46,7 +45,7 @@ HALF_RATIO = 1.1
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to make: ``plan`` a name of :data:`PLANS` or ``auto``, timed on ``backend``; ``frame``
+    """What to make: ``plan`` a name of :data:`.deployed.PLANS` or ``auto``, timed on ``backend``; ``frame``
     (height, width) takes camera frames."""
 
     fp16: bool = False
@@ -200,7 +199,9 @@ class _GraphBuilder:
         table: Dict[str, Any] = {}
         plan = self._request.plan
         if plan == "auto":
-            table = plan_timing.compare({name: self.graph(name) for name in PLANS}, self._request.backend)
+            table = plan_timing.compare(
+                {name: self.graph(name) for name in CPU_PLANS}, self._request.backend
+            )
             plan = table["fastest"]
             self._log(_lines("plan", table))
         if self._request.frame:

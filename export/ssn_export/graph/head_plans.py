@@ -9,7 +9,7 @@ its score's logit is the largest of the map's. S, Q and k are the heads' widths 
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -79,16 +79,16 @@ class _Score(nn.Module):
         return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2Q + 2] -> [N]
 
 
-def _activated(hidden: Tensor, distance: bool) -> Tensor:
+def activated(hidden: Tensor, distance: bool) -> Tensor:
     """The segmentation head's non-linearity."""
     return hidden * hidden if distance else F.leaky_relu(hidden, LEAKY_SLOPE)
 
 
-def _map_logits(summed: Tensor, distance: bool) -> Tensor:
+def map_logits(summed: Tensor, distance: bool) -> Tensor:
     return summed.sqrt() if distance else summed
 
 
-def _maximum(seg: Tensor) -> Tensor:
+def maximum(seg: Tensor) -> Tensor:
     """The score's logits [N] of a model without classification head, from map logits [N, H, W]."""
     return seg.amax((1, 2))
 
@@ -144,10 +144,10 @@ class AsTrained(nn.Module):
             adapted = pooled
             if self.adapts:
                 adapted = F.conv2d(pooled, self.adaptor, self.adaptor_bias)  # [N, C, H, W]
-        hidden = _activated(F.conv2d(adapted, self.seg, self.seg_bias), self.distance)  # [N, S, H, W]
-        seg = _map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
+        hidden = activated(F.conv2d(adapted, self.seg, self.seg_bias), self.distance)  # [N, S, H, W]
+        seg = map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
-            return seg[:, 0], _maximum(seg[:, 0])
+            return seg[:, 0], maximum(seg[:, 0])
         seen = torch.cat([pooled if self.shows_pooled else adapted, seg], dim=1)  # [N, C + 1, H, W]
         hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=self.taps.shape[2] // 2)  # [N, Q, H, W]
         return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
@@ -199,7 +199,7 @@ class Full(nn.Module):
         constants(
             self,
             columns=np.concatenate(columns, axis=1),
-            seg_constant=_low_bias(self, w, levels, shapes),
+            seg_constant=low_bias(self, w, levels, shapes),
             last=w.last[:, None],
         )
         if w.classifies:
@@ -217,10 +217,10 @@ class Full(nn.Module):
             if self.classifies:
                 cls.append(self._tap_rows(n, x))
         hidden = self.columns @ torch.cat(seg, dim=2) + self.seg_constant  # [N, H, W, S]
-        hidden = _activated(hidden, self.distance)
-        seg_logits = _map_logits((hidden @ self.last)[..., 0], self.distance)  # [N, H, W]
+        hidden = activated(hidden, self.distance)
+        seg_logits = map_logits((hidden @ self.last)[..., 0], self.distance)  # [N, H, W]
         if not self.classifies:
-            return seg_logits, _maximum(seg_logits)
+            return seg_logits, maximum(seg_logits)
         hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, Q]
         hidden = hidden + self.map_part(seg_logits)
         return seg_logits, self.score(hidden, seg_logits, (1, 2))
@@ -283,10 +283,10 @@ class RowFirst(nn.Module):
             for n, x in enumerate(features)
         ]
         full = torch.cat([self.get_buffer(f"rows{n}") @ x for n, x in enumerate(wide)], dim=1)  # [N, C, H, W]
-        hidden = _activated(F.conv2d(full, self.seg) + self.seg_constant, self.distance)  # [N, S, H, W]
-        seg = _map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
+        hidden = activated(F.conv2d(full, self.seg) + self.seg_constant, self.distance)  # [N, S, H, W]
+        seg = map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
-            return seg[:, 0], _maximum(seg[:, 0])
+            return seg[:, 0], maximum(seg[:, 0])
         total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, Q, H, W]
         for n, x in enumerate(wide):
             kernel = self.get_buffer(f"kernel{n}")
@@ -327,15 +327,7 @@ class _Upscale(nn.Module):
         return self.get_buffer(f"rows{n}") @ x @ self.get_buffer(f"columns{n}")
 
 
-PLANS: Dict[str, Callable[[Trained, Shapes], nn.Module]] = {
-    "none": AsTrained,
-    "adaptor": lambda weights, shapes: AsTrained(weights, shapes, early=True),
-    "full": Full,
-    "row-first": RowFirst,
-}
-
-
-def _low_bias(
+def low_bias(
     module: nn.Module, w: Trained, levels: Sequence[folding.Level], shapes: Shapes
 ) -> np.ndarray:
     """Where the segmentation head's constants go.

@@ -97,7 +97,7 @@ def test_no_part_is_trained_on_and_tested(photos, small, tmp_path):
 
 
 def test_from_the_command_line_to_the_target(photos, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "PLANS", ("none", "full"))  # tracing all four takes most of the time
+    monkeypatch.setattr(speed, "CPU_PLANS", ("none", "full"))  # tracing all four takes most of the time
     runner, out = CliRunner(), tmp_path / "pareto"
     found = runner.invoke(cli.main, [
         "--pareto", str(photos), "--part", SELECTION.part, "--seeds", "2", "--out", str(out), "--budget", "1",

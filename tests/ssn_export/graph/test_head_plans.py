@@ -12,9 +12,9 @@ from random_model import LEAN, photos, random_model
 from ssn_edge.backends.onnxruntime_backend import inference_session
 from ssn_export.gates import lint
 from ssn_export.graph import float64_reference, tracing
-from ssn_export.graph.deployed import Deployed
+from ssn_export.graph.deployed import PLANS, Deployed
 from ssn_export.graph.folding import Shapes
-from ssn_export.graph.head_plans import PLANS, trained
+from ssn_export.graph.head_plans import trained
 from ssn_train.network.model import VARIANTS
 
 NAMES = ["efficientnet_lite0", "resnet18", "resnet50", "wide_resnet50_2"]
@@ -52,7 +52,7 @@ def test_every_plan_is_the_model_in_float64(name, plan):
     size=st.tuples(st.integers(96, 640), st.integers(96, 640)),
     name=st.sampled_from(["efficientnet_lite0", "resnet18", "wide_resnet50_2"]),
     variant=st.sampled_from(["icpr", "jims"]),
-    plan=st.sampled_from(["full", "row-first"]),
+    plan=st.sampled_from(["full", "row-first", "gather", "gather-columns"]),
     centred=st.booleans(),
 )
 @settings(max_examples=8, deadline=None)
@@ -105,7 +105,10 @@ def test_every_plan_of_a_lean_model_is_it_in_float64(name, shape):
         np.testing.assert_allclose(scores, truth.scores, atol=1e-10)
 
 
-@pytest.mark.parametrize("of, plan", [(0, "full"), (2, "row-first"), (3, "none")])
+@pytest.mark.parametrize(
+    "of, plan",
+    [(0, "full"), (2, "row-first"), (3, "none"), (0, "gather"), (2, "gather"), (3, "gather-columns")]
+)
 def test_a_lean_models_graph_is_it_in_onnx_runtime(of, plan):
     """Through tracer and linter, one image and three at once; a head that is not there costs nothing."""
     name, shape = LEAN[of]
@@ -123,6 +126,7 @@ def test_a_lean_models_graph_is_it_in_onnx_runtime(of, plan):
         np.testing.assert_allclose(maps, truth.maps[:count], rtol=0, atol=tolerance)
         np.testing.assert_allclose(scores, truth.scores[:count], atol=2e-5)
     assert 1e-3 < truth.scores.min() and truth.scores.max() < 1 - 1e-3
+    # Plan gather has the convolution alone.
     own = [node.op_type for node in graph.graph.node if node.name not in needed_by(graph, "anomaly_map")]
-    assert ("MatMul" in own) == bool(shape.cls_width)
+    assert bool({"MatMul", "Conv"} & set(own)) == bool(shape.cls_width)
     assert shape.cls_width or own == ["ReduceMax", "Sigmoid"]

@@ -13,8 +13,7 @@ from sklearn.covariance import LedoitWolf
 from ssn_edge import Detector
 from ssn_export.cli import main as export_main
 from ssn_export.graph import float64_reference
-from ssn_export.graph.deployed import Deployed
-from ssn_export.graph.head_plans import PLANS
+from ssn_export.graph.deployed import PLANS, Deployed
 from ssn_train.cli import main as train_main
 from ssn_train.network import backbones
 from ssn_train.network.design import Design

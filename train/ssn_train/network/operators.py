@@ -8,6 +8,8 @@ docs/fusion.md has the derivation; U, S and V below are its names.
 
 from __future__ import annotations
 
+from typing import Tuple
+
 import numpy as np
 
 from ssn_train.network.map_matrices import resize_matrix
@@ -37,3 +39,17 @@ def tap_columns(u: np.ndarray, kernel: int) -> np.ndarray:
     """``V_w`` [n_out, n_in kernel] whose column x kernel + j belongs to low-res column x, kernel
     column j."""
     return shifted(u, kernel).transpose(1, 2, 0).reshape(len(u), -1)
+
+
+def sparse_rows(u: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """The entries of each row of U [n_out, n_in] that are not zero: ``places`` int64 and ``weights`` float64,
+    [T, n_out] each, with T the most that any row has, so that row y of ``U X`` is
+    ``sum_t weights[t, y] X[places[t, y]]``. Rows with fewer repeat a place with weight 0."""
+    count = max(1, int((u != 0).sum(axis=1).max()))
+    places = np.zeros((count, len(u)), np.int64)
+    weights = np.zeros((count, len(u)))
+    for y, row in enumerate(u):
+        found = np.flatnonzero(row)
+        places[: len(found), y], weights[: len(found), y] = found, row[found]
+        places[len(found) :, y] = found[-1] if len(found) else 0
+    return places, weights
