@@ -29,6 +29,9 @@ OF_ENGINES = (
 )
 """Options of building an engine."""
 
+GATHERS = ("gather", "gather-columns", "gather-composed")
+"""Plans that only a GPU's compiler makes fast."""
+
 ENGINES = backends.ENGINES
 """What ``--engine`` may be given; the first is the default."""
 

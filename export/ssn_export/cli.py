@@ -16,7 +16,7 @@ from ssn_edge.files import check_writable
 from ssn_edge.model import bundle
 from ssn_edge.values import size_hw
 from ssn_export import arguments
-from ssn_export.arguments import ENGINES
+from ssn_export.arguments import ENGINES, GATHERS
 
 
 @click.command(
@@ -54,9 +54,9 @@ Plain files:
 @click.option("--data", type=click.Path(path_type=Path),
               help="Images to compare on.  [default: RUN/reference]")
 @click.option("--plan", default="auto", show_default=True,
-              type=click.Choice(["auto", "none", "adaptor", "full", "row-first", "gather", "gather-columns"]),
-              help="How the heads are computed; auto times those for CPUs and takes the fastest; gather and "
-                   "gather-columns are for NVIDIA's RTX cards.")
+              type=click.Choice(["auto", "none", "adaptor", "full", "row-first", *GATHERS]),
+              help="How the heads are computed; auto times those for CPUs and takes the fastest; the "
+                   "gathers are for NVIDIA's RTX cards.")
 @click.option("--backend", default="auto", show_default=True,
               type=click.Choice(["auto", *backends.FILES[".onnx"]]),
               help="Library that --plan auto times on.")

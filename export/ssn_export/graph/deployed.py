@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssn_export.graph.backbone_folding import deployable
 from ssn_export.graph.camera_resize import FRONTS
 from ssn_export.graph.folding import Shapes, Trained
-from ssn_export.graph.gather_plans import Gathered
+from ssn_export.graph.gather_plans import Composed, Gathered
 from ssn_export.graph.head_plans import AsTrained, Full, RowFirst, constants, shapes_of, trained
 from ssn_train.network.backbones import Backbone
 from ssn_train.network.map_matrices import map_matrix
@@ -28,6 +28,7 @@ PLANS: Dict[str, Callable[[Trained, Shapes], nn.Module]] = {
     **CPU_PLANS,
     "gather": Gathered,
     "gather-columns": lambda weights, shapes: Gathered(weights, shapes, rows_by_product=True),
+    "gather-composed": Composed,
 }
 """With those that only a GPU's compiler makes fast."""
 

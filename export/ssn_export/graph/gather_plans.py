@@ -13,7 +13,7 @@ kernel of its own. Names as in :mod:`.folding`.
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple, cast
 
 import numpy as np
 import torch
@@ -22,11 +22,20 @@ from torch import Tensor, nn
 
 from ssn_export.graph import folding
 from ssn_export.graph.folding import Level, Shapes, Size, Trained
-from ssn_export.graph.head_plans import activated, constants, low_bias, map_logits, maximum
+from ssn_export.graph.head_plans import (
+    MapPart,
+    Score,
+    activated,
+    constants,
+    low_bias,
+    map_logits,
+    maximum,
+)
 from ssn_train.network.operators import pooled_upscale, shifted, sparse_rows, tap_columns
 
-FLOPS_A_BYTE = 100.0
-"""Arithmetic that costs as much as a byte from memory, in half on a small card (32 TFLOPS, 288 GB/s)."""
+FLOPS_A_BYTE = 111.0
+"""Arithmetic that costs as much as a byte from memory, in half on a small card (RTX A2000: 32 TFLOPS,
+288 GB/s); larger ones have more."""
 
 
 class Gathered(nn.Module):
@@ -39,46 +48,92 @@ class Gathered(nn.Module):
 
     seg_constant: Tensor
     last: Tensor
-    constant: Tensor
-    map_kernel: Tensor
 
     def __init__(self, w: Trained, shapes: Shapes, rows_by_product: bool = False):
         super().__init__()
         levels = folding.levels(w)
-        self.classifies, self.distance = w.classifies, w.distance
-        self.seg_levels = nn.ModuleList(
+        self.distance = w.distance
+        self.spread = nn.ModuleList(
             _Interpolated(hw, shapes.map, rows_by_product) for hw in shapes.levels
         )
+        self.centring = Centring(levels)
         for n, level in enumerate(levels):
-            constants(self, **{f"centre{n}": level.centre[:, None, None], f"seg{n}": level.seg.T})
+            constants(self, **{f"seg{n}": level.seg.T})
         constants(self, seg_constant=low_bias(self, w, levels, shapes), last=w.last)
-        if w.classifies:
-            self.tap_levels = nn.ModuleList(
-                _taps(level, hw, shapes.map) for level, hw in zip(levels, shapes.levels)
-            )
-            constants(self, constant=folding.constant_map(w, levels, shapes),
-                      map_kernel=w.map_taps.transpose(2, 0, 1)[:, None])
-            self.score = _Score(w)
+        self.judged = Judged(w, levels, shapes) if w.classifies else None
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        centred = [
-            (x - self.get_buffer(f"centre{n}")).permute(0, 2, 3, 1) for n, x in enumerate(features)
-        ]  # [N, h, w, C_l]
+        centred = self.centring(features)  # [N, h, w, C_l]
         parts = []
-        for n, (x, level) in enumerate(zip(centred, self.seg_levels)):
+        for n, (x, spread) in enumerate(zip(centred, self.spread)):
             low = x.flatten(1, 2) @ self.get_buffer(f"seg{n}")  # [N, hw, S]
             if hasattr(self, f"low{n}"):
                 low = low + self.get_buffer(f"low{n}")
-            parts.append(level(low))
+            parts.append(spread(low.reshape(*x.shape[:3], -1)))
         hidden = activated(sum(parts[1:], parts[0]) + self.seg_constant, self.distance)  # [N, H, W, S]
         seg = map_logits((hidden * self.last).sum(3), self.distance)  # [N, H, W]
-        if not self.classifies:
-            return seg, maximum(seg)
-        of_map = F.conv2d(seg[:, None], self.map_kernel, padding=self.map_kernel.shape[2] // 2)
-        total = self.constant + of_map.permute(0, 2, 3, 1)  # [N, H, W, Q]
-        for x, taps in zip(centred, self.tap_levels):
+        return seg, maximum(seg) if self.judged is None else self.judged(centred, seg)
+
+
+class Composed(nn.Module):
+    """Plan ``gather-composed``: features upscaled by gathers in one kernel, then the segmentation head as a
+    composed 1x1 convolution at the map's size, as in plan ``row-first``: most products, least scalar work."""
+
+    seg: Tensor
+    seg_bias: Tensor
+    last: Tensor
+
+    def __init__(self, w: Trained, shapes: Shapes):
+        super().__init__()
+        levels = folding.levels(w)
+        self.distance = w.distance
+        self.spread = nn.ModuleList(_Interpolated(hw, shapes.map, False) for hw in shapes.levels)
+        self.centring = Centring(levels)
+        for n, level in enumerate(levels):
+            constants(self, **{f"offset{n}": level.offset})
+        constants(
+            self, seg=np.concatenate([level.seg for level in levels], axis=1)[:, :, None, None],
+            seg_bias=w.seg @ w.adaptor_bias + w.seg_bias, last=w.last[None, :, None, None],
+        )
+        self.judged = Judged(w, levels, shapes) if w.classifies else None
+
+    def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        centred = self.centring(features)  # [N, h, w, C_l]
+        standing = [x + self.get_buffer(f"offset{n}") for n, x in enumerate(centred)]
+        full = torch.cat([spread(x) for x, spread in zip(standing, self.spread)], dim=3)  # [N, H, W, C]
+        hidden = activated(F.conv2d(full.permute(0, 3, 1, 2), self.seg, self.seg_bias), self.distance)
+        seg = map_logits(F.conv2d(hidden, self.last)[:, 0], self.distance)  # of [N, S, H, W]: [N, H, W]
+        return seg, maximum(seg) if self.judged is None else self.judged(centred, seg)
+
+
+class Centring(nn.Module):
+    """Features minus their centres, channels-last: [N, C_l, h, w] -> [N, h, w, C_l]."""
+
+    def __init__(self, levels: Sequence[Level]):
+        super().__init__()
+        for n, level in enumerate(levels):
+            constants(self, **{f"centre{n}": level.centre[:, None, None]})
+
+    def forward(self, features: Sequence[Tensor]) -> List[Tensor]:
+        return [(x - self.get_buffer(f"centre{n}")).permute(0, 2, 3, 1) for n, x in enumerate(features)]
+
+
+class Judged(nn.Module):
+    """The classification head: centred features, each [N, h, w, C_l], and map [N, H, W] -> logits [N]."""
+
+    constant: Tensor
+
+    def __init__(self, w: Trained, levels: Sequence[Level], shapes: Shapes):
+        super().__init__()
+        self.levels = nn.ModuleList(_taps(level, hw, shapes.map) for level, hw in zip(levels, shapes.levels))
+        constants(self, constant=folding.constant_map(w, levels, shapes))
+        self.map_part, self.score = MapPart(w), Score(w)
+
+    def forward(self, centred: Sequence[Tensor], seg: Tensor) -> Tensor:
+        total = self.constant + self.map_part(seg[:, None]).permute(0, 2, 3, 1)  # [N, H, W, Q]
+        for x, taps in zip(centred, self.levels):
             total = total + taps(x)
-        return seg, self.score(total, seg)
+        return cast(Tensor, self.score(total, seg))
 
 
 class Gather(nn.Module):
@@ -102,13 +157,13 @@ class Gather(nn.Module):
 
 
 class _Interpolated(nn.Module):
-    """``U_h X U_w^T``: [N, hw, S] -> [N, H, W, S]."""
+    """``U_h X U_w^T`` of each channel: [N, h, w, K] -> [N, H, W, K]."""
 
     rows_matrix: Tensor
 
     def __init__(self, size: Size, map_hw: Size, rows_by_product: bool):
         super().__init__()
-        self.size, self.height, self.by_product = size, map_hw[0], rows_by_product
+        self.left, self.by_product = (map_hw[0], size[1]), rows_by_product
         rows, columns = (pooled_upscale(*pair) for pair in zip(size, map_hw))
         if rows_by_product:
             constants(self, rows_matrix=rows)
@@ -117,11 +172,10 @@ class _Interpolated(nn.Module):
         self.columns = Gather(columns, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = self.size
-        if self.by_product:
-            left = self.rows_matrix @ x.reshape(-1, h, w * x.shape[2])  # [N, H, w S]
-            return self.columns(left.reshape(-1, self.height, w, x.shape[2]))
-        return self.columns(self.rows(x.reshape(-1, h, w, x.shape[2])))
+        if not self.by_product:
+            return cast(Tensor, self.columns(self.rows(x)))
+        left = self.rows_matrix @ x.flatten(2)  # [N, H, w K]
+        return cast(Tensor, self.columns(left.reshape(-1, *self.left, x.shape[3])))
 
 
 class _TapConvolution(nn.Module):
@@ -169,26 +223,9 @@ class _TapProduct(nn.Module):
 
 def _taps(level: Level, size: Size, map_hw: Size) -> nn.Module:
     """The cheaper form: the convolution computes at the map's height, the product writes and reads k k Q
-    channels at low resolution."""
+    channels at low resolution, and its columns at the map's size."""
     (h, w), (k, _, width, channels) = size, level.taps.shape
     more_flops = 2 * channels * k * k * width * (map_hw[0] - h) * w
-    fewer_bytes = 2 * 2 * (k * k - k * map_hw[0] / h) * width * h * w
+    fewer_bytes = 2 * 2 * width * (k * k * h * w + map_hw[0] * map_hw[1])
     form = _TapConvolution if more_flops <= FLOPS_A_BYTE * fewer_bytes else _TapProduct
     return form(level, size, map_hw)
-
-
-class _Score(nn.Module):
-    """Pooled statistics and the linear layer, as sums: hidden [N, H, W, Q], map [N, H, W] -> logits [N]."""
-
-    def __init__(self, w: Trained):
-        super().__init__()
-        q = len(w.cls_bias)
-        constants(self, largest=w.score[:q], mean=w.score[q:2 * q], of_map=w.score[2 * q:], bias=w.score_bias)
-
-    def forward(self, hidden: Tensor, seg: Tensor) -> Tensor:
-        hidden = torch.relu(hidden)
-        largest, mean = self.get_buffer("largest"), self.get_buffer("mean")
-        pooled = hidden.amax((1, 2)) * largest + hidden.mean((1, 2)) * mean  # [N, Q]
-        of_map = self.get_buffer("of_map")
-        seg_part = seg.amax((1, 2)) * of_map[0] + seg.mean((1, 2)) * of_map[1]  # [N]
-        return pooled.sum(1) + seg_part + self.get_buffer("bias")

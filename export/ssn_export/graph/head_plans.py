@@ -62,21 +62,24 @@ def trained(model: SuperSimpleNet, mean: Optional[Sequence[float]] = None) -> Tr
     )
 
 
-class _Score(nn.Module):
-    """Pooled statistics and the linear layer: hidden [N, Q, ...], map [N, ...] -> logits [N]."""
+class Score(nn.Module):
+    """Pooled statistics and the linear layer, as sums: hidden [N, H, W, Q], or its positions on other
+    ``axes``, and map [N, H, W] -> logits [N]. A concatenation and a product for so few numbers would be four
+    kernels more on a GPU."""
 
-    weight: Tensor
     bias: Tensor
 
     def __init__(self, w: Trained):
         super().__init__()
-        constants(self, weight=w.score[:, None], bias=w.score_bias)
+        q = len(w.cls_bias)
+        constants(self, largest=w.score[:q], mean=w.score[q : 2 * q], of_map=w.score[2 * q :],
+                  bias=w.score_bias)
 
-    def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int]) -> Tensor:
+    def forward(self, hidden: Tensor, seg: Tensor, axes: Tuple[int, int] = (1, 2)) -> Tensor:
         hidden = torch.relu(hidden)
-        pooled = [hidden.amax(axes), hidden.mean(axes)]  # [N, Q] each
-        pooled += [seg.amax((1, 2))[:, None], seg.mean((1, 2))[:, None]]  # [N, 1] each
-        return (torch.cat(pooled, dim=1) @ self.weight)[:, 0] + self.bias  # [N, 2Q + 2] -> [N]
+        largest, mean, of_map = (self.get_buffer(name) for name in ("largest", "mean", "of_map"))
+        pooled = hidden.amax(axes) * largest + hidden.mean(axes) * mean  # [N, Q]
+        return pooled.sum(1) + seg.amax((1, 2)) * of_map[0] + seg.mean((1, 2)) * of_map[1] + self.bias  # [N]
 
 
 def activated(hidden: Tensor, distance: bool) -> Tensor:
@@ -131,9 +134,9 @@ class AsTrained(nn.Module):
             seg=w.seg[:, :, None, None], seg_bias=w.seg_bias, last=w.last[None, :, None, None],
         )
         if w.classifies:
-            taps = np.concatenate([w.taps, w.map_taps[..., None]], axis=3).transpose(2, 3, 0, 1)
-            constants(self, taps=taps, cls_bias=w.cls_bias)
-            self.score = _Score(w)
+            constants(self, taps=w.taps.transpose(2, 3, 0, 1), cls_bias=w.cls_bias)
+            self.map_part = MapPart(w)
+            self.score = Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         if self.early:
@@ -148,9 +151,10 @@ class AsTrained(nn.Module):
         seg = map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
             return seg[:, 0], maximum(seg[:, 0])
-        seen = torch.cat([pooled if self.shows_pooled else adapted, seg], dim=1)  # [N, C + 1, H, W]
+        seen = pooled if self.shows_pooled else adapted  # [N, C, H, W]
         hidden = F.conv2d(seen, self.taps, self.cls_bias, padding=self.taps.shape[2] // 2)  # [N, Q, H, W]
-        return seg[:, 0], self.score(hidden, seg[:, 0], (2, 3))
+        hidden = (hidden + self.map_part(seg)).permute(0, 2, 3, 1)  # [N, H, W, Q]
+        return seg[:, 0], self.score(hidden, seg[:, 0])
 
     def _pool(self, features: Sequence[Tensor]) -> Tensor:
         """Standardised, upscaled and pooled: [N, C, H, W]."""
@@ -205,8 +209,8 @@ class Full(nn.Module):
         if w.classifies:
             constants(self, tap_columns=np.concatenate(tap_cols, axis=1),
                       constant=folding.constant_map(w, levels, shapes))
-            self.map_part = _MapPart(w)
-            self.score = _Score(w)
+            self.map_part = MapPart(w)
+            self.score = Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         seg, cls = [], []
@@ -222,8 +226,8 @@ class Full(nn.Module):
         if not self.classifies:
             return seg_logits, maximum(seg_logits)
         hidden = self.tap_columns @ torch.cat(cls, dim=2) + self.constant  # [N, H, W, Q]
-        hidden = hidden + self.map_part(seg_logits)
-        return seg_logits, self.score(hidden, seg_logits, (1, 2))
+        hidden = hidden + self.map_part(seg_logits[:, None]).permute(0, 2, 3, 1)
+        return seg_logits, self.score(hidden, seg_logits)
 
     def _seg_rows(self, n: int, x: Tensor) -> Tensor:
         """The segmentation head's product of level n [N, hw, C_l], upscaled along rows: [N, H, w, S]."""
@@ -252,7 +256,6 @@ class RowFirst(nn.Module):
     seg_constant: Tensor
     last: Tensor
     constant: Tensor
-    map_kernel: Tensor
 
     def __init__(self, w: Trained, shapes: Shapes):
         super().__init__()
@@ -273,9 +276,9 @@ class RowFirst(nn.Module):
             last=w.last[None, :, None, None],
         )
         if w.classifies:
-            constants(self, constant=folding.constant_map(w, levels, shapes).transpose(2, 0, 1),
-                      map_kernel=w.map_taps.transpose(2, 0, 1)[:, None])
-            self.score = _Score(w)
+            constants(self, constant=folding.constant_map(w, levels, shapes).transpose(2, 0, 1))
+            self.map_part = MapPart(w)
+            self.score = Score(w)
 
     def forward(self, features: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         wide = [
@@ -287,7 +290,7 @@ class RowFirst(nn.Module):
         seg = map_logits(F.conv2d(hidden, self.last), self.distance)  # [N, 1, H, W]
         if not self.classifies:
             return seg[:, 0], maximum(seg[:, 0])
-        total = self.constant + F.conv2d(seg, self.map_kernel, padding=self.kernel // 2)  # [N, Q, H, W]
+        total = self.constant + self.map_part(seg)  # [N, Q, H, W]
         for n, x in enumerate(wide):
             kernel = self.get_buffer(f"kernel{n}")
             by_row = F.conv2d(x, kernel, padding=(0, self.kernel // 2))  # [N, k Q, h, W]
@@ -297,21 +300,18 @@ class RowFirst(nn.Module):
         return seg[:, 0], self.score(total, seg[:, 0], (2, 3))
 
 
-class _MapPart(nn.Module):
-    """The map's own channel through the k x k kernel: [N, H, W] -> [N, H, W, Q]."""
+class MapPart(nn.Module):
+    """The map's own channel through the k x k kernel: [N, 1, H, W] -> [N, Q, H, W]. Its own convolution: as
+    one more channel beside the features it would cost a copy of all of them."""
 
-    unfold: Tensor
-    weight: Tensor
+    kernel: Tensor
 
     def __init__(self, w: Trained):
         super().__init__()
-        self.reach, taps = w.kernel // 2, w.kernel**2
-        unfold = np.eye(taps).reshape(taps, 1, w.kernel, w.kernel)
-        constants(self, unfold=unfold, weight=w.map_taps.reshape(taps, -1))
+        constants(self, kernel=w.map_taps.transpose(2, 0, 1)[:, None])
 
-    def forward(self, seg_logits: Tensor) -> Tensor:
-        neighbours = F.conv2d(seg_logits[:, None], self.unfold, padding=self.reach)  # [N, k k, H, W]
-        return neighbours.permute(0, 2, 3, 1) @ self.weight
+    def forward(self, seg: Tensor) -> Tensor:
+        return F.conv2d(seg, self.kernel, padding=self.kernel.shape[2] // 2)
 
 
 class _Upscale(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Set
+from typing import Dict, List, Sequence, Set, Tuple
 
 from ssn_export.tensorrt.engine_layers import Kernel
 from ssn_export.work.cards import Card
@@ -41,6 +41,21 @@ def kept(kernels: Sequence[Kernel], cache: int) -> Set[str]:
     Constants and the network's own inputs and outputs are never among them; constants that stream through
     are taken to displace nothing. All or nothing: what does not fit whole costs its whole traffic.
     """
+    last, size, written, alive = _lifetimes(kernels)
+    return {name for name, end in last.items() if max(alive[written[name]: end + 1]) <= cache}
+
+
+def most_alive(kernels: Sequence[Kernel]) -> int:
+    """Bytes of activations that are alive at once, at most over all kernels: the least memory that they need.
+    The network's own inputs and outputs are not among them, nor what a builder adds for its own purposes."""
+    return max(_lifetimes(kernels)[3], default=0)
+
+
+def _lifetimes(
+    kernels: Sequence[Kernel],
+) -> Tuple[Dict[str, int], Dict[str, int], Dict[str, int], List[int]]:
+    """Of the tensors between kernels by name: the last kernel that reads each, its bytes, the kernel that
+    writes it; and by kernel the bytes alive there."""
     written: Dict[str, int] = {}
     last: Dict[str, int] = {}
     size: Dict[str, int] = {}
@@ -56,4 +71,4 @@ def kept(kernels: Sequence[Kernel], cache: int) -> Set[str]:
     for name, end in last.items():
         for number in range(written[name], end + 1):
             alive[number] += size[name]
-    return {name for name, end in last.items() if max(alive[written[name]: end + 1]) <= cache}
+    return last, size, written, alive

@@ -47,6 +47,11 @@ class Report:
         return sorted((row for row in self.rows if row.kernel.is_copy), key=lambda row: -row.kernel.bytes)
 
     @property
+    def activations(self) -> int:
+        """Bytes, as of :func:`.bounds.most_alive`."""
+        return bounds.most_alive([row.kernel for row in self.rows])
+
+    @property
     def fallbacks(self) -> List[Row]:
         return [row for row in self.rows if row.fell_back]
 
@@ -71,7 +76,7 @@ class Report:
         products = f"{sum(gmacs.values()):.2f} GMAC" if self.counted else "products not counted, no graph"
         found = [
             f"{len(self.rows)} kernels ({types}), {_megabytes(self.rows):.1f} MB read and written, "
-            f"{products}; batch {self.batch}",
+            f"{products}; at least {self.activations / 1e6:.1f} MB of activations; batch {self.batch}",
             *self._table(sorted(gmacs)),
         ]
         if self.missing:
@@ -94,6 +99,7 @@ class Report:
         return {
             "batch": self.batch,
             **_sums(self.rows),
+            "activation_megabytes": round(self.activations / 1e6, 3),
             "types": _types(self.rows),
             "stages": {stage: _sums(rows) for stage, rows in self._stages().items()},
             "copied": [[row.kernel.name, round(row.kernel.bytes / 1e6, 3)] for row in self.copies],

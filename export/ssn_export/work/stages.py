@@ -28,6 +28,9 @@ MOVES = {"Transpose", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Gather", "Sl
 COLUMNS = re.compile(r"heads\.(rows|columns)\d")
 """Upscaling matrices that stand on the right of a product; of two that are equal a graph keeps the first."""
 
+GATHERED = re.compile(r"\.(rows|columns)(\.\d+)?$")
+"""Scopes of interpolation by gathers."""
+
 __all__ = ["STAGES", "Graph", "Work", "totals"]
 
 LAID_OUT_ANEW = re.compile(r"reorder|transpose|reformat", re.I)
@@ -106,6 +109,8 @@ class Graph:
             return "classification"
         if not scope.startswith("heads") or (scope == "heads" and node.op_type == "ReduceMax"):
             return "post"  # the maximum: of a model without classification head
+        if GATHERED.search(scope):
+            return "spatial"
         if node.op_type in MOVES:
             return "copies"
         if scope == "heads.upscale" or (node.op_type == "MatMul" and self._upscales(node)):

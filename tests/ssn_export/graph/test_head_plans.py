@@ -52,7 +52,7 @@ def test_every_plan_is_the_model_in_float64(name, plan):
     size=st.tuples(st.integers(96, 640), st.integers(96, 640)),
     name=st.sampled_from(["efficientnet_lite0", "resnet18", "wide_resnet50_2"]),
     variant=st.sampled_from(["icpr", "jims"]),
-    plan=st.sampled_from(["full", "row-first", "gather", "gather-columns"]),
+    plan=st.sampled_from(["full", "row-first", "gather", "gather-columns", "gather-composed"]),
     centred=st.booleans(),
 )
 @settings(max_examples=8, deadline=None)
@@ -107,7 +107,8 @@ def test_every_plan_of_a_lean_model_is_it_in_float64(name, shape):
 
 @pytest.mark.parametrize(
     "of, plan",
-    [(0, "full"), (2, "row-first"), (3, "none"), (0, "gather"), (2, "gather"), (3, "gather-columns")]
+    [(0, "full"), (2, "row-first"), (3, "none"), (0, "gather"), (2, "gather"), (3, "gather-columns"),
+     (0, "gather-composed")]
 )
 def test_a_lean_models_graph_is_it_in_onnx_runtime(of, plan):
     """Through tracer and linter, one image and three at once; a head that is not there costs nothing."""

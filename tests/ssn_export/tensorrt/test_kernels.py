@@ -171,6 +171,7 @@ def test_what_fits_the_cache_costs_no_traffic():
     assert bounds.kept(found, 3 * MIB) == {"t0", "t1"}
     assert bounds.kept(found, 3 * MIB - 1) == set()
     assert bounds.kept(found, 0) == set()
+    assert bounds.most_alive(found) == 3 * MIB and bounds.most_alive([]) == 0
     every = (1 + 1) + (1 + 2) + (2 + 4) + 3  # read and written, constants
     kept = 2 * 1 + 2 * 2
     for cached, moved in (False, every), (True, every - kept):
@@ -187,5 +188,6 @@ def test_a_tensor_that_waits_while_others_fill_the_cache_is_lost():
     ))
     assert bounds.kept(found, 5 * MIB) == {"early", "wide", "narrow"}
     assert bounds.kept(found, 4 * MIB) == set()  # at c five are alive
+    assert bounds.most_alive(found) == 5 * MIB
     del found[1]
     assert bounds.kept(found, 4 * MIB) == {"early", "narrow"}  # wide is from outside now

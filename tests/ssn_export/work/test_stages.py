@@ -9,13 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from ssn_bench.methods import random_models  # noqa: E402
 from ssn_export.graph import plan_timing, tracing  # noqa: E402
-from ssn_export.graph.deployed import Deployed  # noqa: E402
+from ssn_export.graph.deployed import PLANS, Deployed  # noqa: E402
 from ssn_export.work import macs  # noqa: E402
 from ssn_export.work.stages import STAGES, Graph, totals  # noqa: E402
 from ssn_train.network.design import Design  # noqa: E402
 
 
-@pytest.mark.parametrize("plan", ["none", "adaptor", "full", "row-first"])
+@pytest.mark.parametrize("plan", PLANS)
 def test_every_node_has_a_stage_and_the_work_adds_up(plan):
     subject = random_models.random_weights("resnet18", (64, 96))
     model = tracing.trace(Deployed(subject.model, subject.backbone, plan, subject.mean), (64, 96))
@@ -32,7 +32,7 @@ def test_every_node_has_a_stage_and_the_work_adds_up(plan):
     assert np.isfinite(plan_timing.runner(model, "onnxruntime")()).all()
 
 
-@pytest.mark.parametrize("plan", ["none", "full", "row-first"])
+@pytest.mark.parametrize("plan", sorted(set(PLANS) - {"adaptor"}))
 def test_without_classification_head_there_is_no_such_stage(plan):
     """Three levels: each has its products, and the map's maximum belongs to what comes behind the map."""
     shape = Design(("layer2", "layer3", "layer4"), grid=(9, 10), seg_width=32, cls_width=0)
@@ -43,9 +43,14 @@ def test_without_classification_head_there_is_no_such_stage(plan):
     assert graph.stage[maximum] == "post"
     products = [name for name in graph.work if name.startswith("heads")]
     spatial = [name for name in products if graph.stage[name] == "spatial"]
-    assert len(spatial) == (4 if plan == "full" else 6)  # plan full does the columns of all levels at once
-    by_channel = {"none": 3, "full": 4, "row-first": 2}  # adaptor, head, map; a level each, map; head, map
-    assert len(products) - len(spatial) == by_channel[plan]
+    # Plan full does the columns of all levels at once, the gathers are no products.
+    assert len(spatial) == {"full": 4, "gather": 0, "gather-columns": 3, "gather-composed": 0}.get(plan, 6)
+    # A level each and the map; head and map; else adaptor, head and map, or a level each.
+    by_channel = {"full": 4, "row-first": 2, "gather-composed": 2}
+    assert len(products) - len(spatial) == by_channel.get(plan, 3)
+    if plan.startswith("gather"):
+        kinds = {graph.stage[node.name] for node in graph.nodes.values() if ".columns/Gather" in node.name}
+        assert kinds == {"spatial"}
 
 
 def test_layers_of_libraries_find_their_stage():
