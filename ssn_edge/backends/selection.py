@@ -119,9 +119,13 @@ def _of_bundle(
     return Choice(library, checked, why, bundle=found, sha256=graph.sha256)
 
 
-def graph_of(found: Bundle, precision: str) -> Entry:
-    """The ONNX file of a precision. InputError, saying what there is, where there is none."""
+def graph_of(found: Bundle, precision: str, target: Optional[str] = None) -> Entry:
+    """The ONNX file of a precision: that for the ``target`` ("rtx", "orin") where there is one, else the one
+    for any machine. InputError, saying what there is, where there is none."""
     graphs = found.graphs()
+    for entry in found.of_role("graph") if target is not None else ():
+        if (entry.target, entry.precision) == (target, precision):
+            return entry
     if precision not in graphs:
         option = " with --fp16" if precision == "float16" else ""
         others = one_line(", ".join(sorted(graphs)) or "none at all")

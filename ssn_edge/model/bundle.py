@@ -47,8 +47,10 @@ ROLES: Dict[str, Role] = {
     "reference": Role(".npz"),
     "engine": Role(".engine"),
     "calibration": Role(".json"),
+    "graph": Role(".onnx"),
 }
-"""Of a later version there may be others, which are ignored."""
+"""``graph`` is one for a target other than the CPU. Of a later version there may be others, which are
+ignored."""
 
 NAME = re.compile(r"[a-z][a-z0-9]{0,31}-([0-9a-f]{8,64})\.[a-z0-9]{1,16}")
 """Of a content file: its role and how its sha256 begins. No name that it fits leaves the folder."""
@@ -56,12 +58,15 @@ NAME = re.compile(r"[a-z][a-z0-9]{0,31}-([0-9a-f]{8,64})\.[a-z0-9]{1,16}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of a calibration."""
 
+TARGET = re.compile(r"[a-z][a-z0-9]{0,15}")
+"""What a graph is for: ``rtx``, ``orin``."""
+
 
 @dataclass(frozen=True)
 class Entry:
     """One content file: ``size`` in bytes; ``label`` is a calibration's name; ``engine`` says what an engine
     was built on and for, ``measured`` what its builder found (``parity`` is empty for one that was not
-    compared with the trained model)."""
+    compared with the trained model). ``target`` says what a graph of the role ``graph`` is for."""
 
     name: str
     role: str
@@ -72,6 +77,7 @@ class Entry:
     engine: Optional[EngineInfo] = None
     measured: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    target: str = ""
 
     @property
     def verified(self) -> bool:
@@ -99,9 +105,14 @@ class Bundle:
         return [entry for entry in self.entries if entry.role == role]
 
     def graphs(self) -> Dict[str, Entry]:
-        """The ONNX files by precision; of roles that this version knows, since others may be anything."""
+        """The ONNX files that any machine may run, by precision; of roles that this version knows, since
+        others may be anything."""
         known = {role: kind.precision for role, kind in ROLES.items() if kind.precision is not None}
         return {known[entry.role]: entry for entry in self.entries if entry.role in known}
+
+    def all_graphs(self) -> List[Entry]:
+        """Those and the graphs for targets."""
+        return [*self.graphs().values(), *self.of_role("graph")]
 
     def place(self, entry: Entry) -> Path:
         """An entry's path."""
@@ -193,7 +204,10 @@ def _entry(document: Mapping[str, Any], model: ModelInfo, name: str) -> Entry:
     label = document.get("label", "")
     if not isinstance(label, str) or role == "calibration" and not LABEL.fullmatch(label):
         raise ValueError(f"{file}: label {one_line(label, 40)}")
-    return Entry(file, role, digest, size, precision, plan, engine, measured, label)
+    target = document.get("target", "")
+    if role == "graph" and not (isinstance(target, str) and TARGET.fullmatch(target)):
+        raise ValueError(f"{file}: target {one_line(target, 40)}")
+    return Entry(file, role, digest, size, precision, plan, engine, measured, label, str(target))
 
 
 def entry_document(entry: Entry) -> Dict[str, Any]:
@@ -205,6 +219,8 @@ def entry_document(entry: Entry) -> Dict[str, Any]:
         document.update(precision=entry.precision, plan=entry.plan)
     if entry.label:
         document["label"] = entry.label
+    if entry.target:
+        document["target"] = entry.target
     if entry.engine is not None:
         built = entry.engine.document()
         document["built"] = {key: value for key, value in built.items() if key not in ("model", "schema")}

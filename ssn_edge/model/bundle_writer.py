@@ -35,7 +35,7 @@ NEW = ".new-"
 GRACE_S = 3600.0
 """How long a file stays that no manifest names any more: a reader may have read the manifest before."""
 
-MINOR = 1
+MINOR = 2
 """Raised with every field that is added; :data:`ssn_edge.model.schema.SCHEMA` when a meaning changes."""
 
 
@@ -50,6 +50,7 @@ class Content:
     engine: Optional[EngineInfo] = None
     measured: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     label: str = ""
+    target: str = ""
 
 
 @contextlib.contextmanager
@@ -193,7 +194,7 @@ class BundleWriter:
                 self._added.append(name)
         return Entry(
             name, content.role, digest, size, content.precision, content.plan, content.engine,
-            content.measured, content.label,
+            content.measured, content.label, content.target,
         )
 
     def _name(self, role: str, digest: str, suffix: str) -> str:

@@ -94,6 +94,24 @@ def contents(engines=(), roles=("float32", "half", "reference"), **changes):
     return found
 
 
+def target_graph(target="rtx", precision="float16", plan="full", **changes):
+    """A graph for a target, as a bundle's file."""
+    from ssn_edge.model.bundle_writer import Content
+
+    table = {"target": target}
+    text = info(precision=precision, plan=plan, plan_table=table, **changes).to_json()
+    return Content("graph", lambda path: write_model(path, text), precision, plan, target=target)
+
+
+def add(path, *files):
+    """The bundle with more files."""
+    from ssn_edge.model import bundle, bundle_writer
+
+    with bundle_writer.writing(path, lambda line: None) as writer:
+        writer.commit_more([writer.add(one) for one in files])
+    return bundle.read(path)
+
+
 def write_bundle(path, engines=(), roles=("float32", "half", "reference"), **changes):
     """The model as a bundle; ``changes`` as of :func:`info`."""
     from ssn_edge.model import bundle_writer

@@ -35,7 +35,7 @@ def lines(path: Path, log: Callable[[str], object] = print) -> None:
         log(line)
     for entry in found.entries:
         bundle.check(found, entry, force=True)
-    for entry in found.graphs().values():
+    for entry in found.all_graphs():
         selection.check_same(found.place(entry), read_info(found.place(entry)), found)
     log(f"all {len(found.entries)} files have the digests of the manifest")
     choice, here = _here(path)
@@ -59,7 +59,7 @@ def _model(path: Path, info: ModelInfo) -> List[str]:
 
 
 def _row(entry: Entry, later: bool) -> Sequence[str]:
-    about = ""
+    about = f"for {entry.target}" if entry.target else ""
     engine = entry.engine
     if engine is not None:
         flags = [name for name in ("version_compatible", "hardware_compatible") if getattr(engine, name)]

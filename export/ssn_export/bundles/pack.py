@@ -1,13 +1,14 @@
 """Between a bundle and the plain files that a model was before: ``NAME.onnx``, ``NAME.fp16.onnx``,
-``NAME.reference.npz``, ``NAME.engine`` with its ``NAME.json``. Needs no torch.
+``NAME.rtx.fp16.onnx`` for a target, ``NAME.reference.npz``, ``NAME.engine`` with its ``NAME.json``. No torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from ssn_export.gates import parity
 
 JSON_BYTES = 4 << 20
 """Most that is read of an engine's ``.json``."""
+
+TARGETS = ("rtx", "orin")
+"""What a set may have a graph of its own for."""
 
 AWAY = "move it away, and pack again"
 
@@ -59,6 +63,12 @@ def pack(model: Path, out: Path, log: Log = print) -> List[Path]:
         raise InputError(f"{model}: no such file; give the set's .onnx file")
     core, contents = _graphs(model, found)
     taken = [path for path in (found.float32, found.half) if path.is_file()]
+    for path, info in _for_targets(found):
+        _check_same(path, info.core(), model, core)
+        contents.append(Content(
+            "graph", partial(shutil.copyfile, path), info.precision, info.plan, target=_target_of(info),
+        ))
+        taken.append(path)
     if found.reference.is_file():
         _check_reference(found.reference, taken[0], core)
         contents.append(Content("reference", partial(shutil.copyfile, found.reference)))
@@ -94,6 +104,26 @@ def _graphs(model: Path, found: Members) -> Any:
     if not contents:
         raise InputError(f"{model}: give NAME.onnx or NAME.fp16.onnx, by the name that the set has")
     return given.core(), contents
+
+
+def target_file(found: Members, target: str, precision: str) -> Path:
+    """``NAME.rtx.fp16.onnx``, ``NAME.orin.onnx``."""
+    suffix = ".fp16.onnx" if precision == "float16" else ".onnx"
+    return found.float32.with_suffix(f".{target}{suffix}")
+
+
+def _for_targets(found: Members) -> Iterator[Tuple[Path, ModelInfo]]:
+    """Files of that name which say that they are for that target: another model may have such a name."""
+    for target, precision in itertools.product(TARGETS, selection.PRECISIONS):
+        path = target_file(found, target, precision)
+        if path.is_file():
+            info = read_info(path)
+            if (_target_of(info), info.precision) == (target, precision) and not info.verdict_inside:
+                yield path, info
+
+
+def _target_of(info: ModelInfo) -> str:
+    return str(info.plan_table.get("target", ""))
 
 
 def _check_same(path: Path, found: ModelInfo, model: Path, given: ModelInfo) -> None:
@@ -186,6 +216,8 @@ def _targets(found: Bundle, folder: Path) -> Dict[str, Path]:
     targets = {}
     for entry in found.entries:
         place = getattr(places, entry.role, None)
+        if entry.role == "graph":
+            place = target_file(places, entry.target, entry.precision)
         if entry.role == "engine" and len(engines) > 1:
             place = folder / f"{found.path.stem}-{entry.sha256[:8]}.engine"
         if place is not None:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from ssn_edge import Detector, backends
-from ssn_edge.backends import gpu
+from ssn_edge.backends import gpu, selection
 from ssn_edge.errors import InputError, ModelError, SsnEdgeError, needs
 from ssn_edge.files import check_writable, replacing, sha256
 from ssn_edge.model import bundle, bundle_writer
@@ -34,6 +34,9 @@ MOST_BATCH = 16
 
 JETSON_WORKSPACE = 1024 * MIB
 """Most that a build takes as scratch on a GPU that shares the host's memory, unless asked to."""
+
+ORIN = "8.7"
+"""The compute capability of all Orins."""
 
 ENGINE_SLACK = 2.0
 """Engine against ONNX Runtime: each may be off by the limit, in opposite directions."""
@@ -149,7 +152,7 @@ def _target(entry: Entry) -> Any:
 
 def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any]) -> EngineRequest:
     """The graph and the flag that give this precision here; None: half where the bundle has it. InputError
-    where it has not."""
+    where it has not. A graph for the target that the engine is for is taken where there is one."""
     graphs = found.graphs()
     wanted = precision or ("float16" if "float16" in graphs else "float32")
     typed = builder.typed(backends.engine_library(options.get("product", backends.ENGINES[0])).PRODUCT)
@@ -161,11 +164,21 @@ def of_bundle(found: Bundle, precision: Optional[str], options: Mapping[str, Any
     if not frames and not unverified:
         raise InputError(f"{found.path}: {NO_IMAGES}")
     return EngineRequest(
-        bundle.check(found, graphs[source], force=True),
+        bundle.check(found, selection.graph_of(found, source, _for(found, options)), force=True),
         bundle.check(found, frames[0], force=True) if frames else None,
         fp16=wanted == "float16" and not typed,
         **{name: value for name, value in options.items() if name != "unverified"},
     )
+
+
+def _for(found: Bundle, options: Mapping[str, Any]) -> Optional[str]:
+    """The target that an engine is for; the GPU is looked at only where there is a graph for one."""
+    if options.get("product") == "rtx":
+        return "rtx"
+    if not any(entry.target == "orin" for entry in found.of_role("graph")):
+        return None
+    device = backends.engine_library().open_device()
+    return "orin" if device.compute_capability == ORIN else None
 
 
 NO_IMAGES = (

@@ -46,7 +46,8 @@ def show(
     model: Path, precision: Optional[str] = None, capabilities: Sequence[str] = (), batch: int = 1
 ) -> List[str]:
     """Line by line: of an engine file; of a bundle the engine for this machine, and where there is none, or
-    ``capabilities`` are given, of the graphs of a bundle or an ONNX file as TensorRT for RTX compiles them.
+    ``capabilities`` are given, of the graphs of a bundle or an ONNX file as TensorRT for RTX compiles them;
+    of a bundle's those for RTX cards first, where it has any.
 
     Raises BackendError where neither can be had.
     """
@@ -96,7 +97,7 @@ def _graph_of(choice: selection.Choice) -> Optional[Path]:
     if choice.bundle is None:
         return None
     built = {one.name: one.engine for one in choice.bundle.entries}.get(choice.path.name)
-    for entry in choice.bundle.graphs().values():
+    for entry in choice.bundle.all_graphs():
         if built is not None and entry.sha256 == built.onnx_sha256:
             return bundle.check(choice.bundle, entry)
     return None
@@ -109,10 +110,10 @@ def _of_graphs(
     if problem is not None:
         raise BackendError(f"{model}: {problem}")
     lines: List[str] = []
-    for path in _graphs(model, precision):
+    for path, what in _graphs(model, precision):
         for capability in capabilities or compiled.CARD:
             title, found = _compiled(path, capability, batch)
-            lines += [title, *found.lines(each=True)]
+            lines += [what + title, *found.lines(each=True)]
     return lines
 
 
@@ -128,14 +129,21 @@ def _compiled(graph: Path, capability: str, batch: int) -> Tuple[str, kernels.Re
     return f"{graph.name}, {made.made_with}, compute capability {capability}:", found
 
 
-def _graphs(model: Path, precision: Optional[str]) -> List[Path]:
+def _graphs(model: Path, precision: Optional[str]) -> List[Tuple[Path, str]]:
+    """Each with what it is for, as a title begins."""
     if model.suffix == ".onnx":
         if precision is not None:
             raise InputError(f"--precision: {model} is one graph; give a bundle")
-        return [model]
-    found = bundle.read(model)
-    names = [precision] if precision else list(found.graphs())
-    return [bundle.check(found, selection.graph_of(found, name)) for name in names]
+        return [(model, "")]
+    found, graphs = bundle.read(model), []
+    for name in [precision] if precision else found.graphs():
+        ours = selection.graph_of(found, name)
+        entries = {"": ours}
+        own = selection.graph_of(found, name, compiled.RTX)
+        if own != ours:
+            entries = {f"for RTX cards, plan {own.plan}: ": own, f"for any machine, plan {ours.plan}: ": ours}
+        graphs += [(bundle.check(found, entry), what) for what, entry in entries.items()]
+    return graphs
 
 
 def _loaded(graph: Optional[Path]) -> Any:
