@@ -34,7 +34,7 @@ types: .venv/dev  ## mypy
 	.venv/bin/mypy --strict ssn_edge
 	.venv/bin/mypy train/ssn_train export/ssn_export benchmarks/ssn_bench
 
-RUNTIME = tests/ssn_edge tests/ssn_bench $(addprefix tests/ssn_export/,bundles tensorrt work) tests/test_rooms.py \
+RUNTIME = tests/ssn_edge tests/ssn_bench $(addprefix tests/ssn_export/,bundles targets tensorrt work) tests/test_rooms.py \
           $(HEAVY:%=--ignore %)
 
 test-runtime: .venv-lean/ready  ## the tests of what runs without torch, in an environment without it

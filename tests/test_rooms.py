@@ -48,9 +48,10 @@ ROOMS = {  # room -> rooms of its package that it may import; "" is the package'
         "gates": set(),
         "bundles": {"gates"},
         "tensorrt": {"gates", "bundles", "work"},
-        "graph": {"gates", "bundles", "tensorrt"},
+        "targets": {"tensorrt", "work"},
+        "graph": {"gates", "bundles", "tensorrt", "targets"},
         "serving": {"bundles"},
-        "": {"bundles", "graph", "tensorrt", "serving"},
+        "": {"bundles", "graph", "tensorrt", "serving", "targets"},
     },
     "ssn_bench": {
         "comparison": {"methods"},

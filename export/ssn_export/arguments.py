@@ -13,8 +13,10 @@ from ssn_edge import backends
 from ssn_edge.errors import InputError
 from ssn_edge.model import bundle
 from ssn_edge.values import whole_number
+from ssn_export.targets import target
+from ssn_export.targets.target import Target
 
-FOR_RUNS = ("data", "plan", "backend", "frame")
+FOR_RUNS = ("data", "plan", "targets", "backend", "frame")
 """Options that only a run folder has a use for."""
 
 ACTIONS = {
@@ -102,7 +104,25 @@ def check_unused(given: Set[str], source: Path, options: Any) -> None:
             raise InputError(f"{shown(name)}: only with {' or '.join(needed)}")
 
 
+def targets(options: Any) -> Tuple[Target, ...]:
+    """What a run folder's graphs are for; InputError for what does not go together with it."""
+    text, plan = options["targets"], options["plan"]
+    if text is None:
+        rtx = options["engine"] == "rtx" and plan == "auto"
+        return (target.CPU, Target("rtx")) if rtx else (target.CPU,)
+    found = target.parse(text)
+    if plan != "auto":
+        raise InputError(f"--for {text}: chooses the plans, and --plan {plan} names one; give one of the two")
+    if options["out"] is not None and options["out"].suffix == ".onnx" and len(found) > 1:
+        raise InputError(f"--for {text}: {options['out']} is one graph; give one target, or --out NAME.ssn")
+    if options["backend"] != "auto" and target.CPU not in found:
+        raise InputError(f"--backend: times plans for the CPU; give --for cpu,{text} too, or leave it out")
+    return found
+
+
 def shown(name: str) -> str:
+    if name == "targets":
+        return "--for"
     return f"--{name.replace('_', '-')}"
 
 
@@ -110,7 +130,7 @@ def check_kind(given: Set[str], source: Path, kind: str, options: Any) -> None:
     """InputError for options that mean nothing for a source that is exported already."""
     for name in FOR_RUNS:
         if name in given:
-            raise InputError(f"--{name}: for a run folder; {source} is exported already")
+            raise InputError(f"{shown(name)}: for a run folder; {source} is exported already")
     if options["fp16"] and not (options["engine"] or options["engine_out"]):
         remedy = "; --precision float16 takes its half graph" if options["out"] else ""
         raise InputError(

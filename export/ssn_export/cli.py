@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import click
 
@@ -17,6 +17,7 @@ from ssn_edge.model import bundle
 from ssn_edge.values import size_hw
 from ssn_export import arguments
 from ssn_export.arguments import ENGINES, GATHERS
+from ssn_export.targets.target import Target
 
 
 @click.command(
@@ -24,6 +25,7 @@ from ssn_export.arguments import ENGINES, GATHERS
 Examples:
   ssn-export runs/first --out model.ssn --fp16     # the bundle: float32, half, reference images
   ssn-export model.ssn --info                      # what is in it, and what would run here
+  ssn-export runs/first --out model.ssn --fp16 --for cpu,rtx     # a graph for RTX cards too
   ssn-export runs/first --out model.ssn --frame 1080x1920 --data frames/
   ssn-export runs/first --out model.onnx --fp16    # plain files: model.onnx and model.fp16.onnx
 \b
@@ -55,8 +57,12 @@ Plain files:
               help="Images to compare on.  [default: RUN/reference]")
 @click.option("--plan", default="auto", show_default=True,
               type=click.Choice(["auto", "none", "adaptor", "full", "row-first", *GATHERS]),
-              help="How the heads are computed; auto times those for CPUs and takes the fastest; the "
+              help="How the heads are computed; auto chooses for each target of --for; the "
                    "gathers are for NVIDIA's RTX cards.")
+@click.option("--for", "targets", metavar="TARGET[:CARD],...",
+              help="What graphs are for: cpu (timed here), rtx (by what NVIDIA's compiler makes of them, or "
+                   "timed on the card that is here), orin (an estimate); as cpu,rtx:RTX-A2000.  [default: "
+                   "cpu; with --engine rtx cpu,rtx]")
 @click.option("--backend", default="auto", show_default=True,
               type=click.Choice(["auto", *backends.FILES[".onnx"]]),
               help="Library that --plan auto times on.")
@@ -165,6 +171,7 @@ def _run_folder(run: Path, options: Any) -> None:
                 )
             raise InputError(f"{run}: --pack takes the .onnx file of a set")
     plain = out.suffix == ".onnx"
+    targets = arguments.targets(options)
     if options["verdict"] and not plain:
         raise InputError(
             f"--verdict: the thresholds of a bundle are its calibrations'; give --out NAME.onnx, or export "
@@ -183,7 +190,7 @@ def _run_folder(run: Path, options: Any) -> None:
         if options["precision"] == "float16" and not options["fp16"]:
             raise InputError("--precision float16: of an export with --fp16; give that too")
         _builder("--engine", product).check(_engine_options(options))
-    _export(run, out, options)
+    _export(run, out, targets, options)
     if not plain and (options["engine"] or options["fp16"]):
         if problem is None:
             _add_engine(out, options)
@@ -197,7 +204,7 @@ def _run_folder(run: Path, options: Any) -> None:
     click.echo(f"Next: ssn-run {out} SOURCE, or ssn-bench {out}")
 
 
-def _export(run: Path, out: Path, options: Any) -> None:
+def _export(run: Path, out: Path, targets: Tuple[Target, ...], options: Any) -> None:
     with needs("export"):
         import torch  # noqa: F401, I001  (first, so that it is the one that is named)
         import onnxscript  # noqa: F401  (torch asks for it only when it exports)
@@ -205,7 +212,7 @@ def _export(run: Path, out: Path, options: Any) -> None:
         from ssn_export.graph import export_run
     frame = size_hw("--frame", options["frame"]) if options["frame"] else None
     request = export_run.ExportRequest(
-        options["fp16"], options["data"], options["plan"], options["backend"], frame
+        options["fp16"], options["data"], options["plan"], options["backend"], frame, targets
     )
     if out.suffix == bundle.SUFFIX:
         _wrote(export_run.to_bundle(run, out, request, click.echo))

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     problems = {name: backends.engine_problem(name) if here else None for name in PRODUCTS}
     for item in here:
-        name = "rtx" if item.path.stem == "test_rtx" else "tensorrt"
+        name = "rtx" if item.path.stem in ("test_rtx", "test_ranking") else "tensorrt"
         if problems[name]:
             reason = f"needs {PRODUCTS[name]} and a GPU: {problems[name]}"
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -8,11 +8,15 @@ channels, the score its maximum over 255.
 
 import contextlib
 import enum
+import importlib.machinery
 import json
 import re
+import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+
+from ssn_edge.backends import gpu
 
 CARD = SimpleNamespace(name="NVIDIA RTX A2000", capability="8.6")
 
@@ -198,6 +202,20 @@ class OutOfMemory(CudaError):
 BINDING = SimpleNamespace(NAME="recording", Error=CudaError, OutOfMemory=OutOfMemory)
 
 STOOD_IN = (ICudaEngine, IExecutionContext, IRuntimeCache, IRuntimeConfig, Runtime)
+
+
+def stood_in(monkeypatch):
+    """For a fixture: the back end over the stand-in, of which all buffers are given back."""
+    recording = Recording()
+    module = bindings(recording)
+    module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "ssn_edge.backends.rtx_backend", raising=False)
+    monkeypatch.setattr(gpu, "open_device", lambda: Device(recording))
+    monkeypatch.setattr(gpu, "binding", lambda: BINDING)  # also where there is none
+    yield recording
+    sys.modules.pop("ssn_edge.backends.rtx_backend", None)
+    assert not recording.memory, "buffers that were not given back"
 
 
 def bindings(recording, version="1.7.1.116"):

@@ -17,9 +17,10 @@ from ssn_bench.methods.random_models import Subject
 from ssn_edge.backends import installed
 from ssn_edge.model.schema import Verdict
 from ssn_export.gates import parity
-from ssn_export.graph import float64_reference, half_precision, plan_timing, tracing
+from ssn_export.graph import float64_reference, half_precision, tracing
 from ssn_export.graph.deployed import PLANS, Deployed
 from ssn_export.graph.head_plans import shapes_of, trained
+from ssn_export.targets import plan_timing
 from ssn_export.work import macs
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step

@@ -9,8 +9,9 @@ import torch
 
 from ssn_bench.pareto.candidates import Candidate
 from ssn_edge.backends import installed
-from ssn_export.graph import plan_timing, tracing
+from ssn_export.graph import tracing
 from ssn_export.graph.deployed import CPU_PLANS, Deployed
+from ssn_export.targets import plan_timing
 from ssn_train.network import backbones
 from ssn_train.network.model import SuperSimpleNet
 

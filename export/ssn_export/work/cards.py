@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 
 class Card(NamedTuple):
@@ -19,11 +19,20 @@ class Card(NamedTuple):
 
 def read() -> Dict[str, Card]:
     """All cards of the list by name."""
-    listed = json.loads(Path(__file__).with_name("devices.json").read_text())["devices"]
-    return {name: _card(one) for name, one in listed.items()}
+    return {name: _card(one) for name, one in _listed().items()}
 
 
-def _card(one: Dict[str, float]) -> Card:
+def compute_capability(name: str) -> str:
+    """Of a card of the list, as "8.6"."""
+    return str(_listed()[name]["compute_capability"])
+
+
+def _listed() -> Dict[str, Dict[str, Any]]:
+    found: Dict[str, Dict[str, Any]] = json.loads(Path(__file__).with_name("devices.json").read_text())
+    return found["devices"]
+
+
+def _card(one: Dict[str, Any]) -> Card:
     cache = one["l2"]
     return Card(
         1e9 * one["bandwidth"], 1e12 * one["half"], 1e12 * one["float32"],

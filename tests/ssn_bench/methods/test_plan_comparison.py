@@ -13,7 +13,7 @@ from random_model import random_model  # noqa: E402
 from ssn_bench.cli import main  # noqa: E402
 from ssn_bench.methods import plan_comparison, random_models  # noqa: E402
 from ssn_edge.backends.onnxruntime_backend import inference_session  # noqa: E402
-from ssn_export.graph import plan_timing  # noqa: E402
+from ssn_export.targets import plan_timing  # noqa: E402
 from ssn_train.network.design import Design  # noqa: E402
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import importlib.machinery
 import os
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,7 @@ import recording_rtx
 import tiny
 
 from ssn_edge import BackendError, Detector, ModelError, backends
-from ssn_edge.backends import gpu, selection
+from ssn_edge.backends import selection
 from ssn_edge.model import bundle, bundle_writer
 from ssn_edge.model.engine_file import CACHE_SUFFIX
 
@@ -23,16 +22,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, tiny.HEIGHT, tiny.WIDTH, 
 @pytest.fixture
 def rtx(monkeypatch):
     """The back end over the stand-in."""
-    recording = recording_rtx.Recording()
-    module = recording_rtx.bindings(recording)
-    module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.delitem(sys.modules, "ssn_edge.backends.rtx_backend", raising=False)
-    monkeypatch.setattr(gpu, "open_device", lambda: recording_rtx.Device(recording))
-    monkeypatch.setattr(gpu, "binding", lambda: recording_rtx.BINDING)  # also where there is none
-    yield recording
-    sys.modules.pop("ssn_edge.backends.rtx_backend", None)
-    assert not recording.memory, "buffers that were not given back"
+    yield from recording_rtx.stood_in(monkeypatch)
 
 
 def info(**changes):

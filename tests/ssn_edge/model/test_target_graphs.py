@@ -55,7 +55,8 @@ def test_a_target_has_its_graph_or_the_one_for_any_machine(path):
     rtx, orin = found.of_role("graph")
     assert selection.graph_of(found, "float16", "rtx") == rtx
     assert selection.graph_of(found, "float32", "orin") == orin
-    for precision, target in (("float32", "rtx"), ("float16", "orin"), ("float16", None), ("float32", "mars")):
+    others = ("float32", "rtx"), ("float16", "orin"), ("float16", None), ("float32", "mars")
+    for precision, target in others:
         assert selection.graph_of(found, precision, target) == found.graphs()[precision]
 
 

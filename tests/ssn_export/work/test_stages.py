@@ -8,8 +8,9 @@ from random_model import random_model  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from ssn_bench.methods import random_models  # noqa: E402
-from ssn_export.graph import plan_timing, tracing  # noqa: E402
+from ssn_export.graph import tracing  # noqa: E402
 from ssn_export.graph.deployed import PLANS, Deployed  # noqa: E402
+from ssn_export.targets import plan_timing  # noqa: E402
 from ssn_export.work import macs  # noqa: E402
 from ssn_export.work.stages import STAGES, Graph, totals  # noqa: E402
 from ssn_train.network.design import Design  # noqa: E402

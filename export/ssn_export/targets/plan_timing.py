@@ -6,12 +6,15 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Tuple
 
 import numpy as np
-import onnx
 
 from ssn_edge import backends
+from ssn_edge.backends.session import Session
+
+if TYPE_CHECKING:
+    import onnx
 
 ROUNDS = 20
 BUDGET_S = 20.0
@@ -54,6 +57,8 @@ def alternate(
 def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[], np.ndarray]:
     """A call that runs the graph once on seeded noise through one of the runtime's back ends, and returns
     its maps, the same array each time."""
+    import onnx
+
     library = backends.load(backend)
     handle, name = tempfile.mkstemp(suffix=".onnx")
     os.close(handle)
@@ -63,11 +68,18 @@ def runner(model: onnx.ModelProto, backend: str, batch: int = 1) -> Callable[[],
     finally:
         os.unlink(name)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-    images = session.prepare((shape[1], shape[2]))
+    dims = [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim]
+    return call_of(session, (shape[1], shape[2]), (dims[1], dims[2]), batch)
+
+
+def call_of(
+    session: Session, input_hw: Tuple[int, int], map_hw: Tuple[int, int], batch: int = 1
+) -> Callable[[], np.ndarray]:
+    """A call that runs an opened file once on seeded noise, and returns its maps, the same array each
+    time."""
+    images = session.prepare(input_hw)
     images[:] = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    maps = np.empty((batch, dims[1].dim_value, dims[2].dim_value), np.float32)
-    scores = np.empty(batch, np.float32)
+    maps, scores = np.empty((batch, *map_hw), np.float32), np.empty(batch, np.float32)
 
     def run() -> np.ndarray:
         session.infer(maps, scores)
@@ -88,3 +100,18 @@ def compare(models: Mapping[str, onnx.ModelProto], backend: str) -> Dict[str, An
         "fastest": fastest,
         "candidates": rows,
     }
+
+
+def lines(what: str, table: Mapping[str, Any]) -> str:
+    """For people."""
+    rows = table["candidates"]
+    slowest = max(row["median_ms"] for row in rows.values())
+    found = [f"{what}, timed alternately on {table['backend']}, batch 1, {table['threads']} threads:"]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
+        chosen = "  <- taken" if name == table["fastest"] else ""
+        found.append(
+            f"  {name:10s}{row['median_ms']:9.2f} ms  {slowest / row['median_ms']:5.2f}x"
+            f"  ({row['lower_quartile_ms']:.2f} to {row['upper_quartile_ms']:.2f}, "
+            f"n = {row['repetitions']}){chosen}"
+        )
+    return "\n".join(found)
