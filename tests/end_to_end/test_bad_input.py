@@ -15,7 +15,7 @@ from ssn_edge.errors import ModelError
 from ssn_edge.model.schema import Verdict
 from ssn_export.cli import main as export_main
 from ssn_export.gates import parity
-from ssn_export.graph import export_run
+from ssn_export.graph import export_run, graph_builder
 from ssn_train.cli import main as train_main
 from ssn_train.network import backbones
 
@@ -188,9 +188,9 @@ def test_export_options(trained, tmp_path):
 
 def test_a_wrong_fold_is_not_written(trained, tmp_path, monkeypatch):
     """The float64 gate: an algebra that is a thousandth off never reaches the exporter."""
-    exact = export_run.Deployed
+    exact = graph_builder.Deployed
     monkeypatch.setattr(
-        export_run, "Deployed",
+        graph_builder, "Deployed",
         lambda model, backbone, plan, mean, options: _scaled(exact(model, backbone, plan, mean, options)),
     )
     line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "full")
@@ -204,7 +204,7 @@ def _scaled(module):
 
 def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
     """The gate itself: a graph with one weight off is refused and leaves nothing behind."""
-    trace = export_run.tracing.trace
+    trace = graph_builder.tracing.trace
 
     def wrong(*arguments):
         model = trace(*arguments)
@@ -214,7 +214,7 @@ def test_a_wrong_graph_is_not_written(trained, tmp_path, monkeypatch):
         weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         return model
 
-    monkeypatch.setattr(export_run.tracing, "trace", wrong)
+    monkeypatch.setattr(graph_builder.tracing, "trace", wrong)
     line = fails(export_main, trained.run, "--out", tmp_path / "m.onnx", "--plan", "none")
     assert "export refused: map_rms" in line
     assert not list(tmp_path.iterdir())

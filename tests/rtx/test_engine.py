@@ -167,7 +167,7 @@ def test_an_export_is_judged_before_anything_is_written(tmp_path, monkeypatch):
     """A run folder; then the same with a graph that NVIDIA's compiler refuses."""
     from run_folder import write_run
 
-    from ssn_export.graph import export_run
+    from ssn_export.graph import export_run, tracing
     from ssn_train.network.design import Design
 
     run = write_run(tmp_path / "run", "resnet18", Design(seg_width=16, cls_width=4, cls_kernel=3))
@@ -178,7 +178,7 @@ def test_an_export_is_judged_before_anything_is_written(tmp_path, monkeypatch):
 
     said = read_info(tmp_path / "m.ssn" / entry.name).plan_table["compiled"]
     assert said["compiler"].startswith("TensorRT for RTX") and said["warnings"] == []
-    trace = export_run.tracing.trace
+    trace = tracing.trace
 
     def broken(*arguments):
         model = trace(*arguments)
@@ -186,7 +186,7 @@ def test_an_export_is_judged_before_anything_is_written(tmp_path, monkeypatch):
         del node.attribute[:]  # another stride than the shapes behind it say
         return model
 
-    monkeypatch.setattr(export_run.tracing, "trace", broken)
+    monkeypatch.setattr(tracing, "trace", broken)
     monkeypatch.setattr(export_run.lint, "check", lambda model: None)
     monkeypatch.setattr(export_run.lint, "check_valid", lambda model: None)
     code, output = export(run, "--out", tmp_path / "n.ssn", "--plan", "full")
