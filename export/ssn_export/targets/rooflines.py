@@ -35,8 +35,9 @@ def check_here(target: Target) -> None:
     """BackendError where what the target is judged by is not installed."""
     problem = compiled.missing() if target.name == "rtx" else None
     if problem is not None:
+        reason = problem.partition("; run: ")[0]
         raise BackendError(
-            f'--for {target.words}: {problem}; run: pip install "ssn-edge[rtx]" (it needs no GPU), or give '
+            f'--for {target.words}: {reason}; run: pip install "ssn-edge[rtx]", which needs no GPU, or give '
             "targets without rtx"
         )
 
