@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import click
 import numpy as np
@@ -21,6 +21,7 @@ from ssn_export.graph import float64_reference, half_precision, tracing
 from ssn_export.graph.deployed import PLANS, Deployed
 from ssn_export.graph.head_plans import shapes_of, trained
 from ssn_export.targets import plan_timing
+from ssn_export.tensorrt import compiled, kernels
 from ssn_export.work import macs
 from ssn_train.network.model import SuperSimpleNet
 from ssn_train.steps import training_step
@@ -28,6 +29,7 @@ from ssn_train.training.photo_loader import normalise
 
 SCHEMA = 1
 SEEDS = 5
+BATCHES = (1, 16)
 STEP_ROUNDS = 3
 STEP_BATCH = {"wide_resnet50_2": 4}  # others 8: what a small machine trains with
 ANY_VERDICT = Verdict("score", 0.5, 0.0, "none: only maps are compared", 0)
@@ -76,11 +78,51 @@ def bench(name: str, size: Tuple[int, int], step: bool, half_seeds: int) -> Dict
         document["whole"][backend] = plan_timing.alternate({**calls, "eager": eager}, budget_s=60)
         calls = {plan: _heads_runner(graph, backend) for plan, graph in heads.items()}
         document["heads"][backend] = plan_timing.alternate(calls, budget_s=30)
+    document["compiled"] = _compiled(whole)
     if half_seeds:
         document["float16"] = _half_errors(name, size, subject, half_seeds)
     if step:
         document["training_step"] = _steps(subject)
     return document
+
+
+def _compiled(whole: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """By largest batch and plan what NVIDIA's compiler makes of each graph with every node in half (kernels,
+    traffic, bounds by card); empty where it is not installed."""
+    problem = compiled.missing()
+    if problem is not None:
+        click.echo(f"not compiled: {problem}", err=True)
+        return {}
+    found: Dict[str, Dict[str, Any]] = {}
+    for batch in BATCHES:
+        click.echo(f"compiling {len(whole)} plans for RTX cards, batch {batch} ...", err=True)
+        rows = found[str(batch)] = {}
+        for plan, graph in whole.items():
+            half = half_precision.to_half(graph)
+            made = compiled.compiled(half.SerializeToString(), f"plan {plan}", batch=batch)
+            rows[plan] = {"compiler": made.made_with, **kernels.report(made.kernels, half, batch).document()}
+    return found
+
+
+def _compiled_lines(tables: Mapping[str, Any]) -> List[str]:
+    """A line a plan: bounds on RTX cards, ms, all from memory / L2 kept."""
+    lines = []
+    for batch, rows in tables.items():
+        made = next(iter(rows.values()))
+        names = [name for name in made["bounds_ms"] if name.startswith("RTX")]
+        images = "1 image" if batch == "1" else f"1 to {batch} images"
+        lines.append(f"all in half, {made['compiler']}, compute capability {compiled.CARD[0]}, {images}; not "
+                     "run: bounds in ms, all from memory / L2 kept:")
+        head = f"  {'':16s}{'kernels':>8s}{'MB':>9s}{'GMAC':>8s}{'activations':>12s}"
+        lines.append(head + "".join(f"{name.replace('-Blackwell', ''):>16s}" for name in names))
+        for plan, row in rows.items():
+            line = f"  {plan:16s}{row['kernels']:8d}{row['megabytes']:9.1f}{sum(row['gmacs'].values()):8.2f}"
+            line += f"{row['activation_megabytes']:9.1f} MB"
+            for name in names:
+                first, second = row["bounds_ms"][name]
+                line += f"{f'{first:.3f}/{second:.3f}':>16s}"
+            lines.append(line)
+    return lines
 
 
 def text(document: Dict[str, Any]) -> str:
@@ -96,15 +138,14 @@ def text(document: Dict[str, Any]) -> str:
             for plan, row in rows.items():
                 gmac = f"{document['gmacs'][plan]:7.2f} GMAC" if part == "whole" and plan in PLANS else ""
                 lines.append(
-                    f"  {plan:10s}{base / row['median_ms']:6.2f}x  median {row['median_ms']:8.2f} ms "
+                    f"  {plan:16s}{base / row['median_ms']:6.2f}x  median {row['median_ms']:8.2f} ms "
                     f"({row['lower_quartile_ms']:.2f} to {row['upper_quartile_ms']:.2f}, "
                     f"n = {row['repetitions']}) {gmac}"
                 )
+    lines += _compiled_lines(document["compiled"])
     for row in document.get("float16", []):
-        lines.append(
-            f"float16, {row['weights']}: map rms none {row['none']:.2e}, full {row['full']:.2e}, "
-            f"full uncentred {row['uncentred']:.2e} (of the map's standard deviation)"
-        )
+        errors = ", ".join(f"{plan} {rms:.2e}" for plan, rms in row.items() if plan != "weights")
+        lines.append(f"float16, {row['weights']}: map rms {errors} (of the map's standard deviation)")
     if "training_step" in document:
         step = document["training_step"]
         base = step["rows"]["plain"]["median_ms"]
@@ -182,7 +223,7 @@ def _eager(subject: Subject) -> Callable[[], object]:
 
 
 def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int) -> List[Dict[str, Any]]:
-    """All nodes in half, emulated, against float64 on noise images: plans none and full."""
+    """All nodes in half, emulated, against float64 on noise images: every plan, and full not centred."""
     chosen: List[Tuple[str, Subject]] = [("trained", subject)] if subject.is_trained else []
     if not chosen:
         chosen = [(f"seed {seed}", random_models.open_subject(name, size, seed)) for seed in range(seeds)]
@@ -191,8 +232,8 @@ def _half_errors(name: str, size: Tuple[int, int], subject: Subject, seeds: int)
         click.echo(f"float16 errors, {label} ...", err=True)
         truth = float64_reference.reference(one.model, one.backbone, noise(2, one.model.image_size, 7))
         row: Dict[str, Any] = {"weights": label}
-        kinds = (("none", "none", True), ("full", "full", True), ("uncentred", "full", False))
-        for key, plan, centred in kinds:
+        kinds = [(plan, plan, True) for plan in PLANS]
+        for key, plan, centred in [*kinds, ("full uncentred", "full", False)]:
             graph = half_precision.emulated(half_precision.to_half(_trace(one, plan, centred)))
             found = float64_reference.run_onnx(graph, truth.images)
             row[key] = parity.compare(truth, *found, ANY_VERDICT, "float16").map_rms

@@ -122,17 +122,28 @@ class Judged(nn.Module):
     """The classification head: centred features, each [N, h, w, C_l], and map [N, H, W] -> logits [N]."""
 
     constant: Tensor
+    columns: Tensor
 
     def __init__(self, w: Trained, levels: Sequence[Level], shapes: Shapes):
         super().__init__()
-        self.levels = nn.ModuleList(_taps(level, hw, shapes.map) for level, hw in zip(levels, shapes.levels))
+        forms = [_taps(level, hw, shapes.map) for level, hw in zip(levels, shapes.levels)]
+        self.levels = nn.ModuleList(forms)
+        columns = [one.columns_matrix for one in forms if isinstance(one, _TapRows)]
+        if columns:
+            constants(self, columns=np.concatenate(columns, axis=1))
         constants(self, constant=folding.constant_map(w, levels, shapes))
         self.map_part, self.score = MapPart(w), Score(w)
 
     def forward(self, centred: Sequence[Tensor], seg: Tensor) -> Tensor:
         total = self.constant + self.map_part(seg[:, None]).permute(0, 2, 3, 1)  # [N, H, W, Q]
+        rows = []
         for x, taps in zip(centred, self.levels):
-            total = total + taps(x)
+            if isinstance(taps, _TapRows):
+                rows.append(taps(x))  # [N, H, w k, Q]
+            else:
+                total = total + taps(x)
+        if rows:
+            total = total + self.columns @ torch.cat(rows, dim=2)
         return cast(Tensor, self.score(total, seg))
 
 
@@ -198,12 +209,12 @@ class _TapConvolution(nn.Module):
         return self.columns(by_column.permute(0, 2, 3, 1).reshape(-1, *self.merged))
 
 
-class _TapProduct(nn.Module):
-    """The same where it has many: all taps as one product at low resolution, rows by gathers, columns by a
-    product."""
+class _TapRows(nn.Module):
+    """The same where it has many, up to the columns: all taps as one product at low resolution, rows by
+    gathers: [N, h, w, C_l] -> [N, H, w k, Q]. The columns of all such levels are one product behind: gathers
+    there would compute every row anew for every column, k x k times three by three terms."""
 
     taps: Tensor
-    columns: Tensor
 
     def __init__(self, level: Level, size: Size, map_hw: Size):
         super().__init__()
@@ -211,14 +222,13 @@ class _TapProduct(nn.Module):
         rows, columns = (pooled_upscale(*pair) for pair in zip(size, map_hw))
         self.parts, self.merged = (*size, k, k * width), (map_hw[0], size[1] * k, width)
         self.rows = nn.ModuleList(Gather(one, 1, 2) for one in shifted(rows, k))
-        constants(self, taps=level.taps.transpose(3, 0, 1, 2).reshape(channels, -1),
-                  columns=tap_columns(columns, k))
+        self.columns_matrix = tap_columns(columns, k)  # [W, w k]
+        constants(self, taps=level.taps.transpose(3, 0, 1, 2).reshape(channels, -1))
 
     def forward(self, x: Tensor) -> Tensor:
         low = (x.flatten(1, 2) @ self.taps).reshape(-1, *self.parts)  # [N, h, w, k, k Q]
         by_row = [rows(low[:, :, :, i]) for i, rows in enumerate(self.rows)]
-        left = sum(by_row[1:], by_row[0])  # [N, H, w, k Q]
-        return self.columns @ left.reshape(-1, *self.merged)
+        return sum(by_row[1:], by_row[0]).reshape(-1, *self.merged)  # of [N, H, w, k Q]
 
 
 def _taps(level: Level, size: Size, map_hw: Size) -> nn.Module:
@@ -227,5 +237,5 @@ def _taps(level: Level, size: Size, map_hw: Size) -> nn.Module:
     (h, w), (k, _, width, channels) = size, level.taps.shape
     more_flops = 2 * channels * k * k * width * (map_hw[0] - h) * w
     fewer_bytes = 2 * 2 * width * (k * k * h * w + map_hw[0] * map_hw[1])
-    form = _TapConvolution if more_flops <= FLOPS_A_BYTE * fewer_bytes else _TapProduct
+    form = _TapConvolution if more_flops <= FLOPS_A_BYTE * fewer_bytes else _TapRows
     return form(level, size, map_hw)
