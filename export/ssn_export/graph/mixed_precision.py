@@ -97,8 +97,9 @@ def search(
     """Nodes to keep in float32 so that their ``error`` meets the target, for few bytes.
 
     ``alone`` is the error of tensors being stored in half, and nothing else: measured block by block, and one
-    by one in blocks that matter. Tensors are kept in the order of that error's square by the bytes, as many as
-    are needed; then what is not needed is given back, the most bytes first. All nodes where nothing else does.
+    by one in blocks that matter. Tensors are kept in the order of that error's square by the bytes, as many
+    as are needed; then what is not needed is given back, the most bytes first. All nodes where nothing else
+    does.
     """
     if error(frozenset()) <= TARGET_RMS:
         return frozenset()

@@ -64,12 +64,12 @@ def centred(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         node.input[:] = [gone.get(name, name) for name in node.input]
         if node.op_type == "Conv":
-            change = -carried.get(node.output[0], 0.0)
+            change = -np.asarray(carried.get(node.output[0], 0.0))
             if node.input[0] in carried:
                 change = change + weights[node.input[1]][:, :, 0, 0] @ carried[node.input[0]]
             if np.any(change):
                 before = weights[node.input[2]] if len(node.input) > 2 else 0.0
-                node.input[2:] = [_constant(graph, f"{node.name}_bias", before + change)]
+                node.input[2:] = [_constant(graph, f"{node.name}_bias", np.asarray(before + change))]
         elif node.op_type == "Sub" and node.input[0] in carried:
             left = weights[node.input[1]] - carried[node.input[0]][:, None, None]
             if not left.any():

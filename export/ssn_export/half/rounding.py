@@ -127,7 +127,7 @@ def _moments(model: onnx.ModelProto, found: Sequence[Product], images: np.ndarra
 
 
 def stored(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of a float32 graph that stores the named tensors, which nodes write, in half, and nothing else."""
+    """A copy of a float32 graph that stores the named tensors, which nodes write, in half."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:]
