@@ -23,7 +23,7 @@ MOST_INPUTS = 1200
 POSITIONS = 1024
 """Taken of a photo and a product, at even distances."""
 
-DAMPING = 1e-4
+DAMPING = 1e-2
 """Added to each input's second moment, relative to it: photos that were not seen differ."""
 
 

@@ -93,18 +93,3 @@ def test_the_search_takes_what_removes_most_for_its_bytes(removed, taken):
         return mixed_precision.TARGET_RMS * sum(removed[nodes[name]] for name in names) ** 0.5
 
     assert mixed_precision.search(chain(), error, alone) == taken
-
-
-def test_rounding_for_the_photos_is_enough_where_the_nearest_weights_are_not(tmp_path):
-    """A backbone whose channels have means of many deviations, as trained ones do on photos: nodes in float32
-    are not needed, and other photos than those that the rounding saw show it too."""
-    model, header, backbone = checkpoint.load_model(write_run(tmp_path / "run", *LEAN[0]))
-    graph = tracing.trace(Deployed(model, backbone, "full", header.feature_mean), SIZE)
-    truth = float64_reference.reference(model, backbone, photos(6, SIZE))
-    nearest = mixed_precision.all_half_rms(graph, truth, header.calibrated)
-    half, kept = mixed_precision.mixed_half(graph, truth, header.calibrated)
-    other = float64_reference.reference(model, backbone, 255 - photos(4, SIZE))
-    answers = float64_reference.run_onnx(half_precision.emulated(half), other.images)
-    found = parity.compare(other, *answers, header.calibrated, "float16")
-    print(nearest, len(kept), found.map_rms)
-    assert found.map_rms < nearest
