@@ -145,7 +145,8 @@ def islands(model: onnx.ModelProto) -> Dict[str, FrozenSet[str]]:
 def float32_bytes(model: onnx.ModelProto, keep: FrozenSet[str]) -> int:
     """What ``keep`` adds to a call's memory traffic, by the sizes of tensors, batch 1: two bytes more of each
     element that a kept node writes for kept nodes of other groups, once written and once for each of these,
-    and of each weight of a kept node. docs/fusion.md has the compiler's own bytes beside these."""
+    and of each weight of a kept node. docs/fusion.md has the compiler's beside these: it is not
+    asked, so that a file does not depend on its being there."""
     sizes = {w.name: int(np.prod(w.dims)) for w in model.graph.initializer}
     inner = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
     sizes.update({
