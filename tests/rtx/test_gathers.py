@@ -1,4 +1,4 @@
-"""What NVIDIA's compiler makes of the plans that are shaped for it: fewer bytes, fewer kernels, nothing large."""
+"""What NVIDIA's compiler makes of the plans that are shaped for it: fewer bytes and kernels, nothing large."""
 
 from math import prod
 
@@ -15,7 +15,8 @@ CARD = "RTX-A2000"
 
 
 def report(backbone, plan, batch=1, design="paper"):
-    graph = half_precision.to_half(graphs.Case(plan, "float32", False, False, batch, backbone, design).graph())
+    case = graphs.Case(plan, "float32", False, False, batch, backbone, design)
+    graph = half_precision.to_half(case.graph())
     made = compiled.compiled(graph.SerializeToString(), plan, batch=batch)
     return kernels.report(made.kernels, graph, batch)
 

@@ -59,8 +59,8 @@ def mixed_half(
     """The half graph and the names of the nodes it keeps in float32.
 
     Linear features are stored around zero (:mod:`ssn_export.half.centring`). If all in half exceeds the
-    target then, weights are rounded for the photos (:mod:`ssn_export.half.rounding`), and if that is not
-    enough, the stored tensors that remove most error for their bytes stay in float32, with the nodes on both
+    target then, weights are rounded for the photos (:mod:`ssn_export.half.rounding`) if that lowers it, and if
+    that is not enough, the stored tensors that remove most error for their bytes stay in float32, with the nodes on both
     sides.
     """
     few = truth.spread(MEASURED_IMAGES)
@@ -73,9 +73,12 @@ def mixed_half(
 
     model = centring.centred(model)
     plain = to_half(model)
-    if error(plain) <= TARGET_RMS:
+    nearest = error(plain)
+    if nearest <= TARGET_RMS:
         return plain, frozenset()
     values = rounding.chosen(model, truth.images)
+    if not error(to_half(rounding.with_values(model, values))) < nearest:  # as on photos that are flat
+        values = {}
 
     def half(keep: FrozenSet[str]) -> onnx.ModelProto:
         return to_half(rounding.with_values(model, values, keep), keep)
