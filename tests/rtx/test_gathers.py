@@ -1,4 +1,4 @@
-"""What NVIDIA's compiler makes of the plans that are shaped for it: fewer bytes and kernels, nothing large."""
+"""What NVIDIA's compiler makes of the plans that are shaped for it: fewer bytes, nothing large."""
 
 from math import prod
 

@@ -59,9 +59,9 @@ def mixed_half(
     """The half graph and the names of the nodes it keeps in float32.
 
     Linear features are stored around zero (:mod:`ssn_export.half.centring`). If all in half exceeds the
-    target then, weights are rounded for the photos (:mod:`ssn_export.half.rounding`) if that lowers it, and if
-    that is not enough, the stored tensors that remove most error for their bytes stay in float32, with the nodes on both
-    sides.
+    target then, weights are rounded for the photos (:mod:`ssn_export.half.rounding`) if that lowers it, and
+    if that is not enough, the stored tensors that remove most error for their bytes stay in float32, with the
+    nodes on both sides.
     """
     few = truth.spread(MEASURED_IMAGES)
     unit = float(few.maps.std() / truth.maps.std())  # the gate's: over the deviation of all maps
