@@ -41,6 +41,14 @@ def test_the_hidden_map_never_reaches_memory(batch):
     assert largest("full") >= hidden > 2 * largest("gather")
 
 
+@pytest.mark.parametrize("backbone", GOALS)
+def test_a_range_of_batches_takes_its_share_of_memory(backbone):
+    one, many = (report(backbone, "gather", batch) for batch in (1, 16))
+    full = report(backbone, "full", 16)
+    assert many.activations <= 17 * one.activations and many.activations < full.activations
+    assert many.bounds()[CARD][0] < full.bounds()[CARD][0]
+
+
 def test_the_default_design_gains_too():
     bounds = {
         plan: report("efficientnet_lite0", plan, design="default").bounds()[CARD][0]
