@@ -226,8 +226,8 @@ class _TapRows(nn.Module):
         constants(self, taps=level.taps.reshape(-1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        # The weight stands on the left: the compiler joins products of the same features, which is good for one
-        # image, and for a range of batches took 25 times the memory where both weights stood on the right.
+        # The weight stands on the left: the compiler joins products of the same features, which is good for
+        # one image, and for a range of batches took 25 times the memory with both weights on the right.
         low = (self.taps @ x.flatten(1, 2).transpose(1, 2)).transpose(1, 2)  # [N, hw, k k Q]
         low = low.reshape(-1, *self.parts)  # [N, h, w, k, k Q]
         by_row = [rows(low[:, :, :, i]) for i, rows in enumerate(self.rows)]
