@@ -29,6 +29,8 @@ def test_plans_table(tmp_path, monkeypatch):
         for rows in document[part].values():
             assert {"none", "full"} <= set(rows)
             assert all(row["lower_quartile_ms"] <= row["median_ms"] for row in rows.values())
+    for rows in document["compiled"].values():  # none where NVIDIA's compiler is not installed
+        assert set(rows) == {"none", "full"} and all(row["kernels"] > 20 for row in rows.values())
     errors = document["float16"][0]
     assert 1e-5 < errors["full"] < 1e-1 and 1e-5 < errors["none"] < 1e-1
     assert set(document["training_step"]["rows"]) == {"plain", "fast"}
