@@ -120,3 +120,10 @@ def write_bundle(path, engines=(), roles=("float32", "half", "reference"), **cha
         entries = [writer.add(content) for content in contents(engines, roles, **changes)]
         writer.commit(info(**changes), entries)
     return path
+
+
+def write_targets(path):
+    """A bundle with a graph of its own for RTX cards and one for an Orin."""
+    write_bundle(path)
+    add(path, target_graph(), target_graph("orin", "float32", "row-first"))
+    return path

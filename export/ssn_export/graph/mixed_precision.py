@@ -106,8 +106,8 @@ def search(
     """
     if error(frozenset()) <= TARGET_RMS:
         return frozenset()
-    places = islands(model)
-    cost = {name: float32_bytes(model, nodes) for name, nodes in places.items()}
+    places, added = islands(model), bytes_of(model)
+    cost = {name: added(nodes) for name, nodes in places.items()}
     worth: Dict[str, float] = {}
     for block in (list(places)[n: n + BLOCK] for n in range(0, len(places), BLOCK)):
         if alone(block) > IGNORED * TARGET_RMS:
@@ -150,6 +150,11 @@ def float32_bytes(model: onnx.ModelProto, keep: FrozenSet[str]) -> int:
     element that a kept node writes for kept nodes of other groups, once written and once for each of these,
     and of each weight of a kept node. docs/fusion.md has the compiler's beside these: it is not
     asked, so that a file does not depend on its being there."""
+    return bytes_of(model)(keep)
+
+
+def bytes_of(model: onnx.ModelProto) -> Callable[[FrozenSet[str]], int]:
+    """:func:`float32_bytes` for many sets of nodes: shapes are inferred once."""
     sizes = {w.name: int(np.prod(w.dims)) for w in model.graph.initializer}
     inner = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
     sizes.update({
@@ -157,19 +162,24 @@ def float32_bytes(model: onnx.ModelProto, keep: FrozenSet[str]) -> int:
     })
     constants = {w.name for w in model.graph.initializer}
     group_of = {name: group for group in groups(model) for name in group}
-    readers, total = _readers(model), 0
-    for node in model.graph.node:
-        if node.name not in keep:
-            continue
-        total += 2 * sum(sizes[name] for name in set(node.input) if name in constants)
-        for name in node.output:
-            outside = {
-                group_of[r.name] for r in readers.get(name, [])
-                if r.name in keep and r.name not in group_of[node.name]
-            }
-            if outside:
-                total += 2 * sizes[name] * (1 + len(outside))
-    return total
+    readers = _readers(model)
+
+    def added(keep: FrozenSet[str]) -> int:
+        total = 0
+        for node in model.graph.node:
+            if node.name not in keep:
+                continue
+            total += 2 * sum(sizes[name] for name in set(node.input) if name in constants)
+            for name in node.output:
+                outside = {
+                    group_of[r.name] for r in readers.get(name, [])
+                    if r.name in keep and r.name not in group_of[node.name]
+                }
+                if outside:
+                    total += 2 * sizes[name] * (1 + len(outside))
+        return total
+
+    return added
 
 
 def _readers(model: onnx.ModelProto) -> Dict[str, List[onnx.NodeProto]]:

@@ -13,9 +13,7 @@ from ssn_edge.model import bundle, bundle_writer
 
 @pytest.fixture
 def path(tmp_path):
-    path = tiny.write_bundle(tmp_path / "m.ssn")
-    tiny.add(path, tiny.target_graph(), tiny.target_graph("orin", "float32", "row-first"))
-    return path
+    return tiny.write_targets(tmp_path / "m.ssn")
 
 
 def test_is_read_as_it_was_written(path):

@@ -12,9 +12,7 @@ from ssn_export.cli import main
 
 @pytest.fixture
 def path(tmp_path):
-    path = tiny.write_bundle(tmp_path / "m.ssn")
-    tiny.add(path, tiny.target_graph(), tiny.target_graph("orin", "float32", "row-first"))
-    return path
+    return tiny.write_targets(tmp_path / "m.ssn")
 
 
 def test_info_lists_them(path):
